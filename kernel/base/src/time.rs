@@ -198,6 +198,9 @@ mod tests {
 
     #[test]
     fn ratios_do_not_lose_precision_in_the_middle() {
-        assert_eq!(Duration::from_secs(100_000).mul_ratio(9, 8), Duration::from_millis(112_500_000));
+        assert_eq!(
+            Duration::from_secs(100_000).mul_ratio(9, 8),
+            Duration::from_millis(112_500_000)
+        );
     }
 }
