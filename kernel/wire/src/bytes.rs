@@ -27,19 +27,14 @@ pub(crate) fn store_u64<const AT: usize, const N: usize>(bytes: &mut [u8; N], va
 
 /// Copies `LEN` bytes to `AT` of an array.
 #[inline(always)]
-pub(crate) fn store<const AT: usize, const LEN: usize, const N: usize>(
-    bytes: &mut [u8; N],
-    value: &[u8; LEN],
-) {
+pub(crate) fn store<const AT: usize, const LEN: usize, const N: usize>(bytes: &mut [u8; N], value: &[u8; LEN]) {
     const { assert!(AT + LEN <= N) };
     bytes[AT..AT + LEN].copy_from_slice(value);
 }
 
 /// Borrows `LEN` bytes from `AT` of an array.
 #[inline(always)]
-pub(crate) fn part<const AT: usize, const LEN: usize, const N: usize>(
-    bytes: &[u8; N],
-) -> &[u8; LEN] {
+pub(crate) fn part<const AT: usize, const LEN: usize, const N: usize>(bytes: &[u8; N]) -> &[u8; LEN] {
     const { assert!(AT + LEN <= N) };
     bytes[AT..AT + LEN]
         .first_chunk()

@@ -168,10 +168,7 @@ impl Header {
     /// Writes all 64 bytes, unmasked.
     #[inline]
     pub fn encode(&self, out: &mut [u8; HEADER_LEN]) {
-        let first = MAGIC as u64
-            | (VERSION as u64) << 16
-            | (self.flags.0 as u64) << 24
-            | (self.priority as u64) << 32;
+        let first = MAGIC as u64 | (VERSION as u64) << 16 | (self.flags.0 as u64) << 24 | (self.priority as u64) << 32;
         store_u64::<0, HEADER_LEN>(out, first);
         store_u64::<8, HEADER_LEN>(out, self.subprotocol as u64);
         store_u64::<16, HEADER_LEN>(out, self.counter);
@@ -179,10 +176,7 @@ impl Header {
         store_u64::<32, HEADER_LEN>(out, self.stream.0);
         store_u64::<40, HEADER_LEN>(out, self.sequence);
         store_u64::<48, HEADER_LEN>(out, 0);
-        store_u64::<56, HEADER_LEN>(
-            out,
-            (self.payload_len as u64) << 32 | (self.event_count as u64) << 48,
-        );
+        store_u64::<56, HEADER_LEN>(out, (self.payload_len as u64) << 32 | (self.event_count as u64) << 48);
     }
 
     /// Reads an unmasked header and checks every reserved bit and field.
@@ -216,9 +210,7 @@ impl Header {
             payload_len: (last >> 32) as u16,
             event_count: (last >> 48) as u16,
         };
-        if (first >> 40) | (second >> 16) | load_u64::<48, HEADER_LEN>(bytes) | (last & 0xFFFF_FFFF)
-            != 0
-        {
+        if (first >> 40) | (second >> 16) | load_u64::<48, HEADER_LEN>(bytes) | (last & 0xFFFF_FFFF) != 0 {
             return Err(DropReason::ReservedField);
         }
         header.check_use()?;
@@ -335,9 +327,7 @@ fn is_handshake(header: &[u8; HEADER_LEN]) -> bool {
 fn peek_short(datagram: &[u8]) -> DropReason {
     match datagram.first_chunk::<2>() {
         None => DropReason::TooShort,
-        Some(magic) if u16::from_le_bytes(*magic) == MAGIC || *magic == ROUTING_MAGIC => {
-            DropReason::TooShort
-        }
+        Some(magic) if u16::from_le_bytes(*magic) == MAGIC || *magic == ROUTING_MAGIC => DropReason::TooShort,
         Some(_) => DropReason::GarbageMagic,
     }
 }
@@ -367,9 +357,7 @@ fn peek_handshake(header: &[u8; HEADER_LEN], datagram: &[u8]) -> Result<Datagram
     else {
         return Err(DropReason::BadHandshakeBody);
     };
-    if kind.packet_len() != datagram.len()
-        || (kind == HandshakeKind::Initiation) != (header.session.0 == 0)
-    {
+    if kind.packet_len() != datagram.len() || (kind == HandshakeKind::Initiation) != (header.session.0 == 0) {
         return Err(DropReason::BadHandshakeBody);
     }
     Ok(Datagram::Handshake {

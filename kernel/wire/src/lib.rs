@@ -3,7 +3,13 @@
 //! | file | role |
 //! |---|---|
 //! | `header.rs` | the 64-byte header, its masking, and the first look at a datagram |
+//! | `frame.rs` | the typed frames of a plaintext, and their reader |
+//! | `ack.rs` | acknowledgement frames and their ranges |
+//! | `write.rs` | the frame writer and exact frame lengths |
+//! | `code.rs` | close codes and reliabilities |
+//! | `varint.rs` | unsigned LEB128, canonical |
 //! | `handshake.rs` | handshake packets as views and encoders |
+//! | `bytes.rs` | fixed-offset loads and stores |
 //! | `drop.rs` | every way a peer's bytes are refused |
 //!
 //! Invariants: no input makes a decoder panic or allocate more than it was given; what a decoder accepts, the encoder
@@ -14,14 +20,23 @@
 
 extern crate alloc;
 
+pub mod ack;
 mod bytes;
+pub mod code;
 pub mod drop;
+pub mod frame;
 pub mod handshake;
 pub mod header;
+pub mod varint;
+pub mod write;
 
+pub use ack::{AckFrame, AckRanges, EcnCounts};
+pub use code::{CloseCode, Reliability};
 pub use drop::DropReason;
+pub use frame::{Frame, FrameReader, FrameType, MAX_MESSAGE, MAX_REASON, MESSAGE_CHARGE};
 pub use handshake::HandshakeKind;
 pub use header::{
-    Datagram, Flags, HEADER_LEN, Header, MAX_DATAGRAM, OVERHEAD, ROUTING_LEN, TAG_LEN, TRAILER_LEN,
-    apply_mask, peek, sample,
+    Datagram, Flags, HEADER_LEN, Header, MAX_DATAGRAM, OVERHEAD, ROUTING_LEN, TAG_LEN, TRAILER_LEN, apply_mask, peek,
+    sample,
 };
+pub use write::{FrameWriter, encoded_len, event_frame_len, segment_frame_len, segment_room, stream_frame_len};
