@@ -3,7 +3,15 @@
 //! | file | role |
 //! |---|---|
 //! | `time.rs` | integer instants and spans |
+//! | `timer.rs` | named timers of one seat |
+//! | `rng.rs` | random streams, the key-erasing generator, secrets |
 //! | `id.rs` | newtypes for everything that is named |
+//! | `limit.rs` | limits several layers share |
+//! | `machine.rs` | `Machine`, `Durable`, `Fx`, `Seat` |
+//! | `store.rs` | storage operations as values |
+//! | `map.rs` | maps with a deterministic order |
+//! | `trace.rs` | the digest of a run |
+//! | `check.rs` | `verify!` and the switch behind it |
 //!
 //! Invariants: no IO, no globals, no interior mutability. Not here: anything that decides.
 #![forbid(unsafe_code)]
@@ -11,8 +19,18 @@
 
 extern crate alloc;
 
+pub mod check;
 pub mod id;
+pub mod limit;
+pub mod machine;
+pub mod map;
+pub mod rng;
+pub mod store;
 pub mod time;
+pub mod timer;
+pub mod trace;
 
+pub use check::{Check, Checked, NoCheck};
 pub use id::{Addr, AssociationId, CommandId, EntityId, Epoch, JobId, NodeId, SeatId, SessionId, StreamId, Ticket};
+pub use machine::{Durable, Fx, Machine, Seat};
 pub use time::{Duration, Instant, Now, UnixNanos};

@@ -1,1 +1,46 @@
-//! Placeholder.
+//! Encrypted sessions and streams between two nodes: the data plane, sans-IO.
+//!
+//! | file | role |
+//! |---|---|
+//! | `config.rs` | limits and times |
+//! | `rx.rs` | received datagrams as lent for one turn |
+//! | `install.rs` | what a finished handshake hands over |
+//! | `handshake/` | Noise IKpsk2, MACs, cookies, pending handshakes |
+//!
+//! Invariants: a packet changes nothing before its AEAD opened. Not here: who may hold a session
+//! (`net-trust`), who is dialled (`net-mesh`).
+#![forbid(unsafe_code)]
+#![no_std]
+
+extern crate alloc;
+
+use net_base::{EntityId, StreamId};
+
+pub mod config;
+pub mod handshake;
+pub mod install;
+pub mod rx;
+
+/// Names a session of this kernel until it ends; never reused for another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionKey(pub u64);
+
+/// A piece of application data. Whole small messages come as one part; larger ones part by part, in
+/// order, as they arrive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Part<'b> {
+    /// Who sent it, authenticated.
+    pub peer: EntityId,
+    /// The session it came on.
+    pub session: SessionKey,
+    /// The stream.
+    pub stream: StreamId,
+    /// Number of the message in its stream, from 0.
+    pub number: u64,
+    /// Where these bytes stand in the message.
+    pub offset: u64,
+    /// Whether the message ends with them.
+    pub end: bool,
+    /// The bytes.
+    pub bytes: &'b [u8],
+}

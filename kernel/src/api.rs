@@ -1,0 +1,530 @@
+//! What the kernel is told, what it answers and what it may do: the whole contract with a driver.
+//!
+//! Invariants: everything here is a value or a borrowed slice; [`Io`] is a sink, never a source.
+//! Not here: how a turn runs (`kernel.rs`), what the bytes mean (`net-wire`).
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use net_base::{Addr, CommandId, Duration, EntityId, Epoch, Instant, JobId, StreamId, Ticket};
+use net_wire::{CloseCode, DropReason, Reliability};
+
+pub use net_base::store::{StoreError, StoreOp, Stored};
+pub use net_session::config::SessionConfig;
+pub use net_session::handshake::{Job, JobDone};
+pub use net_session::rx::{Ecn, RxBatch, RxBuf};
+pub use net_session::{Part, SessionKey};
+
+/// One thing the kernel is told. One per turn.
+#[derive(Debug)]
+pub enum Input<'b> {
+    /// Datagrams as they came from a socket, opened in place.
+    Datagrams(RxBatch<'b>),
+    /// The deadline of an earlier turn has come (or may have).
+    Wake,
+    /// A user's wish; answered by events that carry the same id where they answer at all.
+    Command(CommandId, Command<'b>),
+    /// A storage operation ended.
+    Stored(Ticket, Stored<'b>),
+    /// A job ended.
+    Worked(JobId, JobDone),
+    /// The host's network changed.
+    Link(LinkChange),
+    /// The transmitter takes datagrams again after [`Tx::reserve`] answered `None`.
+    TxReady,
+}
+
+/// What a user may ask for. Every refusal is an [`Event::Refused`] with the command's id; a refused
+/// command changed nothing.
+#[derive(Debug)]
+pub enum Command<'b> {
+    /// Connect to `peer` at any of `addresses` (1 to 16, tried in order of the list). Answered by
+    /// [`Event::Connected`] or [`Event::ConnectFailed`].
+    Connect {
+        /// Whom to expect; a node with another key cannot answer.
+        peer: EntityId,
+        /// Where to try.
+        addresses: &'b [Addr],
+    },
+    /// Open a stream. Answered in the same turn by [`Event::Opened`] or a refusal.
+    Open {
+        /// The session it belongs to.
+        session: SessionKey,
+        /// How it behaves.
+        options: StreamOptions,
+    },
+    /// Append messages to a stream, all or, on refusal, none. Accepted messages are not answered.
+    Send {
+        /// The session.
+        session: SessionKey,
+        /// A stream that either side opened (streams carry both directions).
+        stream: StreamId,
+        /// What to send.
+        messages: Messages<'b>,
+    },
+    /// No more messages will follow in this direction. [`Event::Flushed`] tells when the peer has them all.
+    Finish {
+        /// The session.
+        session: SessionKey,
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Abandon this direction; the peer sees [`Event::StreamReset`].
+    Reset {
+        /// The session.
+        session: SessionKey,
+        /// The stream.
+        stream: StreamId,
+        /// The application's reason, at most 2^62 - 1.
+        code: u64,
+    },
+    /// Ask the peer to stop sending; it sees [`Event::StreamStopped`]. Parts still arriving are discarded.
+    Stop {
+        /// The session.
+        session: SessionKey,
+        /// The stream.
+        stream: StreamId,
+        /// The application's reason, at most 2^62 - 1.
+        code: u64,
+    },
+    /// The application has drained delivered parts: credit may be granted. Unknown streams are ignored,
+    /// because a stream may end while its last parts are still being read.
+    Consumed {
+        /// The session.
+        session: SessionKey,
+        /// The stream.
+        stream: StreamId,
+        /// Payload bytes drained.
+        bytes: u64,
+        /// Messages whose last byte was drained.
+        messages: u64,
+    },
+    /// Measure the round trip now; answered by [`Event::Echo`] (or never, when the peer is silent).
+    Echo {
+        /// The session.
+        session: SessionKey,
+    },
+    /// Replace the session's keys now instead of at their age limit.
+    Rekey {
+        /// The session.
+        session: SessionKey,
+    },
+    /// End a session at once, telling the peer why. Unacknowledged data is lost: finish streams and
+    /// wait for [`Event::Flushed`] first where that matters.
+    Close {
+        /// The session.
+        session: SessionKey,
+        /// Why; 0 for an ordinary end.
+        code: u64,
+        /// Text for the peer, cut at 256 bytes.
+        reason: &'b str,
+    },
+    /// Replace the list of those who may hold sessions. Sessions of others are closed with `NotAllowed`.
+    Allow(Option<&'b [EntityId]>),
+    /// Forget a connection attempt; ignored where it already ended.
+    CancelConnect(CommandId),
+    /// Close every session and refuse what comes after.
+    Shutdown,
+}
+
+/// Messages of one `Send`: one slice each, or many of one size in one buffer.
+#[derive(Clone, Copy, Debug)]
+pub enum Messages<'b> {
+    /// One message.
+    One(&'b [u8]),
+    /// Several messages.
+    Many(&'b [&'b [u8]]),
+    /// Messages laid end to end in one buffer, `size` bytes each; `size` divides the length and is not 0.
+    Chunks {
+        /// The buffer.
+        bytes: &'b [u8],
+        /// Length of each message.
+        size: usize,
+    },
+    /// Messages laid end to end in one buffer; `ends[i]` is where message `i` ends, ascending.
+    Framed {
+        /// The buffer.
+        bytes: &'b [u8],
+        /// Ends of the messages.
+        ends: &'b [u32],
+    },
+}
+
+/// How a stream behaves; fixed when it is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StreamOptions {
+    /// Loss and order.
+    pub reliability: Reliability,
+    /// Streams of greater priority overtake, within bounds that never starve the rest. 0 is ordinary.
+    pub priority: u8,
+    /// Share of the sending capacity among streams of equal priority, 1 to 256.
+    pub weight: u16,
+    /// What the messages are (`net_wire::subprotocol`); 0 for plain events.
+    pub subprotocol: u16,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self { reliability: Reliability::Reliable, priority: 0, weight: 16, subprotocol: 0 }
+    }
+}
+
+/// What changed about the host's network.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkChange {
+    /// The local socket got a new address: paths are probed at once instead of waiting for loss.
+    Rebound,
+    /// A datagram to this address was refused by its host (ICMP port unreachable). A hint only.
+    Unreachable(Addr),
+    /// A datagram was too large for the local interface: the path MTU search starts again.
+    TooLarge(Addr),
+}
+
+/// What the kernel tells its user. Flushed at the end of the turn in the order they arose; parts of
+/// streams are handed to [`Io::deliver`] during the turn, so a first part may precede its
+/// [`Event::StreamOpened`].
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A session is up: both sides proved who they are.
+    Connected {
+        /// The session.
+        session: SessionKey,
+        /// Who.
+        peer: EntityId,
+        /// Where.
+        address: Addr,
+        /// The commands this answers (none: the peer connected to us).
+        command: Option<CommandId>,
+    },
+    /// A connection attempt ended without a session.
+    ConnectFailed {
+        /// Which attempt.
+        command: CommandId,
+        /// Whom it was for.
+        peer: EntityId,
+        /// Why.
+        why: ConnectError,
+    },
+    /// A session ended. Every stream of it ended with it.
+    Closed {
+        /// The session.
+        session: SessionKey,
+        /// Who.
+        peer: EntityId,
+        /// Why.
+        why: CloseReason,
+    },
+    /// Answer to [`Command::Open`].
+    Opened {
+        /// Which command.
+        command: CommandId,
+        /// The session.
+        session: SessionKey,
+        /// The new stream.
+        stream: StreamId,
+        /// Bytes (payload plus 16 per message) that may be sent before backpressure.
+        credit: u64,
+    },
+    /// The peer opened a stream.
+    StreamOpened {
+        /// The session.
+        session: SessionKey,
+        /// The stream.
+        stream: StreamId,
+        /// Loss and order, as the peer chose.
+        reliability: Reliability,
+        /// What the messages are.
+        subprotocol: u16,
+        /// Bytes that may be sent back on it before backpressure.
+        credit: u64,
+    },
+    /// `bytes` of send credit came back (payload plus 16 per message).
+    Writable {
+        /// The session.
+        session: SessionKey,
+        /// The stream.
+        stream: StreamId,
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// The peer finished its direction; everything before was delivered (reliable streams).
+    Finished {
+        /// The session.
+        session: SessionKey,
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Everything sent before [`Command::Finish`] was acknowledged.
+    Flushed {
+        /// The session.
+        session: SessionKey,
+        /// The stream.
+        stream: StreamId,
+    },
+    /// The peer abandoned its direction.
+    StreamReset {
+        /// The session.
+        session: SessionKey,
+        /// The stream.
+        stream: StreamId,
+        /// Its reason.
+        code: u64,
+    },
+    /// The peer wants nothing more on this stream; this direction was reset.
+    StreamStopped {
+        /// The session.
+        session: SessionKey,
+        /// The stream.
+        stream: StreamId,
+        /// Its reason.
+        code: u64,
+    },
+    /// Answer to [`Command::Echo`].
+    Echo {
+        /// The session.
+        session: SessionKey,
+        /// Which command.
+        command: CommandId,
+        /// The measured round trip.
+        rtt: Duration,
+    },
+    /// The session's keys were replaced.
+    Rekeyed {
+        /// The session.
+        session: SessionKey,
+    },
+    /// The peer is now reached at another address; both were challenged.
+    Moved {
+        /// The session.
+        session: SessionKey,
+        /// The new address.
+        address: Addr,
+    },
+    /// A peer knows a later incarnation of this identity than we are: this node's state was restored
+    /// from an old copy, or it runs twice. It should stop (PROTOCOL 1).
+    StateRolledBack {
+        /// Who says so.
+        peer: EntityId,
+        /// The epoch it knows.
+        known: Epoch,
+    },
+    /// A command was refused and changed nothing.
+    Refused {
+        /// Which command.
+        command: CommandId,
+        /// Why.
+        why: Refused,
+    },
+    /// Storage failed; the named cell will not be written again until restart.
+    StoreFailed {
+        /// What failed.
+        error: StoreError,
+    },
+}
+
+/// Why a command was refused: the caller's fault or the moment's. State is unchanged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// No such session, or it has ended.
+    NoSession,
+    /// No such stream, or it has ended.
+    NoStream,
+    /// The stream's send credit is used up; wait for [`Event::Writable`].
+    Backpressure,
+    /// This direction of the stream was finished or reset before.
+    Finished,
+    /// A message over the limit of 16 MiB, or over one packet in a FireAndForget stream.
+    MessageTooLarge {
+        /// The largest that is accepted now.
+        limit: usize,
+    },
+    /// The table of sessions, streams or attempts is full.
+    TableFull,
+    /// The peer allows no more streams yet.
+    StreamLimit,
+    /// One cannot connect to oneself.
+    OwnIdentity,
+    /// The key is not a usable identity (PROTOCOL 1).
+    BadIdentity,
+    /// No address, or more than 16.
+    BadAddresses,
+    /// An argument out of its documented range.
+    BadArgument,
+    /// The peer is not on the list of those allowed.
+    NotAllowed,
+    /// The kernel was shut down.
+    ShutDown,
+}
+
+/// Why no session came about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ConnectError {
+    /// Nothing that could be authenticated came back in time.
+    Silent {
+        /// How many first messages were sent.
+        sent: u32,
+        /// Whether a host said that nobody listens at the address.
+        unreachable: bool,
+    },
+    /// The peer answered and declined.
+    Refused(CloseCode),
+    /// [`Command::CancelConnect`] or [`Command::Shutdown`].
+    Cancelled,
+}
+
+/// Why a session ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CloseReason {
+    /// This side closed it.
+    Local(CloseCode),
+    /// The peer closed it.
+    Remote {
+        /// Its reason.
+        code: CloseCode,
+        /// Its words, at most 256 bytes. Printed only after escaping.
+        text: String,
+    },
+    /// Nothing was heard for the idle timeout.
+    TimedOut,
+    /// The peer restarted: its stream state is gone.
+    PeerRestarted,
+}
+
+/// When the kernel must be woken and what for. Never late, may be early.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deadline {
+    /// When.
+    pub at: Instant,
+    /// What for.
+    pub why: Why,
+}
+
+/// What a deadline belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Why {
+    /// A handshake's retransmission, expiry or cookie rotation.
+    Handshake,
+    /// The peer book.
+    Peers,
+    /// Admission and epochs.
+    Trust,
+    /// A session: loss detection, acknowledgement, pacing, key age, path, keep-alive, idle timeout.
+    Session,
+}
+
+/// Where a datagram goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dest {
+    /// Address and port.
+    pub to: Addr,
+    /// Mark it ECN-capable (ECT(0)).
+    pub ecn: bool,
+}
+
+/// The transmitter a turn writes datagrams into.
+pub trait Tx {
+    /// A slot of exactly `len` bytes for one datagram to `to`, or `None` when the transmitter is full
+    /// now; the kernel then keeps what it has until [`Input::TxReady`]. A slot that is not committed
+    /// is rolled back by the next `reserve`.
+    fn reserve(&mut self, to: Dest, len: usize) -> Option<&mut [u8]>;
+    /// The slot reserved last now holds `len` bytes (at most what was reserved) and may leave.
+    fn commit(&mut self, len: usize);
+}
+
+/// What a turn may do to the world.
+pub trait Io: Tx {
+    /// Start a storage operation; its end is told as [`Input::Stored`].
+    fn store(&mut self, ticket: Ticket, op: StoreOp);
+    /// Start a job; its end is told as [`Input::Worked`].
+    fn work(&mut self, id: JobId, job: Box<Job>);
+    /// Tell the user.
+    fn event(&mut self, event: Event);
+    /// Application data, borrowed for the call. Parts of one stream come in the order of its
+    /// reliability; credit returns only with [`Command::Consumed`].
+    fn deliver(&mut self, part: Part<'_>);
+}
+
+/// A snapshot of one session, for status displays and benchmarks.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionStats {
+    /// Who.
+    pub peer: EntityId,
+    /// Where.
+    pub address: Addr,
+    /// Smoothed round-trip time.
+    pub rtt: Duration,
+    /// Smallest round-trip time seen on the path.
+    pub rtt_min: Duration,
+    /// Congestion window, in bytes.
+    pub window: u64,
+    /// Path MTU: largest datagram, in bytes.
+    pub mtu: u16,
+    /// Datagrams sent, received and found lost.
+    pub sent: u64,
+    /// Datagrams accepted.
+    pub received: u64,
+    /// Datagrams declared lost (their data was sent again where reliable).
+    pub lost: u64,
+    /// Bytes in datagrams sent.
+    pub sent_bytes: u64,
+    /// Bytes in datagrams accepted.
+    pub received_bytes: u64,
+    /// How many times the keys were replaced.
+    pub rekeys: u64,
+    /// How many times the address changed.
+    pub moves: u64,
+}
+
+/// Counts of refused datagrams and frames by reason, since boot.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Drops(pub [u64; DropReason::COUNT]);
+
+impl Drops {
+    /// All zero.
+    pub const ZERO: Self = Self([0; DropReason::COUNT]);
+
+    /// How often this happened.
+    #[must_use]
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.0[reason.as_index()]
+    }
+
+    /// One more.
+    pub fn count(&mut self, reason: DropReason) {
+        let slot = &mut self.0[reason.as_index()];
+        *slot = slot.saturating_add(1);
+    }
+
+    /// Those that happened, with their counts.
+    pub fn nonzero(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().map(|&reason| (reason, self.get(reason))).filter(|&(_, count)| count > 0)
+    }
+}
+
+impl fmt::Debug for Drops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.nonzero().map(|(reason, count)| (reason.name(), count))).finish()
+    }
+}
+
+/// What a kernel is booted with. Secrets are wiped once they were forked or copied into their machine.
+pub struct Boot {
+    /// 32 bytes from which every random stream but the handshake's is forked.
+    pub seed: net_base::rng::Seed,
+    /// Who we are.
+    pub identity: net_trust::Identity,
+    /// This boot's epoch, already synced to disk (PROTOCOL 1).
+    pub epoch: Epoch,
+    /// The network keys accepted: the first is used for dialling, a second one during rotation.
+    pub networks: Vec<net_trust::NetworkKey>,
+    /// Who may hold sessions; `None` admits everybody who knows the network key.
+    pub allow: Option<Vec<EntityId>>,
+    /// Limits and times.
+    pub config: SessionConfig,
+    /// Number of lanes, a power of two, at most 16.
+    pub lanes: u8,
+    /// Keep a trace (simulation and tests).
+    pub trace: bool,
+}
