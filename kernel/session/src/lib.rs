@@ -16,8 +16,6 @@ extern crate alloc;
 
 use net_base::{EntityId, StreamId};
 
-pub mod config;
-pub mod handshake;
 pub mod install;
 pub mod rx;
 
