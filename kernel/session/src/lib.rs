@@ -6,6 +6,8 @@
 //! | `rx.rs` | received datagrams as lent for one turn |
 //! | `install.rs` | what a finished handshake hands over |
 //! | `handshake/` | Noise IKpsk2, MACs, cookies, pending handshakes |
+//! | `stream/` | messages on a line of positions: sending, receiving, credit |
+//! | `scheduler.rs` | which stream may fill the next packet |
 //!
 //! Invariants: a packet changes nothing before its AEAD opened. Not here: who may hold a session
 //! (`net-trust`), who is dialled (`net-mesh`).
@@ -18,6 +20,8 @@ use net_base::{EntityId, StreamId};
 
 pub mod install;
 pub mod rx;
+pub mod scheduler;
+pub mod stream;
 
 /// Names a session of this kernel until it ends; never reused for another.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

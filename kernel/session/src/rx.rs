@@ -67,7 +67,11 @@ pub struct Spot {
 impl<'b> RxBatch<'b> {
     /// A batch over `bufs`.
     pub fn new(bufs: &'b mut [RxBuf<'b>]) -> Self {
-        Self { bufs, buf: 0, offset: 0 }
+        Self {
+            bufs,
+            buf: 0,
+            offset: 0,
+        }
     }
 
     /// Moves to the next datagram; `None` at the end.
@@ -82,7 +86,11 @@ impl<'b> RxBatch<'b> {
                 continue;
             }
             let len = if buf.stride == 0 { left } else { left.min(buf.stride) };
-            let spot = Spot { buf: self.buf, start: self.offset, len };
+            let spot = Spot {
+                buf: self.buf,
+                start: self.offset,
+                len,
+            };
             self.offset += len;
             return Some(spot);
         }
@@ -92,7 +100,12 @@ impl<'b> RxBatch<'b> {
     #[inline]
     pub fn at(&mut self, spot: Spot) -> Datagram<'_> {
         let buf = &mut self.bufs[spot.buf];
-        Datagram { from: buf.from, ecn: buf.ecn, bytes: &mut buf.data[spot.start..spot.start + spot.len], digest: buf.digest }
+        Datagram {
+            from: buf.from,
+            ecn: buf.ecn,
+            bytes: &mut buf.data[spot.start..spot.start + spot.len],
+            digest: buf.digest,
+        }
     }
 }
 
@@ -105,9 +118,27 @@ mod tests {
         let from: Addr = ([127, 0, 0, 1], 9).into();
         let (mut a, mut b, mut empty) = ([1u8; 10], [2u8; 3], [0u8; 0]);
         let mut bufs = [
-            RxBuf { from, ecn: Ecn::Ce, stride: 4, data: &mut a, digest: None },
-            RxBuf { from, ecn: Ecn::NotEct, stride: 0, data: &mut empty, digest: None },
-            RxBuf { from, ecn: Ecn::NotEct, stride: 0, data: &mut b, digest: Some(5) },
+            RxBuf {
+                from,
+                ecn: Ecn::Ce,
+                stride: 4,
+                data: &mut a,
+                digest: None,
+            },
+            RxBuf {
+                from,
+                ecn: Ecn::NotEct,
+                stride: 0,
+                data: &mut empty,
+                digest: None,
+            },
+            RxBuf {
+                from,
+                ecn: Ecn::NotEct,
+                stride: 0,
+                data: &mut b,
+                digest: Some(5),
+            },
         ];
         let mut batch = RxBatch::new(&mut bufs);
         let mut lens = alloc::vec::Vec::new();
