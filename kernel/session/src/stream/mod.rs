@@ -5,9 +5,6 @@
 //! | `send.rs` | what is waiting, in flight and lost; cuts packets' runs |
 //! | `recv.rs` | order, exactly-once and credit for what arrives |
 //! | `flow.rs` | absolute limits, the same arithmetic for streams and sessions |
-//! | `ring.rs` | bytes waiting to be acknowledged, already framed |
-//! | `reorder.rs` | bytes that arrived early |
-//! | `ranges.rs` | sets of positions as merged ranges |
 //!
 //! Invariants: a message of length L takes L + [`MESSAGE_CHARGE`] positions; every boundary of a run or range is
 //! the start of a message or lies strictly inside a message's bytes; all limits are absolute positions.

@@ -12,9 +12,9 @@ use super::Reliability;
 #[derive(Clone, Copy, Debug)]
 pub struct Piece<'b> {
     /// Where in the message the bytes belong.
-    pub offset: u64,
+    pub offset: u32,
     /// Length of the whole message.
-    pub total: u64,
+    pub total: u32,
     /// The bytes, borrowed from the packet.
     pub bytes: &'b [u8],
 }
@@ -72,7 +72,7 @@ pub struct RecvStream {
 #[allow(unused_variables, clippy::unimplemented, missing_docs)]
 impl RecvStream {
     /// `window`: positions granted ahead of what was drained; `max_message`: bytes.
-    pub fn new(id: StreamId, reliability: Reliability, window: u64, max_message: u64) -> Self {
+    pub fn new(id: StreamId, reliability: Reliability, window: u64, max_message: u32) -> Self {
         Self { id, reliability }
     }
     pub fn id(&self) -> StreamId {
