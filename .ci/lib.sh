@@ -1,0 +1,158 @@
+# Shared by .ci/run and .ci/nightly: sections with times, tools that are installed when missing, and the parts both run.
+# Sourced, never run. Every step runs from the root of a clone and leaves the tree as it found it.
+
+export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
+CI_STARTED=$SECONDS
+SECTION=""
+SECTION_STARTED=$SECONDS
+SUMMARY=""
+JOBS=$(nproc 2>/dev/null || echo 2)
+NIGHTLY="${NET_NIGHTLY:-nightly}"
+SCRATCH=$(mktemp -d)
+
+finish() {
+    local code=$?
+    close_section
+    rm -rf "$SCRATCH"
+    printf '\n==== summary\n%s' "$SUMMARY"
+    if [ "$code" -eq 0 ]; then
+        printf 'all passed in %ss\n' "$((SECONDS - CI_STARTED))"
+    else
+        printf 'FAILED in "%s" (exit code %s) after %ss\n' "$SECTION" "$code" "$((SECONDS - CI_STARTED))"
+    fi
+}
+trap finish EXIT
+
+close_section() {
+    [ -n "$SECTION" ] || return 0
+    SUMMARY+=$(printf '%6ss  %s' "$((SECONDS - SECTION_STARTED))" "$SECTION")$'\n'
+}
+
+# section TITLE: ends the one before and prints how long it took.
+section() {
+    close_section
+    SECTION=$1
+    SECTION_STARTED=$SECONDS
+    printf '\n==== %s  (%ss so far)\n' "$SECTION" "$((SECONDS - CI_STARTED))"
+}
+
+fail() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# limited MINUTES COMMAND...: a step that hangs fails instead of holding the machine.
+limited() {
+    local minutes=$1
+    shift
+    timeout --kill-after=30s "${minutes}m" "$@"
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+has_nightly() { cargo "+$NIGHTLY" --version >/dev/null 2>&1; }
+
+tools() {
+    has cargo || fail "cargo is missing: install Rust from https://rustup.rs"
+    rustc --version
+    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
+    has cargo-deny || limited 15 cargo install --locked cargo-deny
+    if has_nightly; then
+        has cargo-fuzz || limited 15 cargo install --locked cargo-fuzz
+    fi
+    if ! has valgrind && has apt-get && [ "$(id -u)" -eq 0 ]; then
+        apt-get install -y -q valgrind >/dev/null 2>&1 || echo "note: valgrind could not be installed; instruction counts are skipped"
+    fi
+}
+
+lints() {
+    cargo fmt --all --check
+    limited 15 cargo clippy --workspace --all-targets -- -D warnings
+}
+
+docs() { RUSTDOCFLAGS="-D warnings" limited 15 cargo doc --workspace --no-deps --document-private-items --quiet; }
+
+# Other platforms are checked, not tested, and only where their standard library is installed.
+platforms() {
+    local host target sysroot checked=0
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    sysroot=$(rustc --print sysroot)
+    for target in aarch64-unknown-linux-gnu x86_64-unknown-linux-gnu x86_64-apple-darwin aarch64-apple-darwin x86_64-pc-windows-gnu x86_64-pc-windows-msvc; do
+        [ "$target" != "$host" ] && [ -d "$sysroot/lib/rustlib/$target" ] || continue
+        echo "cargo check --target $target (the kernel, which has no C code but BLAKE3's, in pure Rust)"
+        CARGO_TARGET_DIR="$SCRATCH/platforms" limited 10 cargo check --quiet -p net-kernel --target "$target" --features blake3/pure
+        checked=$((checked + 1))
+    done
+    [ "$checked" -gt 0 ] || echo "note: no other platform's standard library is installed (rustup target add ...); nothing checked"
+}
+
+# fuzz SECONDS: builds all targets, replays the committed corpora, then fuzzes for SECONDS in all, JOBS targets at a time.
+fuzz() {
+    local seconds=$1 triple targets count each binary
+    if ! has_nightly; then
+        echo "note: the toolchain '$NIGHTLY' is missing, and cargo-fuzz needs it: no fuzzing here"
+        echo "note: the same bodies ran over their corpora and random bytes in 'cargo test --workspace'"
+        return 0
+    fi
+    # A fresh clone that is told to fuzz must not pass because there was nothing to run.
+    targets=$(find fuzz/fuzz_targets -name '*.rs' -exec basename {} .rs \; | sort)
+    count=$(wc -w <<<"$targets")
+    [ "$count" -gt 0 ] || fail "fuzz/fuzz_targets holds no target"
+    # The code under fuzz forbids unsafe, so a memory sanitizer would find nothing and halve the speed.
+    limited 20 cargo "+$NIGHTLY" fuzz build --sanitizer none
+    triple=$(rustc "+$NIGHTLY" -vV | sed -n 's/^host: //p')
+    binary="${CARGO_TARGET_DIR:-fuzz/target}/$triple/release"
+    each=$((seconds * JOBS / count))
+    [ "$each" -ge 1 ] || each=1
+    export -f fuzz_one
+    export SCRATCH
+    # shellcheck disable=SC2086
+    printf '%s\n' $targets | xargs -P "$JOBS" -I{} bash -c 'fuzz_one "$@"' _ {} "$binary" "$each"
+}
+
+# fuzz_one TARGET FOLDER SECONDS: what it finds goes to fuzz/artifacts; new inputs go to a scratch folder.
+fuzz_one() {
+    set -euo pipefail
+    local target=$1 binary=$2/$1 each=$3 log=$SCRATCH/$1.log
+    mkdir -p "$SCRATCH/corpus/$target" "fuzz/artifacts/$target"
+    if ! timeout --kill-after=30s "$((each + 300))s" bash -c '
+        "$1" -runs=0 -artifact_prefix="fuzz/artifacts/$2/" "fuzz/corpus/$2" &&
+        "$1" -max_total_time="$3" -timeout=20 -rss_limit_mb=2048 -artifact_prefix="fuzz/artifacts/$2/" "$4" "fuzz/corpus/$2"
+    ' _ "$binary" "$target" "$each" "$SCRATCH/corpus/$target" >"$log" 2>&1; then
+        tail -n 60 "$log" >&2
+        echo "error: fuzz target $target failed: its input lies in fuzz/artifacts/$target" >&2
+        echo "error: reproduce with: cargo +nightly fuzz run $target fuzz/artifacts/$target/<input>" >&2
+        return 1
+    fi
+    echo "$target: $(find "fuzz/corpus/$target" -type f | wc -l) inputs replayed, $(sed -n 's/^Done \([0-9]*\) runs.*/\1/p' "$log" | tail -1) runs in ${each}s"
+}
+
+# netsim_release / netsim_debug: where cargo leaves the two builds.
+netsim() { echo "${CARGO_TARGET_DIR:-target}/$1/netsim"; }
+
+build_netsim() {
+    limited 20 cargo build --quiet --release -p net-io-sim --bin netsim
+    limited 15 cargo build --quiet -p net-io-sim --bin netsim
+}
+
+# simulate SEEDS MINUTES: every committed scenario over seeds 1..SEEDS; a failure prints the seed and the command that repeats it.
+simulate() { limited "$2" "$(netsim release)" run scenarios --seeds "1..$1" --jobs "$JOBS"; }
+
+digests() { grep -o '"digest": *"[0-9a-f]*"' | sort; }
+
+# same_digests SEEDS MINUTES: debug and release builds, one job and several, run twice: the same digests, and not none of them.
+same_digests() {
+    local seeds=$1 minutes=$2 one=$SCRATCH/digests.release other
+    limited "$minutes" "$(netsim release)" run scenarios --seeds "1..$seeds" --jobs 1 --json | digests >"$one"
+    [ -s "$one" ] || fail "netsim reported no digest"
+    for other in "release $JOBS" "release 1" "debug $JOBS"; do
+        # shellcheck disable=SC2086
+        set -- $other
+        limited "$minutes" "$(netsim "$1")" run scenarios --seeds "1..$seeds" --jobs "$2" --json | digests >"$SCRATCH/digests.other"
+        diff -q "$one" "$SCRATCH/digests.other" >/dev/null || {
+            diff "$one" "$SCRATCH/digests.other" | head -20
+            fail "not deterministic: the $1 build with $2 job(s) has other digests than the release build with one"
+        }
+    done
+    echo "$(wc -l <"$one") runs: equal digests in release and debug, with 1 and $JOBS jobs, and when run twice"
+}
