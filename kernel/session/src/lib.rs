@@ -8,6 +8,7 @@
 //! | `handshake/` | Noise IKpsk2, MACs, cookies, pending handshakes |
 //! | `stream/` | messages on a line of positions: sending, receiving, credit |
 //! | `scheduler.rs` | which stream may fill the next packet |
+//! | `recovery/` | loss detection, congestion control, pacing, which packets to acknowledge |
 //!
 //! Invariants: a packet changes nothing before its AEAD opened. Not here: who may hold a session
 //! (`net-trust`), who is dialled (`net-mesh`).
@@ -19,6 +20,7 @@ extern crate alloc;
 use net_base::{EntityId, StreamId};
 
 pub mod install;
+pub mod recovery;
 pub mod rx;
 pub mod scheduler;
 pub mod stream;

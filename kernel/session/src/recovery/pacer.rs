@@ -1,0 +1,125 @@
+//! Spreads a window over its round trip: a token bucket in bytes (RFC 9002 section 7.7).
+//!
+//! Invariants: the bucket never holds more than one burst; a burst is at least ten packets and, beyond
+//! that, what the rate yields in two milliseconds, so that a coarse timer still reaches the rate and
+//! fast paths fill whole GSO batches; it is never more than the window.
+//! Not here: the window itself (`congestion.rs`).
+
+use net_base::{Duration, Instant};
+
+use super::congestion::divisor;
+
+/// Packets that may always leave together (the initial window of RFC 9002 section 7.2).
+const MIN_BURST_PACKETS: u64 = 10;
+/// How much time's worth of tokens the bucket holds.
+const BURST: Duration = Duration::from_millis(2);
+
+/// The rate a pacer follows; recomputed by its owner whenever window or round-trip time change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PacingRate {
+    /// Congestion window in bytes.
+    pub window: u64,
+    /// Smoothed round-trip time.
+    pub rtt: Duration,
+    /// Slow start doubles the rate instead of adding a quarter.
+    pub slow_start: bool,
+    /// Largest datagram in bytes.
+    pub packet: u64,
+}
+
+impl PacingRate {
+    /// Bytes that may leave in `span`, saturating.
+    fn bytes_in(&self, span: Duration) -> u64 {
+        let (numerator, denominator) = self.gain();
+        let wide = u128::from(span.as_nanos()) * u128::from(self.window) * numerator;
+        u64::try_from(wide / (u128::from(divisor(self.rtt)) * denominator)).unwrap_or(u64::MAX)
+    }
+
+    /// Time in which `bytes` become available, rounded up.
+    fn time_for(&self, bytes: u64) -> Duration {
+        let (numerator, denominator) = self.gain();
+        let wide = u128::from(bytes) * u128::from(divisor(self.rtt)) * denominator;
+        let span = wide.div_ceil(u128::from(self.window.max(1)) * numerator);
+        Duration::from_nanos(u64::try_from(span).unwrap_or(u64::MAX))
+    }
+
+    fn gain(&self) -> (u128, u128) {
+        if self.slow_start { (2, 1) } else { (5, 4) }
+    }
+
+    fn burst(&self) -> u64 {
+        self.bytes_in(BURST)
+            .min(self.window)
+            .max(self.packet * MIN_BURST_PACKETS)
+    }
+}
+
+/// A token bucket refilled at the pacing rate.
+#[derive(Clone, Debug)]
+pub struct Pacer {
+    tokens: u64,
+    refilled: Instant,
+    /// The rate last used and its burst; `None` until first used, when the bucket counts as full.
+    burst: Option<(PacingRate, u64)>,
+}
+
+impl Pacer {
+    /// A full bucket.
+    #[must_use]
+    pub const fn new(now: Instant) -> Self {
+        Self {
+            tokens: 0,
+            refilled: now,
+            burst: None,
+        }
+    }
+
+    /// `None` when `bytes` may leave now, otherwise when to ask again: once half a burst (or `bytes`,
+    /// if more) is there, so that a sender wakes for batches and not for single packets.
+    pub fn ready(&mut self, now: Instant, bytes: u64, rate: &PacingRate) -> Option<Instant> {
+        let burst = self.refill(now, rate);
+        let bytes = bytes.min(burst);
+        if self.tokens >= bytes {
+            return None;
+        }
+        Some(now + rate.time_for(bytes.max(burst / 2) - self.tokens))
+    }
+
+    /// `bytes` left; probes may overdraw, which empties the bucket.
+    pub fn on_sent(&mut self, now: Instant, bytes: u64, rate: &PacingRate) {
+        self.refill(now, rate);
+        self.tokens = self.tokens.saturating_sub(bytes);
+    }
+
+    /// A new path starts with a full bucket.
+    pub fn reset(&mut self, now: Instant) {
+        *self = Self::new(now);
+    }
+
+    /// Adds what the time since the last call was worth and returns the size of a burst.
+    fn refill(&mut self, now: Instant, rate: &PacingRate) -> u64 {
+        let Some((known, mut burst)) = self.burst else {
+            let burst = rate.burst();
+            *self = Self {
+                tokens: burst,
+                refilled: now,
+                burst: Some((*rate, burst)),
+            };
+            return burst;
+        };
+        if known != *rate {
+            burst = rate.burst();
+            self.burst = Some((*rate, burst));
+            self.tokens = self.tokens.min(burst);
+        }
+        if now > self.refilled {
+            let gained = rate.bytes_in(now.since(self.refilled));
+            // Time too short for a single byte stays uncounted until it is worth one.
+            if gained > 0 {
+                self.tokens = self.tokens.saturating_add(gained).min(burst);
+                self.refilled = now;
+            }
+        }
+        burst
+    }
+}
