@@ -9,6 +9,8 @@
 //! | `code.rs` | close codes and reliabilities |
 //! | `varint.rs` | unsigned LEB128, canonical |
 //! | `handshake.rs` | handshake packets as views and encoders |
+//! | `routing.rs` | routing header and hop trailer |
+//! | `subprotocol.rs` | the registry of subprotocol ids |
 //! | `bytes.rs` | fixed-offset loads and stores |
 //! | `drop.rs` | every way a peer's bytes are refused |
 //!
@@ -27,6 +29,8 @@ pub mod drop;
 pub mod frame;
 pub mod handshake;
 pub mod header;
+pub mod routing;
+pub mod subprotocol;
 pub mod varint;
 pub mod write;
 
@@ -34,9 +38,10 @@ pub use ack::{AckFrame, AckRanges, EcnCounts};
 pub use code::{CloseCode, Reliability};
 pub use drop::DropReason;
 pub use frame::{Frame, FrameReader, FrameType, MAX_MESSAGE, MAX_REASON, MESSAGE_CHARGE};
-pub use handshake::HandshakeKind;
+pub use handshake::{CookieReply, HandshakeKind, Initiation, InitiationPayload, Response, ResponsePayload, Suite};
 pub use header::{
     Datagram, Flags, HEADER_LEN, Header, MAX_DATAGRAM, OVERHEAD, ROUTING_LEN, TAG_LEN, TRAILER_LEN, apply_mask, peek,
     sample,
 };
+pub use routing::{HopTrailer, Routed, RoutingFlags, RoutingHeader};
 pub use write::{FrameWriter, encoded_len, event_frame_len, segment_frame_len, segment_room, stream_frame_len};
