@@ -11,6 +11,7 @@
 //! | `handshake.rs` | handshake packets as views and encoders |
 //! | `routing.rs` | routing header and hop trailer |
 //! | `subprotocol.rs` | the registry of subprotocol ids |
+//! | `ticket.rs` | the printable ticket |
 //! | `bytes.rs` | fixed-offset loads and stores |
 //! | `drop.rs` | every way a peer's bytes are refused |
 //!
@@ -31,6 +32,7 @@ pub mod handshake;
 pub mod header;
 pub mod routing;
 pub mod subprotocol;
+pub mod ticket;
 pub mod varint;
 pub mod write;
 
@@ -44,4 +46,5 @@ pub use header::{
     sample,
 };
 pub use routing::{HopTrailer, Routed, RoutingFlags, RoutingHeader};
+pub use ticket::{Ticket, TicketError};
 pub use write::{FrameWriter, encoded_len, event_frame_len, segment_frame_len, segment_room, stream_frame_len};
