@@ -16,7 +16,7 @@ impl Cell {
     /// Every cell.
     pub const ALL: &'static [Self] = &[Self::PeerEpochs];
     /// A cell holds at most this many bytes.
-    pub const MAX_LEN: usize = 1 << 20;
+    pub const MAX_LEN: usize = 4 << 20;
 
     /// A stable name, usable as a file name.
     #[must_use]
