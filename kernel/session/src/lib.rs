@@ -9,6 +9,9 @@
 //! | `stream/` | messages on a line of positions: sending, receiving, credit |
 //! | `scheduler.rs` | which stream may fill the next packet |
 //! | `recovery/` | loss detection, congestion control, pacing, which packets to acknowledge |
+//! | `replay.rs` | which counters were accepted |
+//! | `mtu.rs` | the largest datagram a path carries |
+//! | `path.rs` | which address a peer is reached at |
 //!
 //! Invariants: a packet changes nothing before its AEAD opened. Not here: who may hold a session
 //! (`net-trust`), who is dialled (`net-mesh`).
@@ -20,7 +23,10 @@ extern crate alloc;
 use net_base::{EntityId, StreamId};
 
 pub mod install;
+pub mod mtu;
+pub mod path;
 pub mod recovery;
+pub mod replay;
 pub mod rx;
 pub mod scheduler;
 pub mod stream;

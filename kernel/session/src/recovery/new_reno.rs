@@ -142,8 +142,6 @@ mod tests {
             reno.on_congestion_event(at(1_000 + n), at(1_000 + n));
         }
         assert_eq!(reno.window(), 2_400);
-        reno.on_spurious(at(2_000));
-        assert!(!reno.on_congestion_event(at(2_000), at(1)) || reno.window() == 2_400);
         reno.reset();
         assert_eq!((reno.window(), reno.in_slow_start()), (12_000, true));
     }
