@@ -6,6 +6,9 @@
 //! | `rx.rs` | received datagrams as lent for one turn |
 //! | `install.rs` | what a finished handshake hands over |
 //! | `handshake/` | Noise IKpsk2, MACs, cookies, pending handshakes |
+//! | `keys.rs` | traffic secrets from a finished handshake |
+//! | `aead.rs` | the cipher of protected packets, behind a trait |
+//! | `roster.rs` | the published table of live associations |
 //! | `stream/` | messages on a line of positions: sending, receiving, credit |
 //! | `scheduler.rs` | which stream may fill the next packet |
 //! | `recovery/` | loss detection, congestion control, pacing, which packets to acknowledge |
@@ -22,11 +25,16 @@ extern crate alloc;
 
 use net_base::{EntityId, StreamId};
 
+pub mod aead;
+pub mod config;
+pub mod handshake;
 pub mod install;
+pub mod keys;
 pub mod mtu;
 pub mod path;
 pub mod recovery;
 pub mod replay;
+pub mod roster;
 pub mod rx;
 pub mod scheduler;
 pub mod stream;
