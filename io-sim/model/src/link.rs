@@ -1,0 +1,712 @@
+//! One direction of a link: what becomes of the n-th datagram it is offered.
+//!
+//! A datagram first passes the bottleneck (rate and queue), then travels (delay), and only then may be lost, cut off,
+//! held back, doubled or damaged. Nothing that happens after the bottleneck changes when another datagram arrives, so
+//! removing one fault leaves the fate of every other datagram as it was.
+//! Invariants: without reordering a link delivers in the order it was offered; every decision is keyed by n; integers
+//! only.
+//! Not here: who is at the ends, what a datagram means (`net-io-sim`).
+
+use crate::corrupt::{Corruption, Damage};
+use crate::distribution::Distribution;
+use crate::key::{Family, Key, scale};
+use crate::loss::{Loss, Lossy};
+
+/// A bottleneck: bytes drain at a rate from a queue that drops its tail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// Bytes per second; not 0.
+    pub bytes_per_s: u64,
+    /// Bytes that may wait.
+    pub queue: u64,
+}
+
+/// What one direction of a link is like when no fault is active. Probabilities in parts per billion, times in ns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkSpec {
+    /// Travel time.
+    pub delay: Distribution,
+    /// Loss.
+    pub loss: Loss,
+    /// Probability of being held back.
+    pub reorder: u64,
+    /// A datagram that is held back waits up to this much longer.
+    pub hold: u64,
+    /// Probability of arriving twice.
+    pub duplicate: u64,
+    /// Probability of damage.
+    pub corrupt: u64,
+    /// What damage.
+    pub damage: Damage,
+    /// The bottleneck, if any.
+    pub rate: Option<Rate>,
+    /// Longer datagrams vanish; 0 lets all pass.
+    pub mtu: u32,
+}
+
+impl LinkSpec {
+    /// A link that only takes `delay` ns.
+    #[must_use]
+    pub const fn clean(delay: u64) -> Self {
+        Self {
+            delay: Distribution::Constant(delay),
+            loss: Loss::None,
+            reorder: 0,
+            hold: 0,
+            duplicate: 0,
+            corrupt: 0,
+            damage: Damage::Bits,
+            rate: None,
+            mtu: 0,
+        }
+    }
+}
+
+/// What a fault does to a link while it is active.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Effect {
+    /// Nothing passes. With `flap` (ns up, ns down) the link comes and goes, beginning with down.
+    Partition {
+        /// Periods of a flapping link.
+        flap: Option<(u64, u64)>,
+    },
+    /// Loss beside the link's own.
+    Loss(Loss),
+    /// Delay on top of the link's own.
+    Delay(Distribution),
+    /// Datagrams are held back up to `hold` ns.
+    Reorder {
+        /// Probability.
+        ppb: u64,
+        /// Longest hold.
+        hold: u64,
+    },
+    /// Datagrams arrive twice.
+    Duplicate {
+        /// Probability.
+        ppb: u64,
+    },
+    /// Datagrams are damaged.
+    Corrupt {
+        /// Probability.
+        ppb: u64,
+        /// How.
+        damage: Damage,
+    },
+    /// A bottleneck in place of the link's own.
+    Rate(Rate),
+    /// A black hole for datagrams longer than this.
+    Mtu(u32),
+}
+
+/// A fault of one link direction in a window of time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkFault {
+    /// Names the fault: part of the key of its decisions, and the index under which its effects are counted.
+    pub id: u32,
+    /// When it begins, ns.
+    pub from: u64,
+    /// When it ends, ns, exclusive.
+    pub until: u64,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// Why a link delivered nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub enum Cause {
+    /// The loss model.
+    Loss = 0,
+    /// The bottleneck's queue was full.
+    Queue = 1,
+    /// Longer than the path MTU.
+    Mtu = 2,
+    /// A partition.
+    Partition = 3,
+}
+
+impl Cause {
+    /// Every cause, by number.
+    pub const ALL: [Self; 4] = [Self::Loss, Self::Queue, Self::Mtu, Self::Partition];
+
+    /// A stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Loss => "loss",
+            Self::Queue => "queue",
+            Self::Mtu => "mtu",
+            Self::Partition => "partition",
+        }
+    }
+}
+
+/// One copy's arrival.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// When, ns.
+    pub at: u64,
+    /// Its damage, if any.
+    pub corrupt: Option<Corruption>,
+}
+
+/// What becomes of one datagram.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fates {
+    /// The datagram, or why it does not arrive.
+    pub first: Result<Arrival, Cause>,
+    /// A second, undamaged copy.
+    pub second: Option<Arrival>,
+    /// Whether it was held back behind later ones.
+    pub reordered: bool,
+}
+
+/// What a link did so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Datagrams offered.
+    pub offered: u64,
+    /// Datagrams that arrive, second copies aside.
+    pub passed: u64,
+    /// Datagrams that do not, by [`Cause`].
+    pub dropped: [u64; 4],
+    /// Second copies.
+    pub duplicated: u64,
+    /// Held back.
+    pub reordered: u64,
+    /// Damaged.
+    pub corrupted: u64,
+}
+
+impl Counts {
+    /// Adds another link's counts.
+    pub fn add(&mut self, other: &Self) {
+        self.offered += other.offered;
+        self.passed += other.passed;
+        for (sum, more) in self.dropped.iter_mut().zip(other.dropped) {
+            *sum += more;
+        }
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.corrupted += other.corrupted;
+    }
+}
+
+/// The state of one direction of a link.
+#[derive(Clone, Debug)]
+pub struct Link {
+    spec: LinkSpec,
+    keys: Keys,
+    lossy: Lossy,
+    faults: Vec<Active>,
+    busy_until: u64,
+    last_arrival: u64,
+    counts: Counts,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Keys {
+    delay: Key,
+    reorder: Key,
+    duplicate: Key,
+    corrupt: Key,
+}
+
+impl Keys {
+    const fn new(key: Key) -> Self {
+        Self {
+            delay: key.family(Family::Delay),
+            reorder: key.family(Family::Reorder),
+            duplicate: key.family(Family::Duplicate),
+            corrupt: key.family(Family::Corrupt),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Active {
+    fault: LinkFault,
+    keys: Keys,
+    lossy: Lossy,
+    hits: u64,
+}
+
+/// What is decided about a datagram before it is counted.
+struct Decision {
+    fates: Fates,
+    hold: u64,
+}
+
+impl Link {
+    /// One direction of a link whose decisions stand under `key` (seed, link, direction).
+    #[must_use]
+    pub fn new(spec: LinkSpec, key: Key) -> Self {
+        let lossy = Lossy::new(spec.loss, key);
+        Self {
+            spec,
+            keys: Keys::new(key),
+            lossy,
+            faults: Vec::new(),
+            busy_until: 0,
+            last_arrival: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Adds a fault. Its decisions are keyed by the link's key and the fault's id.
+    pub fn add(&mut self, fault: LinkFault, key: Key) {
+        let key = key.with(u64::from(fault.id) | 1 << 32);
+        let model = if let Effect::Loss(model) = fault.effect {
+            model
+        } else {
+            Loss::None
+        };
+        self.faults.push(Active {
+            fault,
+            keys: Keys::new(key),
+            lossy: Lossy::new(model, key),
+            hits: 0,
+        });
+    }
+
+    /// Ends every fault and every impairment but the delay, for good.
+    pub fn heal(&mut self) {
+        self.faults.clear();
+        let delay = self.spec.delay.clone();
+        self.spec = LinkSpec {
+            delay,
+            ..LinkSpec::clean(0)
+        };
+        self.lossy = Lossy::new(Loss::None, Key::new(0));
+    }
+
+    /// Lets nothing pass from now on.
+    pub fn cut(&mut self) {
+        let effect = Effect::Partition { flap: None };
+        self.add(
+            LinkFault {
+                id: u32::MAX,
+                from: 0,
+                until: u64::MAX,
+                effect,
+            },
+            Key::new(0),
+        );
+    }
+
+    /// What this link did so far.
+    #[must_use]
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// How often each fault had an effect: (fault id, datagrams).
+    pub fn hits(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.faults.iter().map(|active| (active.fault.id, active.hits))
+    }
+
+    /// What becomes of the `n`-th datagram, offered at `now` ns with `len` bytes. `now` and `n` ascend.
+    pub fn offer(&mut self, now: u64, n: u64, len: usize) -> Fates {
+        let fates = match self.travel(now, n, len) {
+            Ok(arrival) => self.decide(now, n, len, arrival),
+            Err(cause) => Fates {
+                first: Err(cause),
+                second: None,
+                reordered: false,
+            },
+        };
+        self.count(&fates);
+        fates
+    }
+
+    /// The bottleneck and the way: when the datagram would arrive if nothing else happened to it.
+    fn travel(&mut self, now: u64, n: u64, len: usize) -> Result<u64, Cause> {
+        let mut rate = self.spec.rate;
+        let mut extra = 0u64;
+        for active in self.faults.iter_mut().filter(|active| active.on(now)) {
+            match &active.fault.effect {
+                Effect::Rate(slower) => {
+                    rate = Some(*slower);
+                    active.hits += 1;
+                }
+                Effect::Delay(more) => {
+                    extra = extra.saturating_add(more.draw(n, active.keys.delay.at(n)));
+                    active.hits += 1;
+                }
+                Effect::Partition { .. }
+                | Effect::Loss(_)
+                | Effect::Reorder { .. }
+                | Effect::Duplicate { .. }
+                | Effect::Corrupt { .. }
+                | Effect::Mtu(_) => {}
+            }
+        }
+        let mut leaves = now;
+        if let Some(rate) = rate {
+            leaves = queue(&mut self.busy_until, now, rate, len)?;
+        }
+        let delay = self.spec.delay.draw(n, self.keys.delay.at(n));
+        let arrival = leaves
+            .saturating_add(delay)
+            .saturating_add(extra)
+            .max(self.last_arrival);
+        self.last_arrival = arrival;
+        Ok(arrival)
+    }
+
+    /// Everything that may happen to a datagram on its way, each by its own key.
+    fn decide(&mut self, now: u64, n: u64, len: usize, arrival: u64) -> Fates {
+        let spec = &self.spec;
+        let lost = self.lossy.loses(n);
+        let mut one = Decision {
+            fates: Fates {
+                first: Ok(Arrival {
+                    at: arrival,
+                    corrupt: None,
+                }),
+                second: None,
+                reordered: false,
+            },
+            hold: 0,
+        };
+        one.reorder(&self.keys, n, spec.reorder, spec.hold);
+        one.duplicate(&self.keys, n, spec.duplicate, arrival);
+        one.corrupt(&self.keys, n, spec.corrupt, spec.damage);
+        if lost {
+            one.fates.first = Err(Cause::Loss);
+        }
+        if spec.mtu != 0 && len > spec.mtu as usize {
+            one.fates.first = Err(Cause::Mtu);
+        }
+        for active in &mut self.faults {
+            active.apply(now, n, len, arrival, &mut one);
+        }
+        if let Ok(first) = &mut one.fates.first {
+            first.at = first.at.saturating_add(one.hold);
+            one.fates.reordered = one.hold > 0;
+        } else {
+            one.fates.second = None;
+            one.fates.reordered = false;
+        }
+        one.fates
+    }
+
+    fn count(&mut self, fates: &Fates) {
+        let counts = &mut self.counts;
+        counts.offered += 1;
+        match fates.first {
+            Ok(arrival) => {
+                counts.passed += 1;
+                counts.corrupted += u64::from(arrival.corrupt.is_some());
+            }
+            Err(cause) => counts.dropped[cause as usize] += 1,
+        }
+        counts.duplicated += u64::from(fates.second.is_some());
+        counts.reordered += u64::from(fates.reordered);
+    }
+}
+
+impl Active {
+    const fn on(&self, now: u64) -> bool {
+        now >= self.fault.from && now < self.fault.until
+    }
+
+    fn apply(&mut self, now: u64, n: u64, len: usize, arrival: u64, one: &mut Decision) {
+        // The burst channel advances with every datagram, so that its window does not shift its bursts.
+        let lost = self.lossy.loses(n);
+        if !self.on(now) {
+            return;
+        }
+        let before = (one.fates, one.hold);
+        match &self.fault.effect {
+            Effect::Partition { flap } => {
+                let down = flap.is_none_or(|(up, down)| (now - self.fault.from) % (up + down).max(1) < down);
+                if down {
+                    one.fates.first = Err(Cause::Partition);
+                }
+            }
+            Effect::Loss(_) => {
+                if lost {
+                    one.fates.first = Err(Cause::Loss);
+                }
+            }
+            Effect::Mtu(mtu) => {
+                if len > *mtu as usize {
+                    one.fates.first = Err(Cause::Mtu);
+                }
+            }
+            Effect::Reorder { ppb, hold } => one.reorder(&self.keys, n, *ppb, *hold),
+            Effect::Duplicate { ppb } => one.duplicate(&self.keys, n, *ppb, arrival),
+            Effect::Corrupt { ppb, damage } => one.corrupt(&self.keys, n, *ppb, *damage),
+            Effect::Delay(_) | Effect::Rate(_) => {}
+        }
+        self.hits += u64::from(before != (one.fates, one.hold));
+    }
+}
+
+impl Decision {
+    #[inline]
+    fn reorder(&mut self, keys: &Keys, n: u64, ppb: u64, hold: u64) {
+        if keys.reorder.hits(n, ppb) {
+            // A second decision under the same key must not be the first one's word.
+            self.hold = self.hold.max(1 + scale(keys.reorder.with(1).at(n), hold));
+        }
+    }
+
+    #[inline]
+    fn duplicate(&mut self, keys: &Keys, n: u64, ppb: u64, arrival: u64) {
+        if keys.duplicate.hits(n, ppb) {
+            let behind = scale(keys.duplicate.with(1).at(n), DUPLICATE_SPREAD);
+            self.fates.second = Some(Arrival {
+                at: arrival.saturating_add(behind),
+                corrupt: None,
+            });
+        }
+    }
+
+    #[inline]
+    fn corrupt(&mut self, keys: &Keys, n: u64, ppb: u64, damage: Damage) {
+        if keys.corrupt.hits(n, ppb)
+            && let Ok(first) = &mut self.fates.first
+        {
+            first.corrupt = Some(Corruption {
+                damage,
+                word: keys.corrupt.with(1).at(n),
+            });
+        }
+    }
+}
+
+/// A second copy follows the first within this many ns.
+const DUPLICATE_SPREAD: u64 = 2_000_000;
+
+/// Passes `len` bytes through the bottleneck; answers when the last of them leaves it.
+fn queue(busy_until: &mut u64, now: u64, rate: Rate, len: usize) -> Result<u64, Cause> {
+    let wait = busy_until.saturating_sub(now);
+    let waiting = u128::from(wait) * u128::from(rate.bytes_per_s) / 1_000_000_000;
+    if waiting + len as u128 > u128::from(rate.queue).max(len as u128) {
+        return Err(Cause::Queue);
+    }
+    let takes = (len as u128 * 1_000_000_000).div_ceil(u128::from(rate.bytes_per_s.max(1)));
+    *busy_until = now
+        .max(*busy_until)
+        .saturating_add(u64::try_from(takes).unwrap_or(u64::MAX));
+    Ok(*busy_until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Direction;
+
+    const MS: u64 = 1_000_000;
+
+    fn key() -> Key {
+        Key::new(11).link(4, Direction::Forward)
+    }
+
+    fn rough() -> LinkSpec {
+        LinkSpec {
+            delay: Distribution::Normal {
+                mean: 20 * MS,
+                deviation: 4 * MS,
+                min: MS,
+            },
+            loss: Loss::GilbertElliott {
+                to_bad: 20_000_000,
+                to_good: 300_000_000,
+                good: 1_000_000,
+                bad: 500_000_000,
+            },
+            reorder: 50_000_000,
+            hold: 10 * MS,
+            duplicate: 30_000_000,
+            corrupt: 20_000_000,
+            damage: Damage::Any,
+            rate: Some(Rate {
+                bytes_per_s: 2_000_000,
+                queue: 60_000,
+            }),
+            mtu: 1_400,
+        }
+    }
+
+    fn faults() -> Vec<LinkFault> {
+        let fault = |id, effect| LinkFault {
+            id,
+            from: 100 * MS,
+            until: 600 * MS,
+            effect,
+        };
+        vec![
+            fault(
+                1,
+                Effect::Partition {
+                    flap: Some((40 * MS, 10 * MS)),
+                },
+            ),
+            fault(2, Effect::Loss(Loss::Independent { ppb: 100_000_000 })),
+            fault(
+                3,
+                Effect::Reorder {
+                    ppb: 100_000_000,
+                    hold: 5 * MS,
+                },
+            ),
+            fault(4, Effect::Duplicate { ppb: 100_000_000 }),
+            fault(
+                5,
+                Effect::Corrupt {
+                    ppb: 100_000_000,
+                    damage: Damage::Bits,
+                },
+            ),
+            fault(6, Effect::Mtu(1_200)),
+        ]
+    }
+
+    fn run(spec: &LinkSpec, faults: &[LinkFault]) -> (Vec<Fates>, Counts) {
+        let mut link = Link::new(spec.clone(), key());
+        for fault in faults {
+            link.add(fault.clone(), key());
+        }
+        let lens = [64, 300, 1_250, 1_452];
+        let fates = (0..4_000)
+            .map(|n| link.offer(n * 200_000, n, lens[(n % 4) as usize]))
+            .collect();
+        (fates, *link.counts())
+    }
+
+    /// What a datagram went through apart from one family's doing.
+    fn differing(a: &[Fates], b: &[Fates], same: impl Fn(&Fates, &Fates) -> bool) -> usize {
+        a.iter().zip(b).filter(|(a, b)| !same(a, b)).count()
+    }
+
+    #[test]
+    fn removing_one_fault_leaves_the_fate_of_every_other_datagram_unchanged() {
+        let (all, _) = run(&rough(), &faults());
+        for removed in 0..faults().len() {
+            let mut rest = faults();
+            let gone = rest.remove(removed);
+            let (without, _) = run(&rough(), &rest);
+            let touched = differing(&all, &without, PartialEq::eq);
+            assert!(touched > 0, "{gone:?} had no effect");
+            let mut link = Link::new(rough(), key());
+            faults().into_iter().for_each(|fault| link.add(fault, key()));
+            let lens = [64, 300, 1_250, 1_452];
+            (0..4_000).for_each(|n| drop(link.offer(n * 200_000, n, lens[(n % 4) as usize])));
+            let hits = link.hits().find(|(id, _)| *id == gone.id).map_or(0, |(_, hits)| hits);
+            assert!(
+                touched as u64 <= hits,
+                "{gone:?} touched {touched} datagrams but was counted for {hits}"
+            );
+        }
+    }
+
+    #[test]
+    fn removing_one_of_a_links_own_impairments_leaves_the_others_as_they_were() {
+        let (all, _) = run(&rough(), &[]);
+        let (calm, _) = run(
+            &LinkSpec {
+                loss: Loss::None,
+                ..rough()
+            },
+            &[],
+        );
+        let same = |a: &Fates, b: &Fates| a == b || a.first == Err(Cause::Loss);
+        assert_eq!(
+            differing(&all, &calm, same),
+            0,
+            "without loss only what was lost differs"
+        );
+        let (single, _) = run(
+            &LinkSpec {
+                duplicate: 0,
+                ..rough()
+            },
+            &[],
+        );
+        let same = |a: &Fates, b: &Fates| (a.first, a.reordered) == (b.first, b.reordered) && b.second.is_none();
+        assert_eq!(
+            differing(&all, &single, same),
+            0,
+            "without duplication only second copies differ"
+        );
+        let (sound, _) = run(&LinkSpec { corrupt: 0, ..rough() }, &[]);
+        let same = |a: &Fates, b: &Fates| {
+            a.first.map(|first| first.at) == b.first.map(|first| first.at) && a.second == b.second
+        };
+        assert_eq!(differing(&all, &sound, same), 0, "without damage only damage differs");
+    }
+
+    #[test]
+    fn a_link_without_reordering_keeps_order() {
+        let (fates, _) = run(&LinkSpec { reorder: 0, ..rough() }, &[]);
+        let arrivals: Vec<u64> = fates.iter().filter_map(|fates| Some(fates.first.ok()?.at)).collect();
+        assert!(arrivals.len() > 1_000 && arrivals.is_sorted());
+        let (fates, counts) = run(&rough(), &[]);
+        let arrivals: Vec<u64> = fates.iter().filter_map(|fates| Some(fates.first.ok()?.at)).collect();
+        assert!(counts.reordered > 0 && !arrivals.is_sorted());
+    }
+
+    #[test]
+    fn every_offered_datagram_is_counted_once() {
+        let (_, counts) = run(&rough(), &faults());
+        assert_eq!(counts.offered, counts.passed + counts.dropped.iter().sum::<u64>());
+        assert!(
+            counts.dropped.iter().all(|&dropped| dropped > 0),
+            "every cause occurred: {counts:?}"
+        );
+    }
+
+    #[test]
+    fn a_bottleneck_paces_and_drops_its_tail() {
+        let spec = LinkSpec {
+            rate: Some(Rate {
+                bytes_per_s: 1_000_000,
+                queue: 3_000,
+            }),
+            ..LinkSpec::clean(0)
+        };
+        let mut link = Link::new(spec, key());
+        let fates: Vec<_> = (0..5).map(|n| link.offer(0, n, 1_000).first).collect();
+        let at = |ms| {
+            Ok(Arrival {
+                at: ms * MS,
+                corrupt: None,
+            })
+        };
+        assert_eq!(fates, [at(1), at(2), at(3), Err(Cause::Queue), Err(Cause::Queue)]);
+        assert_eq!(link.offer(3 * MS, 5, 1_000).first, at(4), "it drains");
+    }
+
+    #[test]
+    fn a_healed_link_passes_everything_and_a_cut_one_nothing() {
+        let mut link = Link::new(rough(), key());
+        faults().into_iter().for_each(|fault| link.add(fault, key()));
+        link.heal();
+        assert!((0..1_000).all(|n| link.offer(n * MS, n, 1_452).first.is_ok()));
+        link.cut();
+        assert_eq!(link.offer(2_000 * MS, 1_000, 64).first, Err(Cause::Partition));
+    }
+
+    #[test]
+    fn a_flapping_partition_comes_and_goes() {
+        let mut link = Link::new(LinkSpec::clean(0), key());
+        let effect = Effect::Partition {
+            flap: Some((2 * MS, MS)),
+        };
+        link.add(
+            LinkFault {
+                id: 1,
+                from: 0,
+                until: u64::MAX,
+                effect,
+            },
+            key(),
+        );
+        let passed: Vec<bool> = (0..6).map(|n| link.offer(n * MS, n, 64).first.is_ok()).collect();
+        assert_eq!(passed, [false, true, true, false, true, true]);
+    }
+}
