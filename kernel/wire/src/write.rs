@@ -114,17 +114,26 @@ impl<'a> FrameWriter<'a> {
     #[inline]
     #[must_use]
     pub fn segment(&mut self, offset: u32, total: u32, bytes: &[u8]) -> bool {
-        let fits = bytes.len() as u64 + offset as u64 <= total as u64 && total <= MAX_MESSAGE && !bytes.is_empty();
-        if !fits {
-            return false;
+        match self.segment_space(offset, total, bytes.len()) {
+            Some(space) => {
+                space.copy_from_slice(bytes);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Appends a SEGMENT frame whose `bytes_len` bytes the caller fills in; `None` where `segment` would refuse.
+    #[inline]
+    #[must_use]
+    pub fn segment_space(&mut self, offset: u32, total: u32, bytes_len: usize) -> Option<&mut [u8]> {
+        let is_segment = bytes_len as u64 + offset as u64 <= total as u64 && total <= MAX_MESSAGE && bytes_len > 0;
+        if !is_segment {
+            return None;
         }
         let fields = varint::len(offset as u64) + varint::len(total as u64);
-        let Some(body) = self.frame_space(FrameType::Segment, fields + bytes.len()) else {
-            return false;
-        };
-        let (front, data) = body.split_at_mut(fields);
-        data.copy_from_slice(bytes);
-        put_all(front, &[offset as u64, total as u64])
+        let (front, data) = self.frame_space(FrameType::Segment, fields + bytes_len)?.split_at_mut(fields);
+        put_all(front, &[offset as u64, total as u64]).then_some(data)
     }
 
     /// Appends a STREAM frame.

@@ -1,12 +1,17 @@
-//! The receiving end of a stream.
+//! The receiving end of a stream: order, exactly-once and credit for the runs that packets bring.
 //!
-//! Invariants: see `mod.rs`.
-//! Not here: see `mod.rs`.
+//! Invariants: no byte is delivered twice, and of one message bytes are delivered in order; what is due in place is
+//! never copied; memory is bounded by the credit granted, however the peer cuts its messages.
+//! Not here: reading frames (`net-wire`), the session's window (the caller carries the growth over), MAX_STREAM_DATA
+//! frames.
 
 use net_base::StreamId;
 use net_wire::DropReason;
 
-use super::Reliability;
+use super::flow::RecvWindow;
+use super::ordered::Ordered;
+use super::unordered::Unordered;
+use super::{MAX_MESSAGE, MESSAGE_CHARGE, Reliability, cost};
 
 /// One event frame: an EVENT is `offset` 0 and `total` its own length.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +22,32 @@ pub struct Piece<'b> {
     pub total: u32,
     /// The bytes, borrowed from the packet.
     pub bytes: &'b [u8],
+}
+
+impl<'b> Piece<'b> {
+    /// An EVENT frame's message.
+    #[inline]
+    #[must_use]
+    pub const fn whole(message: &'b [u8]) -> Self {
+        Self {
+            offset: 0,
+            // A frame is shorter than a datagram.
+            total: message.len() as u32,
+            bytes: message,
+        }
+    }
+
+    /// Offset after the last byte.
+    #[inline]
+    pub(super) const fn end(&self) -> u64 {
+        self.offset as u64 + self.bytes.len() as u64
+    }
+
+    /// Whether the message ends with these bytes.
+    #[inline]
+    pub(super) const fn completes(&self) -> bool {
+        self.end() == self.total as u64
+    }
 }
 
 /// What to do with the bytes of an event frame.
@@ -35,9 +66,10 @@ pub enum Action {
         /// Bytes at the front of the frame that were delivered before.
         skip: usize,
     },
-    /// A duplicate, or data of a stream that is read no more.
+    /// A duplicate, data of a stream that is read no more, or a FireAndForget message beyond what the application
+    /// drains.
     Skip,
-    /// Copied; comes out of `pop_ready` later.
+    /// Copied; comes out of [`RecvStream::pop_ready`] later.
     Buffered,
 }
 
@@ -59,7 +91,60 @@ pub struct Part<'s> {
 /// Where one packet's run stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor {
-    pub(super) position: u64,
+    number: u64,
+    position: u64,
+    left: u16,
+    first: bool,
+    /// The last frame ended its message, so the next one begins another.
+    at_boundary: bool,
+    fin: bool,
+}
+
+impl Cursor {
+    /// Event frames still to come.
+    #[must_use]
+    pub const fn remaining(&self) -> u16 {
+        self.left
+    }
+}
+
+/// A frame placed on the line of positions, checked against itself and the credit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placed<'b> {
+    pub number: u64,
+    /// Where its message begins.
+    pub start: u64,
+    pub piece: Piece<'b>,
+}
+
+impl Placed<'_> {
+    /// Where the message that follows begins.
+    #[inline]
+    pub fn message_end(&self) -> u64 {
+        self.start + self.piece.total as u64 + MESSAGE_CHARGE
+    }
+
+    /// Delivers the frame without its first `skip` bytes.
+    #[inline]
+    pub fn deliver(&self, skip: usize) -> Action {
+        Action::Deliver {
+            number: self.number,
+            offset: self.piece.offset as u64 + skip as u64,
+            total: self.piece.total as u64,
+            end: self.piece.completes(),
+            skip,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Order {
+    /// On arrival.
+    Loose,
+    Ordered(Ordered),
+    Unordered(Unordered),
+    /// The stream was reset, or is read no more.
+    Discard,
 }
 
 /// The receiving end of one stream.
@@ -67,21 +152,63 @@ pub struct Cursor {
 pub struct RecvStream {
     id: StreamId,
     reliability: Reliability,
+    max_message: u32,
+    window: RecvWindow,
+    order: Order,
+    /// Positions handed to the application, and of those the drained ones.
+    delivered: u64,
+    drained: u64,
+    /// What the session was told of the window's used and consumed positions.
+    reported_used: u64,
+    reported_consumed: u64,
+    final_position: Option<u64>,
+    reset_code: Option<u64>,
+    dropped: u64,
 }
 
-#[allow(unused_variables, clippy::unimplemented, missing_docs)]
 impl RecvStream {
-    /// `window`: positions granted ahead of what was drained; `max_message`: bytes.
+    /// A stream nothing arrived on: `window` positions are granted ahead of what is drained (at least
+    /// [`RecvWindow::MIN`]), and messages have at most `max_message` bytes. Allocates nothing.
+    #[must_use]
     pub fn new(id: StreamId, reliability: Reliability, window: u64, max_message: u32) -> Self {
-        Self { id, reliability }
+        Self {
+            id,
+            reliability,
+            max_message: max_message.min(MAX_MESSAGE),
+            window: RecvWindow::new(window),
+            order: match reliability {
+                Reliability::FireAndForget => Order::Loose,
+                Reliability::Reliable => Order::Ordered(Ordered::default()),
+                Reliability::ReliableUnordered => Order::Unordered(Unordered::default()),
+            },
+            delivered: 0,
+            drained: 0,
+            reported_used: 0,
+            reported_consumed: 0,
+            final_position: None,
+            reset_code: None,
+            dropped: 0,
+        }
     }
-    pub fn id(&self) -> StreamId {
+
+    /// The stream's id.
+    #[must_use]
+    pub const fn id(&self) -> StreamId {
         self.id
     }
-    pub fn reliability(&self) -> Reliability {
+
+    /// What the stream promises.
+    #[must_use]
+    pub const fn reliability(&self) -> Reliability {
         self.reliability
     }
-    /// Opens a packet's run (header SEQUENCE, EVENT_COUNT, FIN; STREAM frame).
+
+    /// Opens a packet's run: the header's SEQUENCE, EVENT_COUNT and FIN, and the STREAM frame's fields.
+    ///
+    /// # Errors
+    /// `StreamState` where the stream was opened with another reliability, `EventCount` where the run is empty and ends
+    /// nothing. Both violate the protocol; nothing is changed.
+    #[inline]
     pub fn begin(
         &mut self,
         sequence: u64,
@@ -90,62 +217,272 @@ impl RecvStream {
         event_count: u16,
         fin: bool,
     ) -> Result<Cursor, DropReason> {
-        unimplemented!()
+        if reliability != self.reliability {
+            return Err(DropReason::StreamState);
+        }
+        if event_count == 0 && !fin {
+            return Err(DropReason::EventCount);
+        }
+        Ok(Cursor {
+            number: sequence,
+            position,
+            left: event_count,
+            first: true,
+            at_boundary: true,
+            fin,
+        })
     }
-    /// Takes the run's next event frame. `Err(Overloaded)` alone is no violation: drop the packet and do not acknowledge it; every other error closes the session.
+
+    /// Takes the run's next event frame and says what becomes of its bytes.
+    ///
+    /// # Errors
+    /// `Overloaded` is no violation: the rest of the packet must be dropped and the packet not acknowledged, so that it
+    /// is sent again. Every other error violates the protocol and ends the session.
+    #[inline]
     pub fn on_event(&mut self, cursor: &mut Cursor, piece: Piece<'_>) -> Result<Action, DropReason> {
-        unimplemented!()
+        let placed = self.place(cursor, piece)?;
+        let action = match &mut self.order {
+            Order::Ordered(ordered) => ordered.on_event(&placed)?,
+            Order::Unordered(unordered) => unordered.on_event(&placed, self.window.window())?,
+            Order::Loose => self.on_loose(&placed)?,
+            Order::Discard => Action::Skip,
+        };
+        if let Action::Deliver { skip, end, .. } = action {
+            self.delivered += cost(piece.bytes.len() - skip, end);
+        }
+        Ok(action)
     }
-    /// Closes the run; returns by how much the highest position grew since `begin` (session limit: `RecvWindow::advance`).
+
+    /// Closes the run. Returns [`Self::take_growth`]; then [`Self::take_consumed`] and [`Self::pop_ready`] have news.
+    ///
+    /// # Errors
+    /// `EventCount` where frames are missing, `MalformedFrame` where the stream would end inside a message,
+    /// `StreamState` where its end contradicts what is known, `FlowControl`. All violate the protocol.
+    #[inline]
     pub fn end(&mut self, cursor: Cursor) -> Result<u64, DropReason> {
-        unimplemented!()
+        if cursor.left > 0 {
+            return Err(DropReason::EventCount);
+        }
+        if cursor.fin {
+            if !cursor.at_boundary {
+                return Err(DropReason::MalformedFrame);
+            }
+            self.set_final(cursor.position)?;
+        }
+        self.refresh_consumed();
+        Ok(self.take_growth())
     }
-    /// Call until `None` after each run.
+
+    /// The next bytes that arrived early and are due now. Ask until `None` after each run.
+    ///
+    /// # Errors
+    /// `StreamState` where buffered messages contradict each other, which violates the protocol.
     pub fn pop_ready(&mut self) -> Result<Option<Part<'_>>, DropReason> {
-        unimplemented!()
+        let part = match &mut self.order {
+            Order::Ordered(ordered) => ordered.pop_ready(self.max_message)?,
+            Order::Unordered(unordered) => unordered.pop_ready(),
+            Order::Loose | Order::Discard => None,
+        };
+        if let Some(part) = &part {
+            self.delivered += cost(part.bytes.len(), part.end);
+        }
+        Ok(part)
     }
-    /// RESET_STREAM: returns the growth of the highest position. Nothing more is delivered.
+
+    /// Takes a RESET_STREAM: nothing more is delivered, and what never came counts as consumed. Returns
+    /// [`Self::take_growth`]. Ignored where everything was delivered or the stream is reset already.
+    ///
+    /// # Errors
+    /// `StreamState` where the final position contradicts what is known, `FlowControl`. Both violate the protocol.
     pub fn on_reset(&mut self, code: u64, final_position: u64) -> Result<u64, DropReason> {
-        unimplemented!()
+        let finished = self.is_finished();
+        self.set_final(final_position)?;
+        if !finished {
+            self.reset_code = Some(code);
+            self.order = Order::Discard;
+        }
+        self.refresh_consumed();
+        Ok(self.take_growth())
     }
-    /// STREAM_BLOCKED: returns the growth of the highest position (FireAndForget learns of lost packets).
+
+    /// Takes a STREAM_BLOCKED: the next [`Self::grant`] gives what there is. Returns [`Self::take_growth`], as a
+    /// FireAndForget stream learns here of packets that were lost.
+    ///
+    /// # Errors
+    /// `FlowControl` or `StreamState` where the position lies beyond the credit or the stream's end.
     pub fn on_blocked(&mut self, position: u64) -> Result<u64, DropReason> {
-        unimplemented!()
+        if self.final_position.is_some_and(|last| position > last) {
+            return Err(DropReason::StreamState);
+        }
+        if position > self.window.granted() {
+            return Err(DropReason::FlowControl);
+        }
+        self.window.press();
+        if self.reliability == Reliability::FireAndForget {
+            self.window.advance_to(position)?;
+        }
+        self.refresh_consumed();
+        Ok(self.take_growth())
     }
-    /// The application reads no more (STOP_SENDING): what is buffered and what still comes is dropped and counts as consumed.
+
+    /// The application reads no more (STOP_SENDING): what is buffered is dropped, what still comes is skipped, and both
+    /// count as consumed.
     pub fn stop(&mut self) {
-        unimplemented!()
+        self.order = Order::Discard;
+        self.refresh_consumed();
     }
-    /// The application drained delivered data: sum of `cost(len, end)` of the parts.
+
+    /// The application drained what was delivered: the sum of [`cost`] over the parts.
     pub fn on_consumed(&mut self, positions: u64) {
-        unimplemented!()
+        debug_assert!(
+            positions <= self.delivered - self.drained,
+            "drained what was not delivered"
+        );
+        self.drained = self.drained.saturating_add(positions).min(self.delivered);
+        self.refresh_consumed();
     }
-    /// Positions newly free for the session's window (`RecvWindow::consume`); take after `end`, `on_consumed`, `on_reset`, `on_blocked`, `stop`.
+
+    /// By how much the highest position grew since the last answer, for the session's window
+    /// ([`RecvWindow::advance`]). `end`, `on_reset` and `on_blocked` answer it themselves; a run given up half way leaves
+    /// it to the next of them.
+    pub fn take_growth(&mut self) -> u64 {
+        let used = self.window.used();
+        used - core::mem::replace(&mut self.reported_used, used)
+    }
+
+    /// Positions consumed since the last answer, for the session's window ([`RecvWindow::consume`]). Ask after `end`,
+    /// `on_consumed`, `on_reset`, `on_blocked` and `stop`. Never ahead of the growth answered.
     pub fn take_consumed(&mut self) -> u64 {
-        unimplemented!()
+        let consumed = self.window.consumed().min(self.reported_used);
+        consumed - core::mem::replace(&mut self.reported_consumed, consumed)
     }
-    /// New absolute limit for MAX_STREAM_DATA, when enough became free. Ask after each packet and each `on_consumed`.
+
+    /// A new absolute limit for MAX_STREAM_DATA, where enough became free to be worth a frame. Ask after each packet of
+    /// the stream and each `on_consumed`.
     pub fn grant(&mut self) -> Option<u64> {
-        unimplemented!()
+        if self.final_position.is_some() {
+            return None;
+        }
+        match &self.order {
+            Order::Loose | Order::Ordered(_) => self.window.grant(),
+            Order::Unordered(unordered) => self.window.grant_up_to(unordered.ceiling(self.window.window())),
+            Order::Discard => None,
+        }
     }
-    /// The limit last granted (to repeat a lost MAX_STREAM_DATA).
-    pub fn granted(&self) -> u64 {
-        unimplemented!()
+
+    /// The limit last granted.
+    #[must_use]
+    pub const fn granted(&self) -> u64 {
+        self.window.granted()
     }
-    /// Widens the window.
+
+    /// Positions delivered and not drained.
+    #[must_use]
+    pub const fn undrained(&self) -> u64 {
+        self.delivered - self.drained
+    }
+
+    /// Grants more ahead of what is drained; a smaller window is ignored.
     pub fn widen(&mut self, window: u64) {
-        unimplemented!()
+        self.window.widen(window);
     }
-    /// Everything up to the stream's end was delivered (Reliable, ReliableUnordered), or the end is known (FireAndForget), or reset.
+
+    /// Whether nothing more will be delivered: everything was, the stream was reset, or in a FireAndForget stream its end
+    /// is known (messages that were overtaken by it may still come).
+    #[must_use]
     pub fn is_finished(&self) -> bool {
-        unimplemented!()
+        let Some(last) = self.final_position else { return false };
+        match &self.order {
+            Order::Ordered(ordered) => ordered.position() == last,
+            Order::Unordered(unordered) => unordered.position() == last,
+            Order::Loose | Order::Discard => true,
+        }
     }
-    /// Code of a RESET_STREAM that arrived.
-    pub fn reset_code(&self) -> Option<u64> {
-        unimplemented!()
+
+    /// The code of the RESET_STREAM that ended the stream.
+    #[must_use]
+    pub const fn reset_code(&self) -> Option<u64> {
+        self.reset_code
     }
+
+    /// FireAndForget messages dropped because the application did not drain.
+    #[must_use]
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// Bytes of memory held for data that arrived early.
+    #[must_use]
     pub fn memory(&self) -> usize {
-        unimplemented!()
+        match &self.order {
+            Order::Ordered(ordered) => ordered.memory(),
+            Order::Unordered(unordered) => unordered.memory(),
+            Order::Loose | Order::Discard => 0,
+        }
+    }
+
+    /// Checks a frame against itself, the run, the stream's end and the credit, and moves the cursor past it.
+    #[inline]
+    fn place<'b>(&mut self, cursor: &mut Cursor, piece: Piece<'b>) -> Result<Placed<'b>, DropReason> {
+        cursor.left = cursor.left.checked_sub(1).ok_or(DropReason::EventCount)?;
+        let offset = piece.offset as u64;
+        let continues = offset > 0 && !core::mem::take(&mut cursor.first);
+        let empty = piece.bytes.is_empty() && piece.total > 0;
+        if continues || !cursor.at_boundary || empty || piece.end() > piece.total as u64 {
+            return Err(DropReason::MalformedFrame);
+        }
+        cursor.first = false;
+        if piece.total > self.max_message {
+            return Err(DropReason::MessageTooLarge);
+        }
+        let start = cursor.position.checked_sub(offset).ok_or(DropReason::MalformedFrame)?;
+        let message_end = start
+            .checked_add(piece.total as u64 + MESSAGE_CHARGE)
+            .ok_or(DropReason::FlowControl)?;
+        if self.final_position.is_some_and(|last| message_end > last) {
+            return Err(DropReason::StreamState);
+        }
+        let number = cursor.number;
+        cursor.at_boundary = piece.completes();
+        if cursor.at_boundary {
+            cursor.position = message_end;
+            cursor.number = number.checked_add(1).ok_or(DropReason::StreamState)?;
+        } else {
+            cursor.position = start + piece.end();
+        }
+        self.window.advance_to(cursor.position)?;
+        Ok(Placed { number, start, piece })
+    }
+
+    fn on_loose(&mut self, placed: &Placed<'_>) -> Result<Action, DropReason> {
+        if placed.piece.offset > 0 || !placed.piece.completes() {
+            return Err(DropReason::FrameNotAllowed);
+        }
+        // Overtaken messages cost no credit any more, so what waits for the application is bounded here.
+        if self.undrained() + cost(placed.piece.bytes.len(), true) > self.window.window() {
+            self.dropped += 1;
+            return Ok(Action::Skip);
+        }
+        Ok(placed.deliver(0))
+    }
+
+    fn set_final(&mut self, position: u64) -> Result<(), DropReason> {
+        let known = self.final_position.is_some_and(|last| last != position);
+        if known || position < self.window.used() {
+            return Err(DropReason::StreamState);
+        }
+        self.window.advance_to(position)?;
+        self.final_position = Some(position);
+        Ok(())
+    }
+
+    /// Consumed is what was drained; where the rest will never come, everything but what waits to be drained.
+    #[inline]
+    fn refresh_consumed(&mut self) {
+        let consumed = match &self.order {
+            Order::Ordered(_) | Order::Unordered(_) => self.drained,
+            Order::Loose | Order::Discard => self.window.used().saturating_sub(self.undrained()),
+        };
+        self.window.consume(consumed.saturating_sub(self.window.consumed()));
     }
 }

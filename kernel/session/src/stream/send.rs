@@ -1,11 +1,24 @@
-//! The sending end of a stream.
+//! The sending end of a stream: what waits, what is in flight, what was lost, and how it is cut into packets.
 //!
-//! Invariants: see `mod.rs`.
-//! Not here: see `mod.rs`.
+//! Invariants: `released <= sent <= pushed`; acknowledged ranges lie above `released` and lost ranges above it and
+//! below `sent`, and the two are disjoint; a FireAndForget message is never cut and never sent twice; a message's
+//! number and position are fixed when it is first sent.
+//! Not here: limits of other streams or the session (the caller passes one that respects them), sending RESET_STREAM
+//! and STREAM_BLOCKED, loss detection.
+
+use alloc::collections::VecDeque;
+use alloc::vec;
 
 use net_base::StreamId;
+use net_wire::{FrameWriter, event_frame_len, segment_frame_len, segment_room, stream_frame_len, varint};
 
-use super::Reliability;
+use super::ranges::RangeSet;
+use super::ring::FrameRing;
+use super::{MAX_MESSAGE, MESSAGE_CHARGE, Reliability};
+
+/// Fewest bytes of a message worth a frame of their own: shorter pieces wait for the next packet, so that messages up
+/// to this size arrive whole. Lost pieces, which others may have cut, are exempt.
+pub const MIN_PIECE: usize = 128;
 
 /// What is fixed when a stream is opened.
 #[derive(Clone, Copy, Debug)]
@@ -16,9 +29,11 @@ pub struct SendConfig {
     pub priority: u8,
     /// Share among streams of equal priority, at least 1.
     pub weight: u16,
-    /// Positions buffered and not yet acknowledged at which `push` answers `Full`.
+    /// Positions buffered at which `push` answers `Full`; the last message taken may exceed it.
     pub buffer: u64,
-    /// Plaintext bytes of an empty packet.
+    /// Longest message in bytes, at most [`MAX_MESSAGE`].
+    pub max_message: u32,
+    /// Plaintext bytes of an empty packet on the current path.
     pub max_plaintext: usize,
 }
 
@@ -74,90 +89,605 @@ pub struct Written {
     pub position: u64,
 }
 
+/// Whether the stream's end was told to the peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fin {
+    /// The application may push more.
+    Open,
+    /// To be sent with, or after, the last message.
+    Due,
+    Sent,
+    Acked,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reset {
+    code: u64,
+    acked: bool,
+}
+
+/// Where a message ends, on the line of positions and in the ring.
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    end: u64,
+    frame_end: u64,
+}
+
+/// How far a packet may reach.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    position: u64,
+    /// Reaching `position` is worth a piece of any size: what lies behind it was sent before.
+    exact: bool,
+}
+
+/// The outcome of fitting messages into a packet.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    end: u64,
+    count: u16,
+    /// Index of the message that `end` lies in or begins.
+    index: usize,
+}
+
 /// The sending end of one stream.
 #[derive(Debug)]
 pub struct SendStream {
     id: StreamId,
     config: SendConfig,
+    ring: FrameRing,
+    /// Messages with bytes not released yet; the front one may be released in part.
+    messages: VecDeque<Message>,
+    /// Number, first position and first ring offset of the front message.
+    front: Front,
+    /// First position never sent.
+    sent: u64,
+    /// Index of the message `sent` lies in.
+    sent_index: usize,
+    /// Everything below is acknowledged, or in a FireAndForget stream sent.
+    released: u64,
+    acked: RangeSet,
+    lost: RangeSet,
+    /// FireAndForget: end of the highest run known to have arrived.
+    seen: u64,
+    fin: Fin,
+    reset: Option<Reset>,
 }
 
-#[allow(unused_variables, clippy::unimplemented, missing_docs)]
+#[derive(Clone, Copy, Debug, Default)]
+struct Front {
+    number: u64,
+    start: u64,
+    frame_start: u64,
+}
+
 impl SendStream {
+    /// A stream that nothing was pushed to. Allocates nothing until the first message.
+    #[must_use]
     pub fn new(id: StreamId, config: SendConfig) -> Self {
-        Self { id, config }
+        Self {
+            id,
+            config,
+            ring: FrameRing::default(),
+            messages: VecDeque::new(),
+            front: Front::default(),
+            sent: 0,
+            sent_index: 0,
+            released: 0,
+            acked: RangeSet::default(),
+            lost: RangeSet::default(),
+            seen: 0,
+            fin: Fin::Open,
+            reset: None,
+        }
     }
-    pub fn id(&self) -> StreamId {
+
+    /// The stream's id.
+    #[must_use]
+    pub const fn id(&self) -> StreamId {
         self.id
     }
-    pub fn config(&self) -> &SendConfig {
+
+    /// What was fixed at its opening.
+    #[must_use]
+    pub const fn config(&self) -> &SendConfig {
         &self.config
     }
+
     /// Appends a message.
+    ///
+    /// # Errors
+    /// See [`PushError`].
+    #[inline]
     pub fn push(&mut self, message: &[u8]) -> Result<(), PushError> {
-        unimplemented!()
+        if self.fin != Fin::Open || self.reset.is_some() {
+            return Err(PushError::Closed);
+        }
+        if self.buffered() >= self.config.buffer {
+            return Err(PushError::Full);
+        }
+        if message.len() > self.max_message() {
+            return Err(PushError::TooLarge {
+                max: self.max_message(),
+            });
+        }
+        if self.released < self.sent {
+            self.forget_sent();
+        }
+        self.append(message);
+        Ok(())
     }
-    /// Appends messages until one is refused; returns how many were taken and the refusal.
+
+    /// Appends messages in order until one is refused: how many were taken, and the refusal.
     pub fn push_batch<'m>(&mut self, messages: impl IntoIterator<Item = &'m [u8]>) -> (usize, Option<PushError>) {
-        unimplemented!()
+        let mut taken = 0;
+        for message in messages {
+            match self.push(message) {
+                Ok(()) => taken += 1,
+                Err(refused) => return (taken, Some(refused)),
+            }
+        }
+        (taken, None)
     }
-    /// Largest message `push` takes now.
+
+    /// Longest message that `push` takes now, in bytes.
+    #[inline]
+    #[must_use]
     pub fn max_message(&self) -> usize {
-        unimplemented!()
+        let max = self.config.max_message.min(MAX_MESSAGE) as usize;
+        match self.config.reliability {
+            Reliability::FireAndForget => max.min(largest_whole(self.config.max_plaintext)),
+            Reliability::Reliable | Reliability::ReliableUnordered => max,
+        }
     }
-    /// The path MTU changed.
-    pub fn set_max_plaintext(&mut self, bytes: usize) {
-        unimplemented!()
+
+    /// An empty packet now has `bytes` bytes of plaintext. FireAndForget messages that wait and fit none any more are
+    /// dropped; returns how many.
+    pub fn set_max_plaintext(&mut self, bytes: usize) -> u64 {
+        let shrinks = bytes < self.config.max_plaintext;
+        self.config.max_plaintext = bytes;
+        if shrinks && self.is_fire_and_forget() && self.reset.is_none() {
+            self.forget_sent();
+            return self.drop_oversized();
+        }
+        0
     }
+
+    /// No message follows those pushed so far.
     pub fn finish(&mut self) {
-        unimplemented!()
+        if self.fin == Fin::Open {
+            self.fin = Fin::Due;
+        }
     }
-    /// Drops everything; returns the final position for RESET_STREAM (which the caller sends and retransmits, and reports back with `on_reset_acked`).
+
+    /// Gives the stream up: what is buffered is dropped. Returns the final position for RESET_STREAM, which the caller
+    /// repeats until it calls [`Self::on_reset_acked`]. A second reset keeps the first code.
     pub fn reset(&mut self, code: u64) -> u64 {
-        unimplemented!()
+        if self.reset.is_none() {
+            self.reset = Some(Reset { code, acked: false });
+            self.ring = FrameRing::default();
+            self.messages = VecDeque::new();
+            self.front.start = self.sent;
+            self.sent_index = 0;
+            self.released = self.sent;
+            self.acked.clear();
+            self.lost.clear();
+        }
+        self.sent
     }
-    /// `(code, final position)` after `reset`.
+
+    /// Code and final position, once reset.
+    #[must_use]
     pub fn reset_frame(&self) -> Option<(u64, u64)> {
-        unimplemented!()
+        self.reset.map(|reset| (reset.code, self.sent))
     }
+
+    /// RESET_STREAM arrived.
     pub fn on_reset_acked(&mut self) {
-        unimplemented!()
+        if let Some(reset) = &mut self.reset {
+            reset.acked = true;
+        }
     }
-    /// Positions pushed and not yet released (acknowledged from the front; FireAndForget: sent).
+
+    /// Positions held: not acknowledged yet, or in a FireAndForget stream not sent yet.
+    #[inline]
+    #[must_use]
     pub fn buffered(&self) -> u64 {
-        unimplemented!()
+        let from = match self.config.reliability {
+            Reliability::FireAndForget => self.sent,
+            Reliability::Reliable | Reliability::ReliableUnordered => self.released,
+        };
+        self.pushed() - from
     }
-    /// Highest position used so far. Session limit: pass `limit = min(stream limit, sent_position() + session.available())`.
-    pub fn sent_position(&self) -> u64 {
-        unimplemented!()
+
+    /// First position never used. With a session limit as well, pass
+    /// `min(stream limit, sent_position() + session.available())` as `limit`.
+    #[must_use]
+    pub const fn sent_position(&self) -> u64 {
+        self.sent
     }
-    /// Next run; write it with `write_run` before any other `&mut` call.
+
+    /// What to send next: what was lost, else new messages up to the absolute position `limit`, in at most `space`
+    /// bytes with the STREAM frame. `None` where nothing waits, the credit is used up, or too little space is left to be
+    /// worth a frame (an empty packet always suffices). Write it with [`Self::write_run`] before any other call that
+    /// changes the stream; a run that is not sent after all goes to [`Self::on_lost`].
     pub fn next_run(&mut self, space: usize, limit: u64) -> Option<Run> {
-        unimplemented!()
+        if self.reset.is_some() {
+            return None;
+        }
+        if let Some((start, end)) = self.lost.first() {
+            return self.next_lost(start, end, space);
+        }
+        self.forget_sent();
+        let start = self.sent;
+        let index = self.sent_index;
+        let bound = Bound {
+            position: limit,
+            exact: false,
+        };
+        match self.cut(start, index, bound, space) {
+            Some(cut) => {
+                self.sent = cut.end;
+                self.sent_index = cut.index;
+                Some(self.run(start, index, cut, true))
+            }
+            None if self.fin == Fin::Due && start == self.pushed() && stream_frame_len(start) <= space => {
+                let cut = Cut {
+                    end: start,
+                    count: 0,
+                    index,
+                };
+                Some(self.run(start, index, cut, false))
+            }
+            None => None,
+        }
     }
-    /// `out` is at least the `space` the run was made for.
+
+    /// Writes the run's STREAM frame and event frames to the front of `out`.
+    ///
+    /// # Panics
+    /// Where `out` is shorter than the `space` the run was made for, or the run is not the last one made.
     pub fn write_run(&self, run: &Run, out: &mut [u8]) -> Written {
-        unimplemented!()
+        let mut writer = FrameWriter::new(out);
+        let fits = writer.stream(self.config.reliability, run.start);
+        assert!(fits, "the caller lends the space it made the run for");
+        let mut len = writer.len();
+        let first = (run.sequence - self.front.number) as usize;
+        let mut index = first;
+        let after = first + run.count as usize;
+        if index < after && run.start > self.start_of(index) {
+            let end = run.end.min(self.messages[index].end);
+            len += self.write_segment(index, run.start, end, &mut out[len..]);
+            index += 1;
+        }
+        let cut_tail = after > index && run.end < self.messages[after - 1].end;
+        let whole_end = if cut_tail { after - 1 } else { after };
+        if index < whole_end {
+            let frames = self.frame_start_of(index);
+            let bytes = (self.messages[whole_end - 1].frame_end - frames) as usize;
+            self.ring.copy_out(frames, &mut out[len..len + bytes]);
+            len += bytes;
+        }
+        if cut_tail {
+            len += self.write_segment(whole_end, self.start_of(whole_end), run.end, &mut out[len..]);
+        }
+        Written {
+            len,
+            event_count: run.count,
+            sequence: run.sequence,
+            position: run.start,
+        }
     }
-    /// Returns positions freed from the buffer.
+
+    /// The run arrived. Returns how many positions of the buffer that frees. Calling it again, or after `on_lost`, is
+    /// harmless.
     pub fn on_acked(&mut self, run: &Run) -> u64 {
-        unimplemented!()
+        if self.reset.is_some() {
+            return 0;
+        }
+        if run.fin {
+            self.fin = Fin::Acked;
+        }
+        if self.is_fire_and_forget() {
+            self.seen = self.seen.max(run.end);
+            return 0;
+        }
+        self.lost.remove(run.start, run.end);
+        if run.start > self.released {
+            self.acked.insert(run.start, run.end);
+            return 0;
+        }
+        let before = self.released;
+        if run.end > before {
+            self.released = self.acked.absorb(run.end);
+            self.release();
+        }
+        self.released - before
     }
+
+    /// The run is taken for lost: what of it has not arrived is sent again, in a FireAndForget stream only its end.
+    /// Calling it again, or for a run that arrived after all, is harmless.
     pub fn on_lost(&mut self, run: &Run) {
-        unimplemented!()
+        if self.reset.is_some() {
+            return;
+        }
+        if run.fin && self.fin == Fin::Sent {
+            self.fin = Fin::Due;
+        }
+        if self.is_fire_and_forget() {
+            return;
+        }
+        let start = run.start.max(self.released);
+        if start < run.end {
+            for (low, high) in self.acked.gaps(start, run.end) {
+                self.lost.insert(low, high);
+            }
+        }
     }
-    /// Everything, the end included, is acknowledged.
+
+    /// Whether the peer has everything, the end included, or knows of the reset. In a FireAndForget stream: the end.
+    #[must_use]
     pub fn is_finished(&self) -> bool {
-        unimplemented!()
+        match self.reset {
+            Some(reset) => reset.acked,
+            None => self.fin == Fin::Acked && (self.is_fire_and_forget() || self.released == self.pushed()),
+        }
     }
-    /// Position for STREAM_BLOCKED when only `limit` holds data back.
+
+    /// The position to report in STREAM_BLOCKED where `limit` alone keeps new messages from being sent.
+    #[must_use]
     pub fn is_blocked(&self, limit: u64) -> Option<u64> {
-        unimplemented!()
+        let waits = self.reset.is_none() && self.sent < self.pushed();
+        if waits && !self.fits_limit(limit) {
+            Some(self.sent)
+        } else {
+            None
+        }
     }
-    /// FireAndForget: position the peer may not know of because the last packets were lost; tell it in STREAM_BLOCKED whenever the stream or the session is blocked.
+
+    /// FireAndForget: the position used, where the peer may not know of it because the last packets were lost. While the
+    /// stream or its session is blocked it belongs into a STREAM_BLOCKED, or their credit is never returned.
+    #[must_use]
     pub fn unseen_position(&self) -> Option<u64> {
-        unimplemented!()
+        if self.is_fire_and_forget() && self.reset.is_none() && self.seen < self.sent {
+            Some(self.sent)
+        } else {
+            None
+        }
     }
+
+    /// A STREAM_BLOCKED that named `position` arrived.
+    pub fn on_position_seen(&mut self, position: u64) {
+        self.seen = self.seen.max(position.min(self.sent));
+    }
+
+    /// Whether [`Self::next_run`] would answer with a run, given an empty packet.
+    #[must_use]
     pub fn has_data(&self, limit: u64) -> bool {
-        unimplemented!()
+        if self.reset.is_some() {
+            return false;
+        }
+        if self.sent < self.pushed() {
+            !self.lost.is_empty() || self.fits_limit(limit)
+        } else {
+            !self.lost.is_empty() || self.fin == Fin::Due
+        }
     }
+
+    fn is_fire_and_forget(&self) -> bool {
+        matches!(self.config.reliability, Reliability::FireAndForget)
+    }
+
+    /// First position no message takes.
+    #[inline]
+    fn pushed(&self) -> u64 {
+        self.messages.back().map_or(self.front.start, |message| message.end)
+    }
+
+    #[inline]
+    fn append(&mut self, message: &[u8]) {
+        let end = self.pushed() + message.len() as u64 + MESSAGE_CHARGE;
+        self.ring.append(message);
+        self.messages.push_back(Message {
+            end,
+            frame_end: self.ring.tail(),
+        });
+    }
+
+    #[inline]
+    fn start_of(&self, index: usize) -> u64 {
+        match index.checked_sub(1) {
+            Some(before) => self.messages[before].end,
+            None => self.front.start,
+        }
+    }
+
+    #[inline]
+    fn frame_start_of(&self, index: usize) -> u64 {
+        match index.checked_sub(1) {
+            Some(before) => self.messages[before].frame_end,
+            None => self.front.frame_start,
+        }
+    }
+
+    fn next_lost(&mut self, start: u64, end: u64, space: usize) -> Option<Run> {
+        let index = self.messages.partition_point(|message| message.end <= start);
+        let bound = Bound {
+            position: end,
+            exact: true,
+        };
+        let cut = self.cut(start, index, bound, space)?;
+        self.lost.remove(start, cut.end);
+        Some(self.run(start, index, cut, false))
+    }
+
+    fn run(&mut self, start: u64, index: usize, cut: Cut, fresh: bool) -> Run {
+        let fin = self.fin != Fin::Open && cut.end == self.pushed();
+        if fin && self.fin == Fin::Due {
+            self.fin = Fin::Sent;
+        }
+        Run {
+            start,
+            end: cut.end,
+            sequence: self.front.number + index as u64,
+            count: cut.count,
+            fin,
+            fresh,
+        }
+    }
+
+    /// Fits as much as possible from position `start`, which lies in message `index`, into `space` bytes.
+    fn cut(&self, start: u64, index: usize, bound: Bound, space: usize) -> Option<Cut> {
+        let mut left = space.checked_sub(stream_frame_len(start))?;
+        let mut cut = Cut {
+            end: start,
+            count: 0,
+            index,
+        };
+        if index < self.messages.len() && start > self.start_of(index) {
+            let end = self.cut_message(index, start, bound, left)?;
+            cut.end = end;
+            cut.count = 1;
+            if end < self.messages[index].end {
+                return Some(cut);
+            }
+            let bytes = (end - MESSAGE_CHARGE - start) as usize;
+            left -= segment_frame_len(self.offset_of(index, start), self.len_of(index), bytes);
+            cut.index += 1;
+        }
+        let frames = self.frame_start_of(cut.index);
+        let mut frame_end = frames;
+        for message in self.messages.range(cut.index..) {
+            if message.end > bound.position || message.frame_end - frames > left as u64 || cut.count == u16::MAX {
+                break;
+            }
+            frame_end = message.frame_end;
+            cut.end = message.end;
+            cut.count += 1;
+            cut.index += 1;
+        }
+        left -= (frame_end - frames) as usize;
+        if !self.is_fire_and_forget()
+            && cut.index < self.messages.len()
+            && cut.count < u16::MAX
+            && let Some(end) = self.cut_message(cut.index, cut.end, bound, left)
+        {
+            cut.end = end;
+            cut.count += 1;
+        }
+        (cut.count > 0).then_some(cut)
+    }
+
+    /// Where a SEGMENT of message `index` that begins at position `from` ends, if one is worth sending.
+    fn cut_message(&self, index: usize, from: u64, bound: Bound, space: usize) -> Option<u64> {
+        let message = self.messages[index];
+        let left = (message.end - MESSAGE_CHARGE - from) as usize;
+        let room = segment_room(self.offset_of(index, from), self.len_of(index), space);
+        if room == left && message.end <= bound.position && left > 0 {
+            return Some(message.end);
+        }
+        // The last byte travels with the charge: without credit for both it stays behind.
+        let credit = usize::try_from(bound.position.saturating_sub(from)).unwrap_or(usize::MAX);
+        let piece = room.min(credit).min(left.saturating_sub(1));
+        let end = from + piece as u64;
+        let worthwhile = piece >= MIN_PIECE || (bound.exact && piece > 0 && end == bound.position);
+        worthwhile.then_some(end)
+    }
+
+    /// Whether new messages may use positions below `limit`; the twin of `cut` without regard to space.
+    fn fits_limit(&self, limit: u64) -> bool {
+        let message = self.messages[self.sent_index];
+        if message.end <= limit {
+            return true;
+        }
+        let left = message.end - MESSAGE_CHARGE - self.sent;
+        let piece = limit.saturating_sub(self.sent).min(left.saturating_sub(1));
+        !self.is_fire_and_forget() && piece >= MIN_PIECE as u64
+    }
+
+    fn write_segment(&self, index: usize, from: u64, end: u64, out: &mut [u8]) -> usize {
+        let message = self.messages[index];
+        let bytes = (end.min(message.end - MESSAGE_CHARGE) - from) as usize;
+        let mut writer = FrameWriter::new(out);
+        let space = writer
+            .segment_space(self.offset_of(index, from), self.len_of(index), bytes)
+            .expect("a run's segments are non-empty, inside their message, and fit the space the run was made for");
+        let left = message.end - MESSAGE_CHARGE - from;
+        self.ring.copy_out(message.frame_end - left, space);
+        writer.len()
+    }
+
+    fn len_of(&self, index: usize) -> u32 {
+        (self.messages[index].end - self.start_of(index) - MESSAGE_CHARGE) as u32
+    }
+
+    fn offset_of(&self, index: usize, position: u64) -> u32 {
+        (position - self.start_of(index)) as u32
+    }
+
+    /// Forgets messages wholly below `released` and the ring's bytes below it.
+    fn release(&mut self) {
+        while let Some(message) = self.messages.front()
+            && message.end <= self.released
+        {
+            self.front = Front {
+                number: self.front.number + 1,
+                start: message.end,
+                frame_start: message.frame_end,
+            };
+            self.messages.pop_front();
+            // What was acknowledged was sent, so the index counts every message that goes.
+            self.sent_index -= 1;
+        }
+        let ring_start = match self.messages.front() {
+            // Of a message released in part the frame's head goes too: its rest travels as segments.
+            Some(message) if self.released > self.front.start => {
+                message.frame_end - (message.end - MESSAGE_CHARGE - self.released)
+            }
+            Some(_) | None => self.front.frame_start,
+        };
+        self.ring.release_to(ring_start);
+    }
+
+    /// FireAndForget: lets go of what was written since.
+    #[inline]
+    fn forget_sent(&mut self) {
+        if self.is_fire_and_forget() && self.released < self.sent {
+            self.released = self.sent;
+            self.release();
+        }
+    }
+
+    fn drop_oversized(&mut self) -> u64 {
+        let max = self.max_message();
+        if (0..self.messages.len()).all(|index| self.len_of(index) as usize <= max) {
+            return 0;
+        }
+        let ring = core::mem::take(&mut self.ring);
+        let waiting = core::mem::take(&mut self.messages);
+        let frames = core::mem::take(&mut self.front.frame_start);
+        let mut start = self.front.start;
+        let mut frame_start = frames;
+        let mut dropped = 0;
+        for message in waiting {
+            let length = (message.end - start - MESSAGE_CHARGE) as usize;
+            if length <= max {
+                let mut bytes = vec![0; length];
+                ring.copy_out(frame_start + (event_frame_len(length) - length) as u64, &mut bytes);
+                self.append(&bytes);
+            } else {
+                dropped += 1;
+            }
+            start = message.end;
+            frame_start = message.frame_end;
+        }
+        dropped
+    }
+}
+
+/// Longest message whose EVENT frame fits a packet of `plaintext` bytes beside its STREAM frame, wherever on the line it
+/// stands.
+const fn largest_whole(plaintext: usize) -> usize {
+    let room = plaintext.saturating_sub(stream_frame_len(u64::MAX));
+    room.saturating_sub(1 + varint::len(room as u64))
 }
