@@ -1,1 +1,24 @@
-//! Placeholder.
+//! What a user waits for, measured against what the machine allows and what others do, side by side in one run.
+//!
+//! | file | role |
+//! |---|---|
+//! | `contender.rs` | what is measured, and the trait of whoever is |
+//! | `process.rs` | the other process: spawned, asked, and ended by its handle |
+//! | `floor.rs` | bare UDP: ping-pong, one datagram per call, segmentation offload |
+//! | `arithmetic.rs` | the Diffie-Hellman operations of one handshake and nothing else |
+//! | `quic.rs` | quinn, with the same cipher and the same bound on the MTU |
+//! | `run.rs` | interleaved rounds |
+//! | `table.rs` | medians, ratios, text and JSON |
+//! | `bin/loopback.rs` | the command |
+//!
+//! Invariants: contenders take turns within each round, so that a noisy neighbour hurts them alike; every figure is a
+//! median over rounds with its spread.
+//! Not here: thresholds. A benchmark reports; instruction counts gate.
+
+pub mod arithmetic;
+pub mod contender;
+pub mod floor;
+pub mod process;
+pub mod quic;
+pub mod run;
+pub mod table;
