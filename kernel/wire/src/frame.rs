@@ -288,8 +288,9 @@ impl<'b> FrameReader<'b> {
         self.skipped
     }
 
+    /// The general path: any frame.
     #[inline(never)]
-    fn next_other(&mut self) -> Result<Option<Frame<'b>>, DropReason> {
+    pub(crate) fn next_other(&mut self) -> Result<Option<Frame<'b>>, DropReason> {
         let mut rest = core::mem::take(&mut self.rest);
         while let [number, after @ ..] = rest {
             let (length, after) = varint::read(after).ok_or(DropReason::MalformedFrame)?;

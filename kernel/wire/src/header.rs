@@ -257,6 +257,90 @@ impl Header {
     }
 }
 
+/// One row of the header's layout, for the tables of docs/protocol.md and the tests that hold the codec to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Field {
+    /// Offset of the first byte.
+    pub offset: usize,
+    /// Length in bytes.
+    pub size: usize,
+    /// Name.
+    pub name: &'static str,
+    /// What it may hold.
+    pub rule: &'static str,
+    /// Reserved: zero in every packet, and checked.
+    pub reserved: bool,
+}
+
+const fn field(offset: usize, size: usize, name: &'static str, rule: &'static str) -> Field {
+    Field {
+        offset,
+        size,
+        name,
+        rule,
+        reserved: false,
+    }
+}
+
+const fn reserved(offset: usize, size: usize, name: &'static str) -> Field {
+    Field {
+        offset,
+        size,
+        name,
+        rule: "zero",
+        reserved: true,
+    }
+}
+
+/// The header's layout, without gaps.
+pub const FIELDS: &[Field] = &[
+    field(0, 2, "MAGIC", "0x4E45"),
+    field(2, 1, "VERSION", "1"),
+    field(3, 1, "FLAGS", "the flags below"),
+    field(
+        4,
+        1,
+        "PRIORITY",
+        "0..=255, non-zero only together with the PRIORITY flag",
+    ),
+    reserved(5, 1, "HOP_TTL"),
+    reserved(6, 1, "HOP_COUNT"),
+    reserved(7, 1, "FRAG_FLAGS"),
+    field(
+        8,
+        2,
+        "SUBPROTOCOL_ID",
+        "of the stream, 0 plain events; 0 when EVENT_COUNT = 0 and FIN is clear",
+    ),
+    reserved(10, 2, "CHANNEL_HASH"),
+    reserved(12, 4, "NONCE, first part"),
+    field(16, 8, "NONCE, counter", "the packet's number under its key"),
+    field(24, 8, "SESSION_ID", "the receiver's; 0 in a handshake initiation"),
+    field(
+        32,
+        8,
+        "STREAM_ID",
+        "the stream of the packet's event frames; 0 when EVENT_COUNT = 0 and FIN is clear",
+    ),
+    field(
+        40,
+        8,
+        "SEQUENCE",
+        "message number of the first event frame; 0 when EVENT_COUNT = 0 and FIN is clear",
+    ),
+    reserved(48, 4, "SUBNET_ID"),
+    reserved(52, 4, "ORIGIN_HASH"),
+    reserved(56, 2, "FRAGMENT_ID"),
+    reserved(58, 2, "FRAGMENT_OFFSET"),
+    field(
+        60,
+        2,
+        "PAYLOAD_LEN",
+        "plaintext bytes; equals the packet's length - 64 - 16 (handshake: - 64)",
+    ),
+    field(62, 2, "EVENT_COUNT", "number of EVENT and SEGMENT frames"),
+];
+
 /// What a datagram is, as far as can be told without a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Datagram {

@@ -13,6 +13,7 @@
 //! | `subprotocol.rs` | the registry of subprotocol ids |
 //! | `ticket.rs` | the printable ticket |
 //! | `bytes.rs` | fixed-offset loads and stores |
+//! | `fuzz.rs` | bodies of the fuzz targets, for fuzzing and tests alone |
 //! | `drop.rs` | every way a peer's bytes are refused |
 //!
 //! Invariants: no input makes a decoder panic or allocate more than it was given; what a decoder accepts, the encoder
@@ -28,6 +29,8 @@ mod bytes;
 pub mod code;
 pub mod drop;
 pub mod frame;
+#[cfg(any(test, fuzzing, feature = "fuzz"))]
+pub mod fuzz;
 pub mod handshake;
 pub mod header;
 pub mod routing;

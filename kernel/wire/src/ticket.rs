@@ -407,6 +407,19 @@ fn decode_base32(text: &str, before: usize) -> Result<Zeroizing<Vec<u8>>, Ticket
     Ok(out)
 }
 
+/// A ticket text whose checksum holds over any content, to test what lies behind the checksum.
+#[cfg(any(test, fuzzing, feature = "fuzz"))]
+pub(crate) fn seal(prefix: &str, content: &[u8]) -> String {
+    struct Sealed<'b>(&'b str, &'b [u8]);
+    impl fmt::Display for Sealed<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)?;
+            encode_base32(&[self.1, &checksum_of(self.0, self.1)].concat(), f)
+        }
+    }
+    alloc::string::ToString::to_string(&Sealed(prefix, content))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -529,18 +542,8 @@ mod tests {
         ));
     }
 
-    /// A ticket whose checksum holds over content of our choice.
     fn sealed(content: &[u8]) -> String {
-        struct Sealed<'b>(&'b [u8]);
-        impl fmt::Display for Sealed<'_> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut bytes = self.0.to_vec();
-                bytes.extend_from_slice(&checksum_of(PUBLIC_PREFIX, self.0));
-                f.write_str(PUBLIC_PREFIX)?;
-                encode_base32(&bytes, f)
-            }
-        }
-        Sealed(content).to_string()
+        seal(PUBLIC_PREFIX, content)
     }
 
     #[test]
