@@ -174,6 +174,13 @@ pub enum TicketError {
         /// The character.
         found: char,
     },
+    /// The last character does not complete a byte: the end is missing, or it is wrong.
+    Ending {
+        /// Its position.
+        position: usize,
+        /// The character.
+        found: char,
+    },
     /// The end is missing.
     Truncated {
         /// How many characters there are.
@@ -227,6 +234,10 @@ impl fmt::Display for TicketError {
                     "the ticket has {found:?} at character {position}, which no ticket contains; {COPY}"
                 )
             }
+            Self::Ending { position, found } => write!(
+                f,
+                "the ticket cannot end with {found:?} at character {position}: its end is missing or wrong; {COPY}"
+            ),
             Self::Truncated { characters } => {
                 write!(f, "the ticket ends too early, after character {characters}; {COPY}")
             }
@@ -488,7 +499,7 @@ mod tests {
                 TicketError::Empty
                     | TicketError::Prefix { .. }
                     | TicketError::Truncated { .. }
-                    | TicketError::Character { .. }
+                    | TicketError::Ending { .. }
                     | TicketError::Checksum
             );
             assert!(expected, "{length}: {error}");
