@@ -410,7 +410,7 @@ fn decode_base32(text: &str, before: usize) -> Result<Zeroizing<Vec<u8>>, Ticket
     }
     if bits & ((1 << held) - 1) != 0 {
         // Bits that no byte takes must be zero, or one ticket would have several spellings.
-        return Err(TicketError::Character {
+        return Err(TicketError::Ending {
             position: last.1,
             found: last.0,
         });

@@ -132,7 +132,9 @@ impl<'a> FrameWriter<'a> {
             return None;
         }
         let fields = varint::len(offset as u64) + varint::len(total as u64);
-        let (front, data) = self.frame_space(FrameType::Segment, fields + bytes_len)?.split_at_mut(fields);
+        let (front, data) = self
+            .frame_space(FrameType::Segment, fields + bytes_len)?
+            .split_at_mut(fields);
         put_all(front, &[offset as u64, total as u64]).then_some(data)
     }
 
