@@ -25,7 +25,7 @@ pub struct Operations {
     pub exchange: Duration,
     /// A public key from a secret, by precomputed tables.
     pub generation: Duration,
-    /// An ed25519 public key to its X25519 form.
+    /// An ed25519 public key to its X25519 form, once it was found to have no torsion component.
     pub conversion: Duration,
 }
 
@@ -43,7 +43,8 @@ impl Operations {
             generation: timed(repeats, || PublicKey::from(black_box(&secret)).to_bytes()),
             conversion: timed(repeats, || {
                 let point = CompressedEdwardsY(*black_box(&entity)).decompress();
-                point.map_or([0; 32], |point| point.to_montgomery().to_bytes())
+                let usable = point.filter(curve25519_dalek::EdwardsPoint::is_torsion_free);
+                usable.map_or([0; 32], |point| point.to_montgomery().to_bytes())
             }),
         }
     }
