@@ -80,7 +80,10 @@ pub enum Algorithm {
 
 /// A controller, chosen at the association's start.
 #[derive(Clone, Debug)]
-#[allow(clippy::large_enum_variant, reason = "one per association, and the larger one is the usual one")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one per association, and the larger one is the usual one"
+)]
 pub enum Controller {
     /// RFC 9438.
     Cubic(Cubic),

@@ -259,3 +259,191 @@ fn cube_root(value: u128) -> u64 {
     }
     u64::try_from(root).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    const PACKET: u64 = 1_000;
+    const LIMITS: WindowLimits = WindowLimits {
+        packet: PACKET,
+        max: 1 << 30,
+    };
+
+    fn at(ms: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(ms)
+    }
+
+    fn rtt(ms: u64) -> RttEstimator {
+        let mut rtt = RttEstimator::new(Duration::from_millis(ms));
+        rtt.update(Duration::from_millis(ms), Duration::ZERO);
+        rtt
+    }
+
+    /// In congestion avoidance at `packets` packets after a loss at 10/7 of that.
+    fn avoiding(packets: u64) -> Cubic {
+        let mut cubic = Cubic::new(LIMITS);
+        cubic.window = packets * PACKET / 7 * 10;
+        assert!(cubic.on_congestion_event(at(0), at(0)));
+        cubic
+    }
+
+    /// A whole window acknowledged per round trip, packet by packet, from `from` until `until`.
+    fn run(cubic: &mut Cubic, from: u64, until: u64, rtt_ms: u64) -> Vec<(u64, u64)> {
+        let rtt = rtt(rtt_ms);
+        let mut trace = Vec::new();
+        let mut now = from;
+        while now < until {
+            now += rtt_ms;
+            for _ in 0..cubic.window() / PACKET {
+                cubic.on_acked(at(now), at(now - rtt_ms + 1), PACKET, false, &rtt);
+            }
+            trace.push((now, cubic.window() / PACKET));
+        }
+        trace
+    }
+
+    #[test]
+    fn the_curve_is_back_at_its_plateau_after_k_and_flat_there() {
+        // 100 packets lost at a round trip of 100 ms: K = cbrt(100 * 0.3 / 0.4) = 4.2 s.
+        let mut cubic = avoiding(70);
+        assert_eq!(cubic.window(), 70 * PACKET);
+        let trace = run(&mut cubic, 0, 12_000, 100);
+        let window = |ms: u64| {
+            trace
+                .iter()
+                .find(|(now, _)| *now >= ms)
+                .map_or(0, |(_, window)| *window)
+        };
+        // (milliseconds, packets by W(t) = 0.4 (t - 4.2)^3 + 100)
+        for (ms, packets) in [(2_100, 96), (4_200, 100), (6_300, 104), (8_400, 130), (10_500, 200)] {
+            assert!(
+                window(ms).abs_diff(packets) <= packets / 20,
+                "at {ms} ms: {} packets",
+                window(ms)
+            );
+        }
+        assert!(
+            trace.windows(2).all(|pair| pair[0].1 <= pair[1].1),
+            "it never shrinks without a loss"
+        );
+    }
+
+    #[test]
+    fn on_a_short_path_it_grows_as_fast_as_reno() {
+        // 1 ms: in 150 round trips AIMD with alpha = 9/17 gains about 79 packets, the curve itself none.
+        let mut cubic = avoiding(700);
+        run(&mut cubic, 0, 150, 1);
+        let gained = cubic.window() / PACKET - 700;
+        assert!((70..=85).contains(&gained), "{gained} packets");
+    }
+
+    #[test]
+    fn a_second_loss_below_the_plateau_makes_room() {
+        let mut cubic = avoiding(70);
+        assert_eq!(cubic.w_max, 100 * PACKET);
+        assert!(!cubic.on_congestion_event(at(10), at(0)), "of the same flight");
+        assert!(cubic.on_congestion_event(at(10), at(5)));
+        assert_eq!((cubic.w_max, cubic.window()), (70 * PACKET / 20 * 17, 49 * PACKET));
+    }
+
+    #[test]
+    fn slow_start_doubles_until_the_threshold_and_idle_senders_do_not_grow() {
+        let mut cubic = Cubic::new(LIMITS);
+        assert_eq!(cubic.window(), 10 * PACKET);
+        cubic.on_acked(at(100), at(1), 10 * PACKET, true, &rtt(100));
+        assert_eq!(cubic.window(), 10 * PACKET);
+        cubic.on_acked(at(100), at(1), 10 * PACKET, false, &rtt(100));
+        assert_eq!((cubic.window(), cubic.in_slow_start()), (20 * PACKET, true));
+        cubic.on_persistent(at(200));
+        assert_eq!((cubic.window(), cubic.in_slow_start()), (2 * PACKET, true));
+        cubic.reset();
+        assert_eq!(cubic.window(), 10 * PACKET);
+    }
+
+    #[test]
+    fn idle_time_is_not_time_on_the_curve() {
+        let mut cubic = avoiding(70);
+        run(&mut cubic, 0, 1_000, 100);
+        let before = cubic.window();
+        cubic.on_acked(at(1_100), at(1_050), PACKET, true, &rtt(100));
+        run(&mut cubic, 3_600_000, 3_600_300, 100);
+        assert!(
+            cubic.window() <= before + 8 * PACKET,
+            "{} after {before}",
+            cubic.window()
+        );
+    }
+
+    #[test]
+    fn reordering_taken_for_loss_is_taken_back() {
+        let mut cubic = Cubic::new(LIMITS);
+        cubic.on_congestion_event(at(10), at(5));
+        assert_eq!((cubic.window(), cubic.in_slow_start()), (7 * PACKET, false));
+        cubic.on_spurious(at(20));
+        assert_eq!((cubic.window(), cubic.in_slow_start()), (10 * PACKET, true));
+        cubic.on_spurious(at(30));
+        assert_eq!(cubic.window(), 10 * PACKET, "once");
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Ack { bytes: u16, limited: bool },
+        Loss,
+        Persistent,
+        Spurious,
+        PacketSize(u16),
+    }
+
+    fn step() -> impl Strategy<Value = (u64, Step)> {
+        let step = prop_oneof![
+            20 => (any::<u16>(), any::<bool>()).prop_map(|(bytes, limited)| Step::Ack { bytes, limited }),
+            2 => Just(Step::Loss),
+            1 => Just(Step::Persistent),
+            1 => Just(Step::Spurious),
+            1 => (1_200..u16::MAX).prop_map(Step::PacketSize),
+        ];
+        (prop_oneof![0..1_000u64, 0..u64::from(u32::MAX)], step)
+    }
+
+    proptest! {
+        #[test]
+        fn cube_roots_are_exact(value in 0u128..1 << 120) {
+            let root = u128::from(cube_root(value));
+            prop_assert!(root.pow(3) <= value && value < (root + 1).pow(3));
+        }
+
+        #[test]
+        fn the_window_stays_within_its_bounds(
+            max in prop_oneof![Just(0u64), 0..1u64 << 40],
+            steps in proptest::collection::vec(step(), 1..200),
+        ) {
+            let mut limits = WindowLimits { packet: 1_200, max };
+            let mut cubic = Cubic::new(limits);
+            let mut now = 1;
+            for (wait, step) in steps {
+                now += wait;
+                let sent = at(now - 1);
+                match step {
+                    Step::Ack { bytes, limited } => {
+                        cubic.on_acked(at(now), sent, u64::from(bytes), limited, &rtt(1 + wait));
+                    }
+                    Step::Loss => {
+                        let before = cubic.window();
+                        cubic.on_congestion_event(at(now), sent);
+                        prop_assert!(cubic.window() <= before);
+                    }
+                    Step::Persistent => cubic.on_persistent(at(now)),
+                    Step::Spurious => cubic.on_spurious(at(now)),
+                    Step::PacketSize(bytes) => {
+                        limits.packet = u64::from(bytes);
+                        cubic.on_packet_size(limits.packet);
+                    }
+                }
+                prop_assert!(cubic.window() >= limits.min() && cubic.window() <= limits.max.max(limits.min()));
+            }
+        }
+    }
+}

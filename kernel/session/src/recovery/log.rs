@@ -213,3 +213,129 @@ impl<T> SentLog<T> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeMap;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    fn packet(number: u64, ack_eliciting: bool) -> Packet {
+        let info = SentInfo {
+            bytes: 100,
+            ack_eliciting,
+            in_flight: ack_eliciting,
+            mtu_probe: false,
+        };
+        Packet {
+            number,
+            position: 0,
+            info,
+            sent_at: Instant::ZERO,
+            path: 0,
+            marked: false,
+        }
+    }
+
+    #[test]
+    fn skipped_numbers_are_remembered_after_their_neighbours_are_settled() {
+        let mut log = SentLog::new();
+        for number in [3, 4, 6, 7, 1_000_000] {
+            log.push(packet(number, true), ());
+        }
+        while log.settle_first(0, u64::MAX).is_some() {}
+        // (lowest, highest, all sent)
+        let cases = [
+            (3, 4, true),
+            (6, 7, true),
+            (1_000_000, 1_000_000, true),
+            (0, 0, false),
+            (2, 3, false),
+            (4, 6, false),
+            (5, 5, false),
+            (7, 8, false),
+            (999_999, 1_000_000, false),
+            (1_000_001, 1_000_001, false),
+            (0, u64::MAX, false),
+        ];
+        for (low, high, sent) in cases {
+            assert_eq!(log.all_sent(low, high), sent, "{low}..={high}");
+        }
+    }
+
+    #[test]
+    fn packets_nobody_needs_to_acknowledge_take_bounded_memory() {
+        let mut log = SentLog::new();
+        for number in 0..10_000 {
+            log.push(packet(number, false), number);
+        }
+        assert_eq!(
+            (log.entries.len(), log.iter().next().map(|(_, &number)| number)),
+            (MAX_PASSIVE, Some(8_976))
+        );
+        // Behind an outstanding packet they are not even recorded, and are still known as sent.
+        let mut log = SentLog::new();
+        log.push(packet(0, true), 0);
+        for number in 1..10_000 {
+            log.push(packet(number, false), number);
+        }
+        assert_eq!(log.entries.len(), MAX_PASSIVE + 1);
+        assert!(log.all_sent(0, 9_999));
+        assert_eq!((log.eliciting(), log.outstanding(9_999).is_some()), (1, false));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push { skip: u64, eliciting: bool },
+        Settle { low: u64, length: u64 },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            2 => (prop_oneof![4 => Just(0u64), 1 => 1..5u64, 1 => 100..1_000u64], any::<bool>())
+                .prop_map(|(skip, eliciting)| Step::Push { skip, eliciting }),
+            1 => (0..400u64, 0..30u64).prop_map(|(low, length)| Step::Settle { low, length }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_an_ordered_map(steps in proptest::collection::vec(step(), 1..400)) {
+            let mut log = SentLog::new();
+            let mut model: BTreeMap<u64, bool> = BTreeMap::new();
+            let mut sent: Vec<u64> = Vec::new();
+            let mut next = 0;
+            for step in steps {
+                match step {
+                    Step::Push { skip, eliciting } => {
+                        next += skip;
+                        log.push(packet(next, eliciting), next);
+                        model.insert(next, eliciting);
+                        sent.push(next);
+                        next += 1;
+                    }
+                    Step::Settle { low, length } => {
+                        // Half of the time counted from the newest number, where the action is.
+                        let low = if low % 2 == 0 { low } else { next.saturating_sub(low) };
+                        let expected = model.range(low..=low + length).next().map(|(&number, _)| number);
+                        if let Some(number) = expected {
+                            model.remove(&number);
+                        }
+                        let settled = log.settle_first(low, low + length).map(|(packet, content)| {
+                            assert_eq!(packet.number, content);
+                            content
+                        });
+                        prop_assert_eq!(settled, expected);
+                        let all = (low..=low + length).all(|number| sent.binary_search(&number).is_ok());
+                        prop_assert_eq!(log.all_sent(low, low + length), all);
+                    }
+                }
+                prop_assert_eq!(log.eliciting(), model.values().filter(|&&eliciting| eliciting).count());
+                prop_assert_eq!(log.first_outstanding().map(|packet| packet.number), model.keys().next().copied());
+            }
+            let left: Vec<u64> = log.iter().map(|(packet, _)| packet.number).collect();
+            prop_assert_eq!(left, model.keys().copied().collect::<Vec<_>>());
+        }
+    }
+}

@@ -45,6 +45,8 @@ const LOST_MEMORY: usize = 128;
 pub const MAX_ACK_RANGES: usize = 1_024;
 /// Probe timeouts double at most this often.
 const MAX_BACKOFF: u32 = 10;
+/// No window is larger, whatever is configured: products of windows and packets stay in 64 bits.
+const MAX_WINDOW: u64 = 1 << 40;
 /// RFC 9002 section 7.6.1.
 const PERSISTENT_THRESHOLD: u64 = 3;
 
@@ -92,6 +94,15 @@ pub struct SentInfo {
     pub in_flight: bool,
     /// An MTU probe: its loss says nothing about congestion (RFC 8899 section 3).
     pub mtu_probe: bool,
+}
+
+/// How a packet was settled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// The peer has it.
+    Acked,
+    /// It is taken to be lost; what it carried has to be sent again.
+    Lost,
 }
 
 /// Why an ack was refused. Nothing was changed.
@@ -233,7 +244,7 @@ impl<T> Recovery<T> {
         let packet = u64::from(config.packet_size.max(1));
         let limits = WindowLimits {
             packet,
-            max: config.max_window,
+            max: config.max_window.min(MAX_WINDOW),
         };
         Self {
             config: *config,
@@ -307,6 +318,30 @@ impl<T> Recovery<T> {
         acked: &mut impl FnMut(u64, &SentInfo, T),
         lost: &mut impl FnMut(u64, &SentInfo, T),
     ) -> Result<AckOutcome, AckError> {
+        self.on_ack_into(
+            now,
+            ranges,
+            ack_delay,
+            ecn,
+            &mut |fate, number, info, content| match fate {
+                Fate::Acked => acked(number, info, content),
+                Fate::Lost => lost(number, info, content),
+            },
+        )
+    }
+
+    /// [`Self::on_ack`] with one callback for both fates, for owners whose two reactions share state.
+    ///
+    /// # Errors
+    /// See [`AckError`]; nothing was changed.
+    pub fn on_ack_into(
+        &mut self,
+        now: Instant,
+        ranges: impl Iterator<Item = (u64, u64)> + Clone,
+        ack_delay: Duration,
+        ecn: Option<(u64, u64, u64)>,
+        settle: &mut impl FnMut(Fate, u64, &SentInfo, T),
+    ) -> Result<AckOutcome, AckError> {
         let largest = self.validate(ranges.clone())?;
         let mut outcome = AckOutcome::default();
         let mut applied = Applied::default();
@@ -318,7 +353,7 @@ impl<T> Recovery<T> {
         let limited = self.under_used();
         for (low, high) in ranges {
             self.forgive(now, low, high, &mut outcome);
-            self.settle_range(now, (low, high), limited, &mut outcome, &mut applied, acked);
+            self.settle_range(now, (low, high), limited, &mut outcome, &mut applied, settle);
         }
         let advanced = self.largest_acked.is_none_or(|known| largest > known);
         self.largest_acked = Some(self.largest_acked.map_or(largest, |known| known.max(largest)));
@@ -334,7 +369,9 @@ impl<T> Recovery<T> {
         if advanced {
             self.judge_ecn(now, ecn, &applied, &mut outcome);
         }
-        self.detect_lost(now, &mut outcome, lost);
+        self.detect_lost(now, &mut outcome, &mut |number, info, content| {
+            settle(Fate::Lost, number, info, content)
+        });
         Ok(outcome)
     }
 
@@ -532,7 +569,7 @@ impl<T> Recovery<T> {
         limited: bool,
         outcome: &mut AckOutcome,
         applied: &mut Applied,
-        acked: &mut impl FnMut(u64, &SentInfo, T),
+        settle: &mut impl FnMut(Fate, u64, &SentInfo, T),
     ) {
         let mut next = low;
         while let Some((packet, content)) = self.log.settle_first(next, high) {
@@ -550,7 +587,7 @@ impl<T> Recovery<T> {
                     self.controller.on_acked(now, packet.sent_at, bytes, limited, &self.rtt);
                 }
             }
-            acked(packet.number, &packet.info, content);
+            settle(Fate::Acked, packet.number, &packet.info, content);
             if packet.number == high {
                 break;
             }
@@ -759,3 +796,8 @@ impl LossBurst {
         }
     }
 }
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;

@@ -123,3 +123,108 @@ impl Pacer {
         burst
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(window: u64, rtt_us: u64, slow_start: bool) -> PacingRate {
+        PacingRate {
+            window,
+            rtt: Duration::from_micros(rtt_us),
+            slow_start,
+            packet: 1_200,
+        }
+    }
+
+    /// Sends packets of 1,200 B whenever allowed until `until`; returns bytes and number of wake-ups.
+    fn drive(pacer: &mut Pacer, rate: &PacingRate, until: Instant) -> (u64, u64) {
+        let (mut now, mut bytes, mut wakes) = (Instant::ZERO, 0, 0);
+        while now < until {
+            match pacer.ready(now, 1_200, rate) {
+                None => {
+                    pacer.on_sent(now, 1_200, rate);
+                    bytes += 1_200;
+                }
+                Some(next) => {
+                    assert!(next > now, "a deadline lies ahead");
+                    now = next;
+                    wakes += 1;
+                }
+            }
+        }
+        (bytes, wakes)
+    }
+
+    #[test]
+    fn the_long_run_rate_is_the_window_per_round_trip_times_the_gain() {
+        // (window, round trip in us, slow start, bytes per second)
+        let cases = [
+            (120_000, 100_000, false, 1_500_000),
+            (120_000, 100_000, true, 2_400_000),
+            (12_000, 333_000, false, 45_045),
+            (10_000_000, 20_000, false, 625_000_000),
+        ];
+        for (window, rtt_us, slow_start, expected) in cases {
+            let rate = rate(window, rtt_us, slow_start);
+            let mut pacer = Pacer::new(Instant::ZERO);
+            let seconds = 4;
+            let (bytes, wakes) = drive(&mut pacer, &rate, Instant::ZERO + Duration::from_secs(seconds));
+            let rate_seen = (bytes - rate.burst()) / seconds;
+            assert!(
+                rate_seen.abs_diff(expected) <= expected / 50 + 2_400,
+                "{rate:?}: {rate_seen} B/s"
+            );
+            assert!(wakes <= 4_100, "{rate:?}: {wakes} wake-ups");
+        }
+    }
+
+    #[test]
+    fn bursts_are_bounded_below_by_ten_packets_and_above_by_the_window() {
+        // (window, round trip in us, burst)
+        let cases = [
+            (12_000, 100_000, 12_000),
+            (2_400, 100_000, 12_000),
+            (1_000_000, 100_000, 25_000),
+            (10_000_000, 20_000, 1_250_000),
+            (200_000, 100, 200_000),
+        ];
+        for (window, rtt_us, burst) in cases {
+            let rate = rate(window, rtt_us, false);
+            assert_eq!(rate.burst(), burst, "{rate:?}");
+            let mut pacer = Pacer::new(Instant::ZERO);
+            let mut sent = 0;
+            while pacer.ready(Instant::ZERO, 1_200, &rate).is_none() {
+                pacer.on_sent(Instant::ZERO, 1_200, &rate);
+                sent += 1_200;
+            }
+            assert_eq!(sent, burst / 1_200 * 1_200);
+        }
+    }
+
+    #[test]
+    fn a_whole_gso_batch_fits_a_burst_at_high_rates() {
+        assert!(rate(2_000_000, 40_000, false).burst() >= 64 * 1_452);
+    }
+
+    #[test]
+    fn idleness_earns_one_burst_and_no_more() {
+        let rate = rate(1_000_000, 100_000, false);
+        let mut pacer = Pacer::new(Instant::ZERO);
+        let later = Instant::ZERO + Duration::from_secs(3_600);
+        pacer.on_sent(Instant::ZERO, 1_200, &rate);
+        let mut sent = 0;
+        while pacer.ready(later, 1_200, &rate).is_none() {
+            pacer.on_sent(later, 1_200, &rate);
+            sent += 1_200;
+        }
+        assert_eq!(sent, 24_000);
+        pacer.on_sent(later, 50_000, &rate);
+        assert!(
+            pacer.ready(later, 1_200, &rate).is_some(),
+            "an overdrawn bucket is empty, not wrapped"
+        );
+        pacer.reset(later);
+        assert_eq!(pacer.ready(later, 12_000, &rate), None);
+    }
+}

@@ -222,3 +222,197 @@ impl Received {
         Arrival::New
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeSet;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    const DELAY: Duration = Duration::from_millis(25);
+
+    fn at(ms: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(ms)
+    }
+
+    fn set(numbers: &[u64]) -> Received {
+        let mut received = Received::new(DELAY);
+        for &number in numbers {
+            received.insert(number, at(0), false, EcnMark::NotEct);
+        }
+        received
+    }
+
+    fn ranges(received: &Received) -> Vec<(u64, u64)> {
+        received.ranges().collect()
+    }
+
+    #[test]
+    fn ranges_join_and_descend() {
+        type Joined = (&'static [u64], &'static [(u64, u64)]);
+        let cases: [Joined; 6] = [
+            (&[0, 1, 2], &[(0, 2)]),
+            (&[0, 2, 1], &[(0, 2)]),
+            (&[5, 3, 9], &[(9, 9), (5, 5), (3, 3)]),
+            (&[5, 7, 6], &[(5, 7)]),
+            (&[10, 4, 5, 9, 3], &[(9, 10), (3, 5)]),
+            (&[u64::MAX - 1, 0], &[(u64::MAX - 1, u64::MAX - 1), (0, 0)]),
+        ];
+        for (numbers, expected) in cases {
+            assert_eq!(ranges(&set(numbers)), expected, "{numbers:?}");
+        }
+    }
+
+    #[test]
+    fn duplicates_change_nothing() {
+        let mut received = set(&[1, 2, 5]);
+        received.on_ack_sent();
+        for number in [1, 2, 5] {
+            assert_eq!(received.insert(number, at(9), true, EcnMark::Ce), Arrival::Duplicate);
+        }
+        assert_eq!(
+            (received.ack_owed(), received.ecn(), received.delay(at(9))),
+            (
+                false,
+                EcnCounts::default(),
+                DELAY.saturating_sub(Duration::from_millis(16))
+            )
+        );
+    }
+
+    #[test]
+    fn the_oldest_ranges_are_forgotten_first() {
+        let mut received = Received::new(DELAY);
+        for number in 0..200 {
+            received.insert(number * 2 + 2, at(0), true, EcnMark::NotEct);
+        }
+        assert_eq!(received.ranges().len(), MAX_RANGES);
+        assert_eq!(
+            (received.ranges().next(), received.ranges().last()),
+            (Some((400, 400)), Some((274, 274)))
+        );
+        assert_eq!(received.insert(1, at(0), true, EcnMark::NotEct), Arrival::Forgotten);
+        assert_eq!(received.insert(399, at(0), true, EcnMark::NotEct), Arrival::New);
+        assert_eq!(received.ranges().len(), MAX_RANGES - 1);
+    }
+
+    #[test]
+    fn a_late_packet_in_a_full_set_takes_the_place_of_the_oldest_range() {
+        let mut received = Received::new(DELAY);
+        for number in 0..64 {
+            received.insert(number * 4 + 4, at(0), true, EcnMark::NotEct);
+        }
+        assert_eq!(received.insert(250, at(0), true, EcnMark::NotEct), Arrival::New);
+        let ranges = ranges(&received);
+        assert_eq!(
+            (ranges.len(), ranges[..3].to_vec(), ranges[63]),
+            (64, [(256, 256), (252, 252), (250, 250)].to_vec(), (8, 8))
+        );
+    }
+
+    /// (number, ack-eliciting, mark, when) each, then the deadline expected.
+    type Case = (&'static [(u64, bool, EcnMark, u64)], Option<u64>);
+
+    #[test]
+    fn acks_wait_unless_there_is_news() {
+        use EcnMark::{Ce, Ect0, NotEct};
+        let cases: [Case; 9] = [
+            (&[(0, false, NotEct, 0)], None),
+            (&[(0, true, NotEct, 3)], Some(28)),
+            (&[(0, true, Ect0, 3), (1, false, Ect0, 4)], Some(28)),
+            (&[(0, true, NotEct, 3), (1, true, NotEct, 4)], Some(3)),
+            (&[(0, true, Ce, 3)], Some(3)),
+            // A gap, a number that fills one, and a passive packet that does neither.
+            (&[(0, false, NotEct, 3), (2, true, NotEct, 4)], Some(4)),
+            (&[(2, true, NotEct, 3), (1, true, NotEct, 4)], Some(3)),
+            (&[(0, false, NotEct, 0), (2, false, NotEct, 3)], None),
+            (&[(2, false, NotEct, 3), (1, true, NotEct, 4)], Some(29)),
+        ];
+        for (packets, expected) in cases {
+            let mut received = Received::new(DELAY);
+            for &(number, eliciting, ecn, ms) in packets {
+                received.insert(number, at(ms), eliciting, ecn);
+            }
+            assert_eq!(received.deadline(), expected.map(at), "{packets:?}");
+            assert_eq!(received.ack_owed(), expected.is_some());
+            if let Some(ms) = expected {
+                assert!(received.ack_due(at(ms)) && !received.ack_due(at(ms - 1)));
+            }
+            received.on_ack_sent();
+            assert_eq!((received.deadline(), received.ack_due(at(1_000))), (None, false));
+        }
+    }
+
+    #[test]
+    fn the_delay_counts_from_the_highest_packet_and_marks_are_counted() {
+        let mut received = Received::new(DELAY);
+        received.insert(5, at(10), true, EcnMark::Ect0);
+        received.insert(4, at(20), true, EcnMark::Ect1);
+        received.insert(3, at(20), true, EcnMark::Ce);
+        assert_eq!(received.delay(at(30)), Duration::from_millis(20));
+        assert_eq!(
+            received.ecn(),
+            EcnCounts {
+                ect0: 1,
+                ect1: 1,
+                ce: 1
+            }
+        );
+    }
+
+    #[test]
+    fn what_the_peer_knows_is_told_no_more() {
+        // (acknowledged ack's highest number, ranges left of 1..=3, 5..=9, 12..=12)
+        let cases: [(u64, &[(u64, u64)]); 5] = [
+            (0, &[(12, 12), (5, 9), (1, 3)]),
+            (3, &[(12, 12), (5, 9), (3, 3)]),
+            (7, &[(12, 12), (7, 9)]),
+            (12, &[(12, 12)]),
+            (u64::MAX, &[(12, 12)]),
+        ];
+        for (largest, expected) in cases {
+            let mut received = set(&[1, 2, 3, 5, 6, 7, 8, 9, 12]);
+            received.on_ack_of_ack(largest);
+            assert_eq!(ranges(&received), expected, "ack of {largest}");
+        }
+        let mut empty = Received::new(DELAY);
+        empty.on_ack_of_ack(3);
+        assert_eq!(empty.largest(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_set_is_exact_while_it_has_few_ranges(numbers in proptest::collection::vec(0u64..120, 0..200)) {
+            let mut received = Received::new(DELAY);
+            let mut model = BTreeSet::new();
+            for number in numbers {
+                let arrival = received.insert(number, at(0), true, EcnMark::NotEct);
+                prop_assert_eq!(arrival == Arrival::New, model.insert(number));
+                let told: Vec<u64> = received.ranges().flat_map(|(low, high)| (low..=high).rev()).collect();
+                let known: Vec<u64> = model.iter().rev().copied().collect();
+                prop_assert_eq!(told, known);
+                let ranges = ranges(&received);
+                prop_assert!(ranges.windows(2).all(|pair| pair[1].1 + 1 < pair[0].0), "apart and descending");
+            }
+        }
+
+        #[test]
+        fn it_never_claims_what_did_not_arrive(steps in proptest::collection::vec((0u64..2_000, any::<bool>()), 0..400)) {
+            let mut received = Received::new(DELAY);
+            let mut model = BTreeSet::new();
+            for (number, prune) in steps {
+                received.insert(number, at(0), true, EcnMark::NotEct);
+                model.insert(number);
+                if prune && number % 50 == 0 {
+                    received.on_ack_of_ack(number);
+                }
+                prop_assert!(received.ranges().len() <= MAX_RANGES);
+                prop_assert_eq!(received.largest(), model.last().copied());
+                for (low, high) in received.ranges() {
+                    prop_assert_eq!(model.range(low..=high).count() as u64, high - low + 1);
+                }
+            }
+        }
+    }
+}
