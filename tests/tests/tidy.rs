@@ -102,6 +102,11 @@ fn no_path_of_one_machine_is_named() {
 }
 
 #[test]
+fn links_between_documents_lead_somewhere() {
+    hold(hygiene::links);
+}
+
+#[test]
 fn fuzz_targets_are_thin_and_have_corpora() {
     let tree = Tree::read(&root());
     let mut findings = hygiene::fuzz_targets(&tree);

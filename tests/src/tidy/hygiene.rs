@@ -65,6 +65,49 @@ pub fn machine_paths(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
+/// Every relative link of a document leads to a file or folder of the tree.
+#[must_use]
+pub fn links(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for file in tree.files().filter(|file| file.path.ends_with(".md")) {
+        for (index, line) in file.text.lines().enumerate() {
+            for target in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                let target = target.split('#').next().unwrap_or_default();
+                if target.is_empty() || target.contains("://") {
+                    continue;
+                }
+                let path = resolved(&file.path, target);
+                let leads = tree.files().any(|other| {
+                    other.path == path
+                        || other
+                            .path
+                            .strip_prefix(path.as_str())
+                            .is_some_and(|rest| rest.starts_with('/'))
+                });
+                if !leads {
+                    let what = format!("the link to `{target}` leads nowhere");
+                    findings.push(file.finding(index + 1, what, "link to what is there, or remove the link"));
+                }
+            }
+        }
+    }
+    findings
+}
+
+/// `target` as seen from the document `from`, relative to the root, without a slash at its end.
+fn resolved(from: &str, target: &str) -> String {
+    let mut parts: Vec<_> = from.split('/').collect();
+    parts.pop();
+    for part in target.trim_end_matches('/').split('/') {
+        match part {
+            "." => {}
+            ".." => _ = parts.pop(),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
 /// Fuzz targets are thin.
 #[must_use]
 pub fn fuzz_targets(tree: &Tree) -> Vec<Finding> {
@@ -144,6 +187,21 @@ mod tests {
             );
             assert!(machine_paths(&Tree::one("docs/a.md", &format!("see net/{folder}/x\n"))).is_empty());
         }
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_found() {
+        let tree = |text: &str| {
+            let page = ("docs/a.md".to_owned(), text.to_owned());
+            Tree::of(vec![
+                page,
+                ("docs/decisions/1.md".into(), String::new()),
+                ("LICENSE".into(), String::new()),
+            ])
+        };
+        assert_eq!(links(&tree("see [b](b.md)")).len(), 1);
+        let good = "[1](decisions/1.md#why) [all](decisions/) [up](../LICENSE) [web](https://example.org) [here](#x)";
+        assert!(links(&tree(good)).is_empty());
     }
 
     #[test]
