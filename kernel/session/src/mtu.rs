@@ -112,7 +112,8 @@ impl Mtu {
         }
     }
 
-    /// When the next search begins.
+    /// When the next search begins. It stays until [`Self::probe_due`] is called at or after it, so an owner
+    /// that is idle then calls that too and sends the probe when it sends again.
     #[must_use]
     pub const fn deadline(&self) -> Option<Instant> {
         match self.search {
