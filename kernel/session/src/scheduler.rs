@@ -1,8 +1,8 @@
 //! Which stream may fill the next packet: deficit round robin within a priority, bounded overtaking between priorities.
 //!
 //! Invariants: a key is linked into the queue of its priority exactly while it is active; among keys of one priority that
-//! stay active, bytes charged per unit of weight differ by at most one quantum and one packet; a waiting priority is
-//! served at least once in [`OVERTAKE_LIMIT`] turns, or as many as there are priorities if those are more.
+//! stay active, bytes charged per unit of weight differ by at most one quantum and one packet each; a waiting priority is
+//! served at least once in [`OVERTAKE_LIMIT`] turns, and one more for each other priority that waits as long.
 //! Not here: what a key sends, how much credit or congestion window it has.
 
 use alloc::boxed::Box;
@@ -298,6 +298,215 @@ impl<K: Copy + Ord> Scheduler<K> {
         match next {
             NONE => self.waiting.tail = previous,
             _ => self.queues[next as usize].previous = previous,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use proptest::prelude::*;
+
+    const QUANTUM: u32 = 1500;
+
+    /// One turn in which whoever is picked sends `bytes`.
+    fn turn(scheduler: &mut Scheduler<u8>, bytes: usize) -> Option<u8> {
+        let key = scheduler.pick()?;
+        assert_eq!(scheduler.pick(), Some(key), "the turn lasts until it is charged");
+        scheduler.charge(key, bytes);
+        Some(key)
+    }
+
+    #[test]
+    fn equal_streams_take_turns_of_a_quantum() {
+        let mut scheduler = Scheduler::new(QUANTUM);
+        for key in [1, 2, 3] {
+            scheduler.activate(key, 1, 0);
+        }
+        let order: Vec<_> = (0..12).filter_map(|_| turn(&mut scheduler, 750)).collect();
+        assert_eq!(order, [1, 1, 2, 2, 3, 3, 1, 1, 2, 2, 3, 3]);
+    }
+
+    #[test]
+    fn a_turn_that_was_overdrawn_is_paid_back() {
+        let mut scheduler = Scheduler::new(QUANTUM);
+        scheduler.activate(1, 1, 0);
+        scheduler.activate(2, 1, 0);
+        // 1 takes three quanta at once and then waits while 2 takes its own.
+        assert_eq!(turn(&mut scheduler, 4500), Some(1));
+        let order: Vec<_> = (0..5).filter_map(|_| turn(&mut scheduler, 1500)).collect();
+        assert_eq!(order, [2, 2, 2, 1, 2]);
+    }
+
+    #[test]
+    fn an_idle_stream_saves_nothing_up_and_keeps_its_debt() {
+        let mut scheduler = Scheduler::new(QUANTUM);
+        scheduler.activate(1, 1, 0);
+        assert_eq!(turn(&mut scheduler, 3000), Some(1));
+        scheduler.deactivate(1);
+        assert!(scheduler.is_empty() && !scheduler.is_active(1));
+        assert_eq!(scheduler.pick(), None);
+        scheduler.activate(2, 1, 0);
+        scheduler.activate(1, 1, 0);
+        scheduler.activate(1, 9, 9);
+        let order: Vec<_> = (0..4).filter_map(|_| turn(&mut scheduler, 1500)).collect();
+        assert_eq!(
+            order,
+            [2, 2, 1, 2],
+            "the debt is one turn; activating twice changes nothing"
+        );
+    }
+
+    #[test]
+    fn a_higher_priority_overtakes_and_a_lower_one_is_served_within_its_bound() {
+        let mut scheduler = Scheduler::new(QUANTUM);
+        scheduler.activate(1, 1, 0);
+        assert_eq!(turn(&mut scheduler, 1200), Some(1));
+        scheduler.activate(2, 1, 200);
+        assert_eq!(scheduler.pick(), Some(2));
+        let order: Vec<_> = (0..3 * OVERTAKE_LIMIT)
+            .filter_map(|_| turn(&mut scheduler, 1200))
+            .collect();
+        for window in order.chunks(OVERTAKE_LIMIT as usize) {
+            assert_eq!(window.iter().filter(|key| **key == 1).count(), 1, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn going_idle_between_packets_does_not_starve_the_others() {
+        let mut scheduler = Scheduler::new(QUANTUM);
+        scheduler.activate(1, 1, 0);
+        let mut low = 0;
+        for _ in 0..10 * OVERTAKE_LIMIT {
+            scheduler.activate(2, 1, 7);
+            let Some(key) = scheduler.pick() else {
+                panic!("two streams are active")
+            };
+            if key == 2 {
+                scheduler.deactivate(2);
+            }
+            scheduler.charge(key, 1200);
+            low += u64::from(key == 1);
+        }
+        assert_eq!(low, 10);
+    }
+
+    #[test]
+    fn removed_streams_leave_nothing_behind() {
+        let mut scheduler = Scheduler::new(QUANTUM);
+        for round in 0..100u8 {
+            scheduler.activate(round, 1, round);
+            scheduler.activate(round.wrapping_add(100), 2, 3);
+            assert!(scheduler.pick().is_some());
+            scheduler.remove(round);
+            scheduler.remove(round.wrapping_add(100));
+            scheduler.charge(round, 100);
+            assert!(scheduler.is_empty());
+        }
+        assert!(scheduler.nodes.len() <= 2);
+        assert!(scheduler.slots.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn shares_are_proportional_to_weights(
+            weights in prop::collection::vec(1u16..20, 2..8),
+            sizes in prop::collection::vec(1usize..1500, 1..40),
+        ) {
+            let mut scheduler = Scheduler::new(QUANTUM);
+            for (key, weight) in weights.iter().enumerate() {
+                scheduler.activate(key as u8, *weight, 5);
+            }
+            let mut sent = vec![0i64; weights.len()];
+            for round in 0..3000 {
+                let size = sizes[round % sizes.len()];
+                if let Some(key) = turn(&mut scheduler, size) {
+                    sent[key as usize] += size as i64;
+                }
+                let rounds: Vec<_> = sent
+                    .iter()
+                    .zip(&weights)
+                    .map(|(bytes, weight)| (bytes * 1000 / *weight as i64, 1500 * 1000 / *weight as i64))
+                    .collect();
+                for (left, packet) in &rounds {
+                    for (right, other) in &rounds {
+                        let slack = QUANTUM as i64 * 1000 + packet + other;
+                        prop_assert!(left - right <= slack, "{sent:?} for {weights:?}");
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn nobody_starves_whatever_the_others_do(
+            streams in prop::collection::vec((1u16..5, any::<u8>()), 1..12),
+            events in prop::collection::vec((any::<u8>(), any::<bool>(), 1usize..1500), 400..800),
+        ) {
+            let mut scheduler = Scheduler::new(QUANTUM);
+            // Key 0 has the lowest priority and always something to send.
+            scheduler.activate(0, 1, 0);
+            let mut active = vec![false; streams.len() + 1];
+            let mut waited = 0u64;
+            for (pick, on, bytes) in events {
+                let key = 1 + pick as usize % streams.len();
+                let (weight, priority) = streams[key - 1];
+                if on {
+                    // Priorities from 1: no other stream shares the queue of key 0.
+                    scheduler.activate(key as u8, weight, priority.max(1));
+                } else {
+                    scheduler.deactivate(key as u8);
+                }
+                active[key] = on;
+                prop_assert_eq!(scheduler.is_active(key as u8), on);
+                let served = turn(&mut scheduler, bytes);
+                prop_assert!(served.is_some_and(|served| served == 0 || active[served as usize]));
+                waited = if served == Some(0) { 0 } else { waited + 1 };
+                prop_assert!(waited < OVERTAKE_LIMIT + streams.len() as u64);
+            }
+        }
+
+        #[test]
+        fn the_queues_hold_exactly_the_active_streams(
+            events in prop::collection::vec((0u8..10, 0u8..5, 0u8..4), 1..200),
+        ) {
+            let mut scheduler = Scheduler::new(QUANTUM);
+            let mut model = alloc::collections::BTreeMap::new();
+            for (key, action, priority) in events {
+                match action {
+                    0 | 1 => {
+                        scheduler.activate(key, 1, priority * 80);
+                        model.entry(key).or_insert(priority * 80);
+                    }
+                    2 => {
+                        scheduler.deactivate(key);
+                        model.remove(&key);
+                    }
+                    3 => {
+                        scheduler.remove(key);
+                        model.remove(&key);
+                    }
+                    _ => {
+                        let served = turn(&mut scheduler, 900);
+                        prop_assert_eq!(served.is_some(), !model.is_empty());
+                        prop_assert!(served.is_none_or(|key| model.contains_key(&key)));
+                    }
+                }
+                let mut linked = Vec::new();
+                for (priority, queue) in scheduler.queues.iter().enumerate() {
+                    let bit = scheduler.occupied[priority / 64] >> (priority % 64) & 1 == 1;
+                    prop_assert_eq!(bit, queue.keys.head != NONE);
+                    let mut at = queue.keys.head;
+                    while at != NONE {
+                        let node = &scheduler.nodes[at as usize];
+                        linked.push((node.key, priority as u8));
+                        at = node.next;
+                    }
+                }
+                linked.sort_unstable();
+                prop_assert_eq!(linked, model.iter().map(|(key, priority)| (*key, *priority)).collect::<Vec<_>>());
+                prop_assert_eq!(scheduler.is_empty(), model.is_empty());
+            }
         }
     }
 }

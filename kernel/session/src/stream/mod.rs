@@ -18,6 +18,8 @@ mod ordered;
 mod ranges;
 mod reorder;
 mod ring;
+#[cfg(test)]
+mod tests;
 mod unordered;
 
 pub mod flow;

@@ -439,9 +439,6 @@ impl RecvStream {
         let message_end = start
             .checked_add(piece.total as u64 + MESSAGE_CHARGE)
             .ok_or(DropReason::FlowControl)?;
-        if self.final_position.is_some_and(|last| message_end > last) {
-            return Err(DropReason::StreamState);
-        }
         let number = cursor.number;
         cursor.at_boundary = piece.completes();
         if cursor.at_boundary {
@@ -449,6 +446,10 @@ impl RecvStream {
             cursor.number = number.checked_add(1).ok_or(DropReason::StreamState)?;
         } else {
             cursor.position = start + piece.end();
+        }
+        // A reset may end the line inside a message, so its end is not looked at.
+        if self.final_position.is_some_and(|last| cursor.position > last) {
+            return Err(DropReason::StreamState);
         }
         self.window.advance_to(cursor.position)?;
         Ok(Placed { number, start, piece })

@@ -136,9 +136,8 @@ impl ReorderBuffer {
         };
         let mut at = floor;
         while at < self.top {
-            let length = (self.top - at)
-                .min((self.bytes.len() - self.index(at)) as u64)
-                .min((cells - larger.index(at)) as u64);
+            // Where the larger ring ends, a multiple of its capacity, the smaller one ends too.
+            let length = (self.top - at).min((self.bytes.len() - self.index(at)) as u64);
             let from = self.index(at);
             let to = larger.index(at);
             larger.bytes[to..to + length as usize].copy_from_slice(&self.bytes[from..from + length as usize]);

@@ -86,9 +86,8 @@ impl FrameRing {
         while at < self.tail {
             let from = self.index(at);
             let to = at as usize & (larger.len() - 1);
-            let length = ((self.tail - at) as usize)
-                .min(self.bytes.len() - from)
-                .min(larger.len() - to);
+            // Where the larger ring ends, a multiple of its capacity, the smaller one ends too.
+            let length = ((self.tail - at) as usize).min(self.bytes.len() - from);
             larger[to..to + length].copy_from_slice(&self.bytes[from..from + length]);
             at += length as u64;
         }
