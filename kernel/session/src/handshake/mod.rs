@@ -2,6 +2,11 @@
 //!
 //! | file | role |
 //! |---|---|
+//! | `initiator.rs` | dials and the first messages they sent |
+//! | `responder.rs` | first messages received, keys waiting for confirmation |
+//! | `cookie.rs` | MACs, cookies, load |
+//! | `noise.rs` | the four steps of Noise IKpsk2 |
+//! | `resolver.rs` | the primitives of Noise |
 //! | `job.rs` | heavy work as values |
 //!
 //! Invariants: nothing from message 1 takes effect until the initiator's first packet authenticates; a
@@ -9,20 +14,34 @@
 //! bounded; a finished job is checked against the current state before it changes anything.
 //! Not here: confirming keys and everything after (the lane), whom to dial (`net-mesh`).
 
-pub mod job;
+mod cookie;
+mod initiator;
+mod job;
+mod noise;
+mod resolver;
+mod responder;
+#[cfg(test)]
+mod tests;
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::fmt;
 
-use net_base::rng::ErasingRng;
-use net_base::{Addr, AssociationId, EntityId, Fx, JobId, Machine, SessionId};
+use net_base::rng::{ErasingRng, Secret};
+use net_base::{Addr, AssociationId, Duration, EntityId, Fx, JobId, Machine, SessionId};
 use net_trust::TrustTable;
-use net_wire::DropReason;
 use net_wire::handshake::INITIATION_LEN;
+use net_wire::{Datagram, DropReason, HandshakeKind, peek};
 
+use self::cookie::{COOKIE_ROTATION, MacKeys};
+use self::initiator::Initiator;
+use self::job::{Done, Work};
+pub use self::job::{Job, JobDone};
+use self::noise::Statics;
+use self::responder::Responder;
 use crate::config::SessionConfig;
 use crate::install::Install;
-use crate::roster::Roster;
-pub use job::{Job, JobDone};
+use crate::roster::{Roster, lane_of};
 
 /// Names a dial until it ends; chosen by the caller, unique among those under way.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -70,6 +89,15 @@ pub struct Packet {
 }
 
 impl Packet {
+    fn new(packet: &[u8]) -> Self {
+        let mut bytes = [0; INITIATION_LEN];
+        bytes[..packet.len()].copy_from_slice(packet);
+        Self {
+            bytes,
+            len: packet.len(),
+        }
+    }
+
     /// The datagram.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
@@ -77,8 +105,8 @@ impl Packet {
     }
 }
 
-impl core::fmt::Debug for Packet {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl fmt::Debug for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Packet({} bytes)", self.len)
     }
 }
@@ -142,12 +170,40 @@ pub struct View<'v> {
     pub roster: &'v Roster,
 }
 
-/// The handshake machine.
+/// Jobs under way at once.
+const MAX_JOBS: usize = 32;
+/// Jobs that read strangers' first messages at once; the rest is kept for dials, answers and peers whose
+/// address is that of a live association.
+const MAX_STRANGER_JOBS: usize = 24;
+/// Strangers' jobs from which on a cookie is asked for.
+const LOADED_JOBS: usize = 8;
+/// How far a peer's epoch may lie ahead of our wall clock (PROTOCOL 1).
+const MAX_CLOCK_LEAD: Duration = Duration::from_secs(24 * 60 * 60);
+
+type HandshakeFx<'a> = Fx<'a, Handshakes>;
+
+/// What one network key gives the handshake.
 #[derive(Debug)]
+struct Network {
+    psk: Secret,
+    mac_key: Secret,
+    /// The keys of packets to us.
+    own: MacKeys,
+}
+
+/// The handshake machine.
 pub struct Handshakes {
     config: SessionConfig,
     lanes: u8,
+    own: EntityId,
+    statics: Statics,
+    networks: Vec<Network>,
     secrets: ErasingRng,
+    /// The last handshake counter used; the first is 1, so that a floor without a counter is below it.
+    counter: u64,
+    jobs: BTreeSet<JobId>,
+    initiator: Initiator,
+    responder: Responder,
 }
 
 impl Handshakes {
@@ -155,11 +211,33 @@ impl Handshakes {
     /// the key-erasing generator all its secrets come from; `lanes` is a power of two, at most 16.
     #[must_use]
     pub fn new(config: &SessionConfig, trust: &TrustTable, lanes: u8, secrets: ErasingRng) -> Self {
-        let _ = trust;
+        assert!(
+            lanes.is_power_of_two() && lanes <= 16,
+            "the number of lanes is a power of two, at most 16"
+        );
+        let (own, identity) = (trust.identity().entity(), trust.identity());
+        let networks = trust.networks().iter().map(|network| {
+            let mac_key = network.mac_key();
+            Network {
+                psk: network.psk(),
+                own: MacKeys::new(&mac_key, &own),
+                mac_key,
+            }
+        });
         Self {
             config: config.clone(),
             lanes,
+            own,
+            statics: Statics {
+                secret: identity.noise_secret(),
+                public: identity.noise_public(),
+            },
+            networks: networks.collect(),
             secrets,
+            counter: 0,
+            jobs: BTreeSet::new(),
+            initiator: Initiator::default(),
+            responder: Responder::default(),
         }
     }
 
@@ -167,8 +245,77 @@ impl Handshakes {
     /// packet with a non-zero id goes to the lane.
     #[must_use]
     pub fn awaits(&self, session: SessionId) -> bool {
-        let _ = session;
-        false
+        self.initiator.awaits(session)
+    }
+
+    fn on_packet(
+        &mut self,
+        from: Addr,
+        bytes: &[u8],
+        view: View<'_>,
+        fx: &mut HandshakeFx<'_>,
+    ) -> Result<(), DropReason> {
+        match peek(bytes)? {
+            Datagram::Handshake {
+                kind: HandshakeKind::Initiation,
+                ..
+            } => self.on_initiation(from, bytes, view, fx),
+            Datagram::Handshake {
+                kind: HandshakeKind::Response,
+                ..
+            } => self.on_response(from, bytes, fx),
+            Datagram::Handshake {
+                kind: HandshakeKind::CookieReply,
+                ..
+            } => self.on_cookie_reply(bytes, view),
+            Datagram::Protected { .. } | Datagram::Routed => Err(DropReason::UnexpectedHandshake),
+        }
+    }
+
+    fn on_worked(&mut self, id: JobId, done: JobDone, view: View<'_>, fx: &mut HandshakeFx<'_>) {
+        if !self.jobs.remove(&id) {
+            return;
+        }
+        if let Some(fresh) = &done.fresh {
+            self.secrets.mix(fresh);
+        }
+        match done.done {
+            Done::Start(about, started) => self.on_started(about, started.ok(), fx),
+            Done::Read(about, read) => self.on_read(about, read, view, fx),
+            Done::Respond(about, made) => self.on_answered(about, made, view, fx),
+            Done::Finish(about, finished) => self.on_finished(about, finished, fx),
+        }
+    }
+
+    /// Hands out what waits, as far as jobs may run.
+    fn pump(&mut self, view: View<'_>, fx: &mut HandshakeFx<'_>) {
+        while self.jobs.len() < MAX_JOBS {
+            let Some(work) = self.next_work(view, fx) else { return };
+            self.hand_out(work, fx);
+        }
+    }
+
+    fn hand_out(&mut self, work: Work, fx: &mut HandshakeFx<'_>) {
+        let id = fx.job(Job(work));
+        self.jobs.insert(id);
+    }
+
+    /// An id for what `peer` sends us: random, unused here, with the peer's lane in its low bits.
+    fn fresh_session(&self, peer: &EntityId, fx: &mut HandshakeFx<'_>) -> SessionId {
+        let lane = u64::from(lane_of(peer, self.lanes));
+        let mask = u64::from(self.lanes) - 1;
+        loop {
+            let id = SessionId(fx.rng().next_u64() & !mask | lane);
+            if id.0 > mask && !self.initiator.awaits(id) && !self.responder.holds(id) {
+                return id;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Handshakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handshakes({}, {} jobs)", self.own, self.jobs.len())
     }
 }
 
@@ -180,7 +327,48 @@ impl Machine for Handshakes {
     type Job = Job;
     type View<'v> = View<'v>;
 
-    fn handle(&mut self, _: In<'_>, _: View<'_>, _: &mut Fx<'_, Self>) {}
+    fn handle(&mut self, input: In<'_>, view: View<'_>, fx: &mut Fx<'_, Self>) {
+        match input {
+            In::Dial {
+                attempt,
+                peer,
+                addresses,
+                association,
+            } => {
+                self.on_dial(attempt, peer, addresses, association, view, fx);
+            }
+            In::Cancel(attempt) => {
+                self.on_cancel(attempt, fx);
+            }
+            In::Packet { from, bytes } => {
+                if let Err(reason) = self.on_packet(from, bytes, view, fx) {
+                    fx.emit(Out::Dropped(reason, from));
+                }
+            }
+            In::Worked(id, done) => self.on_worked(id, done, view, fx),
+            In::Settled { local } => self.responder.settle(local),
+            In::Unreachable(address) => self.initiator.on_unreachable(&address),
+        }
+        self.pump(view, fx);
+    }
 
-    fn fire(&mut self, _: Timer, _: View<'_>, _: &mut Fx<'_, Self>) {}
+    fn fire(&mut self, timer: Timer, view: View<'_>, fx: &mut Fx<'_, Self>) {
+        match timer {
+            Timer::Retry(attempt) => self.on_retry(attempt, view),
+            Timer::Expire(attempt) => self.on_expire(attempt, fx),
+            Timer::PendingExpire => self.on_pending_expire(fx),
+            Timer::CookieRotate => {
+                if self.responder.rotate_cookies() {
+                    fx.arm(Timer::CookieRotate, fx.now() + COOKIE_ROTATION);
+                }
+            }
+        }
+        self.pump(view, fx);
+    }
+
+    fn check(&self) {
+        assert!(self.jobs.len() <= MAX_JOBS);
+        self.initiator.check();
+        self.responder.check(self.config.max_pending);
+    }
 }
