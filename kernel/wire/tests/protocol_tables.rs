@@ -1,11 +1,12 @@
-//! Keeps the tables of docs/protocol.md and the vectors of tests/vectors/ equal to the code.
+//! Keeps the tables of docs/protocol.md, the vectors of tests/vectors/ and the seeds of fuzz/corpus/ equal to the code.
 //!
-//! Both are rewritten by `NET_REGENERATE=1 cargo test -p net-wire --test protocol_tables`, and only by that.
+//! All are rewritten by `NET_REGENERATE=1 cargo test -p net-wire --test protocol_tables`, and only by that.
 #![allow(
     clippy::disallowed_methods,
     reason = "a golden-file suite reads and writes the files it keeps"
 )]
 
+use net_wire::fuzz;
 use std::path::{Path, PathBuf};
 
 #[path = "golden/tables.rs"]
@@ -90,5 +91,37 @@ fn every_codec_has_accepted_and_refused_vectors() {
             .count();
         assert!(refused > 0 || name == "mask", "{name} has no rejects");
         assert!(refused < vectors.len(), "{name} has no accepted input");
+    }
+}
+
+type Body = fn(&[u8]);
+
+/// The fuzz targets of this crate, with the vector files that seed their corpora.
+const TARGETS: [(&str, Body, &[&str]); 7] = [
+    ("header", fuzz::header, &["header", "mask", "datagram"]),
+    ("frames", fuzz::frames, &["frames"]),
+    ("ack", fuzz::ack, &["ack"]),
+    ("handshake", fuzz::handshake, &["handshake", "payload"]),
+    ("ticket", fuzz::ticket, &["ticket"]),
+    ("routing", fuzz::routing, &["routing"]),
+    ("varint", fuzz::varint, &["varint"]),
+];
+
+/// What fuzzing found once stays found, without a fuzzer.
+#[test]
+fn every_committed_fuzz_input_holds() {
+    for (target, body, sources) in TARGETS {
+        let folder = root().join("fuzz/corpus").join(target);
+        if regenerating() {
+            std::fs::create_dir_all(&folder).expect("the tree is writable when regenerating");
+            for (name, bytes) in vectors::seeds(sources) {
+                std::fs::write(folder.join(name), bytes).expect("the tree is writable when regenerating");
+            }
+        }
+        let inputs = std::fs::read_dir(&folder).expect("a committed folder");
+        let count = inputs
+            .map(|input| body(&std::fs::read(input.expect("an entry").path()).expect("a file")))
+            .count();
+        assert!(count > 1, "{target} has no corpus");
     }
 }

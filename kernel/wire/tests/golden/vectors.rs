@@ -86,6 +86,22 @@ pub fn parse(text: &str) -> Vec<(String, Vec<u8>, String)> {
     vectors
 }
 
+/// Inputs that seed a fuzz corpus: the bytes of vector files, `ack` being the bodies of the acknowledgement frames.
+pub fn seeds(sources: &[&str]) -> Vec<(String, Vec<u8>)> {
+    let mut seeds = Vec::new();
+    for (name, _, vectors) in all() {
+        let is_ack = |vector: &&Vector| vector.bytes.first().is_some_and(|kind| matches!(kind, 4 | 5));
+        for (index, vector) in vectors.iter().enumerate().filter(|_| sources.contains(&name)) {
+            seeds.push((format!("{name}-{index:02}"), vector.bytes.clone()));
+        }
+        if name == "frames" && sources.contains(&"ack") {
+            let bodies = vectors.iter().filter(is_ack).enumerate();
+            seeds.extend(bodies.map(|(index, vector)| (format!("ack-{index:02}"), vector.bytes[2..].to_vec())));
+        }
+    }
+    seeds
+}
+
 /// What the decoder of a file makes of bytes.
 pub fn judge(name: &str, bytes: &[u8]) -> String {
     let verdict = match name {
