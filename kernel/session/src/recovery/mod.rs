@@ -375,7 +375,7 @@ impl<T> Recovery<T> {
         Ok(outcome)
     }
 
-    /// Runs whichever timer is due at `now`; harmless when none is.
+    /// Runs whichever timer is due at `now`; harmless when none is. Afterwards the deadline lies ahead.
     pub fn on_timeout(&mut self, now: Instant, lost: &mut impl FnMut(u64, &SentInfo, T)) -> Timeout {
         if let Some(at) = self.loss_at {
             if at > now {
@@ -383,6 +383,10 @@ impl<T> Recovery<T> {
             }
             let mut outcome = AckOutcome::default();
             self.detect_lost(now, &mut outcome, lost);
+            // A probe timeout hidden behind the loss timer may be overdue: what was lost leaves again first.
+            if self.deadline().is_some_and(|at| at <= now) {
+                self.last_eliciting = now;
+            }
             return if outcome.lost_packets > 0 {
                 Timeout::LossDeclared
             } else {

@@ -187,6 +187,27 @@ fn a_probe_timeout_nobody_answers_with_a_probe_does_not_spin() {
 }
 
 #[test]
+fn a_probe_timeout_overdue_behind_a_loss_timer_waits_for_what_was_lost() {
+    // A steady path of 400 ms without deviation, then one sample of 2 s: the loss timer is the later one.
+    let mut rig = Rig::new(plain());
+    for number in 0..100 {
+        rig.send(number * 1_000, number, DATA);
+        rig.ack(number * 1_000 + 400, &[(0, number)]);
+    }
+    rig.send_all(200_000, 100..=101);
+    rig.send(200_001, 102, DATA);
+    rig.ack(202_000, &[(101, 101)]);
+    let due = rig.recovery.deadline().unwrap();
+    assert_eq!(due, at(202_250), "9/8 of two seconds");
+    assert!(at(200_001) + rig.recovery.pto() < due);
+    assert_eq!(
+        (rig.timeout(202_250), rig.lost.as_slice()),
+        (Timeout::LossDeclared, &[100][..])
+    );
+    assert_eq!(rig.recovery.deadline(), Some(due + rig.recovery.pto()));
+}
+
+#[test]
 fn without_a_sample_the_initial_round_trip_is_assumed() {
     let mut rig = Rig::new(plain());
     assert_eq!(rig.recovery.deadline(), None);
