@@ -1,0 +1,427 @@
+//! Scenarios: what a file says, as values.
+//!
+//! | file | role |
+//! |---|---|
+//! | `read.rs` | the schema: tables to values |
+//! | `table.rs` | tables read key by key, with errors that name file, line and the nearest key |
+//! | `units.rs` | quantities: durations, sizes, rates, probabilities |
+//! | `resolve.rs` | specification and seed to a file of literals |
+//!
+//! Times are nanoseconds, probabilities parts per billion, rates thousandths per second.
+//! Invariants: a [`Scenario`] holds literals only; nodes are indices into [`Scenario::nodes`].
+//! Not here: running one (`world/`).
+
+mod read;
+mod resolve;
+mod table;
+mod units;
+
+use net_kernel::api::SessionConfig;
+use net_kernel::wire::Reliability;
+use net_sim_model::{DiskFault, Effect, LinkSpec};
+
+pub use resolve::resolve;
+pub use table::ScenarioError;
+
+/// Index of a node in [`Scenario::nodes`].
+pub type NodeIndex = u32;
+
+/// A world and what happens in it, all in literals.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Its name.
+    pub name: String,
+    /// The seed a resolved file carries.
+    pub seed: Option<u64>,
+    /// Length of the safety phase.
+    pub duration: u64,
+    /// The machines.
+    pub nodes: Vec<NodeSpec>,
+    /// Links that differ from [`Scenario::default_link`]: from, to, what they are like.
+    pub links: Vec<(NodeIndex, NodeIndex, LinkSpec)>,
+    /// What every other link is like.
+    pub default_link: LinkSpec,
+    /// Whether the nodes share a secret network key.
+    pub closed: bool,
+    /// Limits and times of every node's sessions.
+    pub config: SessionConfig,
+    /// What the applications do.
+    pub workloads: Vec<Workload>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// Who means harm.
+    pub adversaries: Vec<Adversary>,
+    /// What must come to an end after the safety phase.
+    pub liveness: Option<Liveness>,
+    /// Bounds on measured times: metric, bound.
+    pub slo: Vec<(String, u64)>,
+    /// Counters that must reach a value.
+    pub at_least: Vec<(String, u64)>,
+    /// Counters that must not exceed a value.
+    pub at_most: Vec<(String, u64)>,
+    /// The checker that is expected to fail; `None` expects a pass.
+    pub expect_fail: Option<String>,
+}
+
+/// A machine.
+#[derive(Clone, Debug)]
+pub struct NodeSpec {
+    /// Its name in the file.
+    pub id: String,
+    /// How fast its clock runs beside the world's, in parts per billion.
+    pub drift_ppb: i64,
+    /// How far its wall clock is off at the start.
+    pub wall_offset: i64,
+    /// Time per disk operation.
+    pub disk: u64,
+    /// The nodes it admits; `None` admits all.
+    pub allow: Option<Vec<NodeIndex>>,
+    /// Whether it exists from the start.
+    pub starts: u64,
+}
+
+/// What an application does.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// Its name: part of its keys and of metric names.
+    pub id: String,
+    /// The node that starts it.
+    pub from: NodeIndex,
+    /// Its peer.
+    pub to: NodeIndex,
+    /// When it starts.
+    pub at: u64,
+    /// What it does.
+    pub kind: WorkloadKind,
+}
+
+/// Kinds of applications.
+#[derive(Clone, Debug)]
+pub enum WorkloadKind {
+    /// Sends messages on streams.
+    Stream(StreamWorkload),
+    /// Measures the round trip `count` times.
+    Echo {
+        /// Pause between two.
+        every: u64,
+        /// How many.
+        count: u64,
+    },
+    /// Wants a session and nothing else.
+    Connect,
+    /// Asks for new keys `count` times.
+    Rekey {
+        /// Pause between two.
+        every: u64,
+        /// How many.
+        count: u64,
+    },
+    /// Closes the session.
+    Close,
+}
+
+/// Messages on streams.
+#[derive(Clone, Debug)]
+pub struct StreamWorkload {
+    /// Parallel streams, each with the whole count.
+    pub streams: u64,
+    /// Messages per stream and direction.
+    pub count: u64,
+    /// Smallest and largest message.
+    pub size: (u64, u64),
+    /// Messages per second in thousandths; 0 sends as fast as credit allows.
+    pub rate_milli: u64,
+    /// Loss and order.
+    pub reliability: Reliability,
+    /// Whether the accepting side sends as many back.
+    pub both: bool,
+    /// Bytes per second the receiver reads; 0 reads at once.
+    pub drain: u64,
+    /// The receiver reads nothing from the first to the second moment.
+    pub stop_reading: Option<(u64, u64)>,
+    /// Scheduling priority.
+    pub priority: u8,
+    /// Scheduling weight.
+    pub weight: u16,
+    /// Whether it reconnects and goes on where it was when its session ends.
+    pub resume: bool,
+    /// Whether it must complete.
+    pub must_complete: bool,
+}
+
+/// Something that goes wrong.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Its name: the key of its decisions, stable when other faults are removed.
+    pub id: String,
+    /// When.
+    pub at: u64,
+    /// When it ends, exclusive; [`u64::MAX`] lasts.
+    pub until: u64,
+    /// What.
+    pub kind: FaultKind,
+}
+
+/// Kinds of faults.
+#[derive(Clone, Debug)]
+pub enum FaultKind {
+    /// Links behave differently.
+    Link {
+        /// Sending nodes; empty is every node.
+        from: Vec<NodeIndex>,
+        /// Receiving nodes; empty is every node.
+        to: Vec<NodeIndex>,
+        /// Whether the other direction is affected too.
+        both: bool,
+        /// How.
+        effect: Effect,
+    },
+    /// The process dies at once and is started again at the end of the window.
+    Crash {
+        /// Which machine.
+        node: NodeIndex,
+    },
+    /// The process dies and its disk is replaced by a copy taken earlier.
+    RestoreDisk {
+        /// Which machine.
+        node: NodeIndex,
+        /// When the copy was taken.
+        taken: u64,
+    },
+    /// A second process with a copy of this one's disk starts at another address.
+    Clone {
+        /// Which machine.
+        node: NodeIndex,
+        /// Whether the copy starts from the same boot seed, as a copied virtual machine may.
+        same_seed: bool,
+    },
+    /// The process is stopped; datagrams wait in its socket buffer; its clock runs.
+    Pause {
+        /// Which machine.
+        node: NodeIndex,
+    },
+    /// The machine sleeps; datagrams to it are lost; its clock has jumped when it wakes.
+    Suspend {
+        /// Which machine.
+        node: NodeIndex,
+    },
+    /// The machine gets another address.
+    Rebind {
+        /// Which machine.
+        node: NodeIndex,
+        /// Whether its driver is told.
+        told: bool,
+    },
+    /// The wall clock is set by so much.
+    ClockJump {
+        /// Which machine.
+        node: NodeIndex,
+        /// How far.
+        by: i64,
+    },
+    /// The clock runs at another speed.
+    ClockDrift {
+        /// Which machine.
+        node: NodeIndex,
+        /// Parts per billion.
+        ppb: i64,
+    },
+    /// The clock stands still.
+    ClockFreeze {
+        /// Which machine.
+        node: NodeIndex,
+    },
+    /// The disk is faulty.
+    Disk {
+        /// Which machine.
+        node: NodeIndex,
+        /// How.
+        fault: DiskFault,
+    },
+    /// The disk is slow.
+    DiskSlow {
+        /// Which machine.
+        node: NodeIndex,
+        /// By which factor.
+        factor: u64,
+    },
+}
+
+/// Someone who means harm.
+#[derive(Clone, Debug)]
+pub struct Adversary {
+    /// Its name: the key of its decisions.
+    pub id: String,
+    /// When it begins.
+    pub at: u64,
+    /// When it ends, exclusive.
+    pub until: u64,
+    /// What it can and does.
+    pub kind: AdversaryKind,
+}
+
+/// Which datagrams an on-path adversary picks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pick {
+    /// All of them.
+    All,
+    /// First handshake messages.
+    Initiation,
+    /// Second handshake messages.
+    Response,
+    /// Cookie replies.
+    Cookie,
+    /// Any handshake message.
+    Handshake,
+    /// Protected packets.
+    Protected,
+}
+
+/// Kinds of adversaries.
+#[derive(Clone, Debug)]
+pub enum AdversaryKind {
+    /// Off path: sends `count` datagrams of random bytes, some dressed as packets.
+    Garbage {
+        /// Victim.
+        to: NodeIndex,
+        /// How many.
+        count: u64,
+        /// Per second, in thousandths.
+        rate_milli: u64,
+        /// Pretend to be this node; `None` spoofs random sources.
+        spoof: Option<NodeIndex>,
+    },
+    /// Off path: sends `count` first messages from spoofed sources.
+    HandshakeFlood {
+        /// Victim.
+        to: NodeIndex,
+        /// How many.
+        count: u64,
+        /// Per second, in thousandths.
+        rate_milli: u64,
+        /// Whether it holds the network key, so that the first MAC is right.
+        network_key: bool,
+        /// Distinct sources; 0 is a new one per datagram.
+        sources: u64,
+    },
+    /// On path: records what passes and sends copies again.
+    Replay {
+        /// Whose datagrams.
+        from: NodeIndex,
+        /// To whom.
+        to: NodeIndex,
+        /// Which.
+        pick: Pick,
+        /// How many copies.
+        count: u64,
+        /// Per second, in thousandths.
+        rate_milli: u64,
+        /// Whether the copies come from the adversary's own address.
+        own_address: bool,
+    },
+    /// On path: sends datagrams back to their sender.
+    Reflect {
+        /// Whose datagrams.
+        from: NodeIndex,
+        /// Away from whom.
+        to: NodeIndex,
+        /// Which.
+        pick: Pick,
+        /// Probability.
+        ppb: u64,
+    },
+    /// On path: drops by kind.
+    Drop {
+        /// Whose datagrams.
+        from: NodeIndex,
+        /// To whom.
+        to: NodeIndex,
+        /// Which.
+        pick: Pick,
+        /// Probability.
+        ppb: u64,
+    },
+    /// On the side: sees datagrams and sends damaged copies that arrive first.
+    Race {
+        /// Whose datagrams.
+        from: NodeIndex,
+        /// To whom.
+        to: NodeIndex,
+        /// Which.
+        pick: Pick,
+        /// Probability.
+        ppb: u64,
+    },
+    /// Off path: sees datagrams and forwards copies from its own address, faster than the path (RFC 9000 section 9.3.3).
+    Forward {
+        /// Whose datagrams.
+        from: NodeIndex,
+        /// To whom.
+        to: NodeIndex,
+        /// Probability.
+        ppb: u64,
+        /// Whether it also passes back what comes to its address.
+        back: bool,
+    },
+    /// A member: changes plaintext of what `node` sends and seals it again (clear cipher only).
+    Member {
+        /// Whose packets.
+        node: NodeIndex,
+        /// Probability.
+        ppb: u64,
+    },
+}
+
+/// The liveness phase.
+#[derive(Clone, Debug)]
+pub struct Liveness {
+    /// Nodes that are healed; empty is every node.
+    pub core: Vec<NodeIndex>,
+    /// How long they have.
+    pub within: u64,
+}
+
+impl Scenario {
+    /// Reads and checks a specification; ranges are allowed. `file` names it in errors.
+    ///
+    /// # Errors
+    /// File, line, what is wrong, and the nearest known key.
+    pub fn check(file: &str, text: &str) -> Result<Self, ScenarioError> {
+        read::scenario(table::Source {
+            file,
+            text,
+            resolved: false,
+        })
+    }
+
+    /// Reads a file of literals.
+    ///
+    /// # Errors
+    /// As [`Scenario::check`]; a range is an error.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ScenarioError> {
+        read::scenario(table::Source {
+            file,
+            text,
+            resolved: true,
+        })
+    }
+
+    /// Reads a specification and draws its literals with `seed`.
+    ///
+    /// # Errors
+    /// As [`Scenario::check`].
+    pub fn resolved(file: &str, text: &str, seed: u64) -> Result<Self, ScenarioError> {
+        Self::check(file, text)?;
+        let literal = resolve(file, text, seed)?;
+        Self::parse(file, &literal)
+    }
+
+    /// The node called `id`.
+    #[must_use]
+    pub fn node(&self, id: &str) -> Option<NodeIndex> {
+        self.nodes
+            .iter()
+            .position(|node| node.id == id)
+            .map(|index| index as NodeIndex)
+    }
+}
