@@ -16,7 +16,7 @@ pub struct Plan {
     pub exchanges: usize,
     /// Bytes per stream and round.
     pub bytes: u64,
-    /// Small messages per round.
+    /// Small messages per round where they are batched; a quarter of it one call at a time.
     pub messages: u64,
     /// Handshakes per round.
     pub handshakes: usize,
@@ -66,7 +66,7 @@ fn one(contender: &mut dyn Contender, measure: Measure, plan: Plan) -> Result<Op
         Measure::StreamKibi => contender.stream(1 << 10, plan.bytes)?.map(|rate| rate / 1e6),
         Measure::StreamLarge => contender.stream(1 << 16, plan.bytes)?.map(|rate| rate / 1e6),
         Measure::MessagesBatched => contender.messages(plan.messages, BATCH)?.map(|rate| rate / 1e3),
-        Measure::MessagesSingle => contender.messages(plan.messages, 1)?.map(|rate| rate / 1e3),
+        Measure::MessagesSingle => contender.messages(plan.messages / 4, 1)?.map(|rate| rate / 1e3),
         Measure::Handshake => contender.handshake(plan.handshakes)?.map(micros),
     })
 }
