@@ -417,6 +417,8 @@ fn written(fill: impl FnOnce(&mut FrameWriter<'_>) -> bool) -> Vec<u8> {
 fn frames() -> Vec<Vector> {
     let mut vectors = accepted_frames();
     vectors.extend(refused_frames());
+    let longest_reason = [&[0x12, 0x82, 0x02, 0x00, 0x00][..], &[b'r'; 256]].concat();
+    vectors.push(vector("Close with a reason of 256 bytes", longest_reason));
     vectors
 }
 
