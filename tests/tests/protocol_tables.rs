@@ -1,10 +1,6 @@
 //! Keeps the tables of docs/protocol.md, the vectors of tests/vectors/ and the seeds of fuzz/corpus/ equal to the code.
 //!
-//! All are rewritten by `NET_REGENERATE=1 cargo test -p net-wire --test protocol_tables`, and only by that.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a golden-file suite reads and writes the files it keeps"
-)]
+//! All are rewritten by `NET_REGENERATE=1 cargo test -p net-tests --test protocol_tables`, and only by that.
 
 use net_wire::fuzz;
 use std::path::{Path, PathBuf};
@@ -17,8 +13,8 @@ mod vectors;
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
-        .nth(2)
-        .expect("kernel/wire lies two levels deep")
+        .nth(1)
+        .expect("tests/ lies in the root")
         .to_owned()
 }
 
@@ -44,7 +40,7 @@ fn hold(path: &str, expected: impl Fn(&str) -> String) {
     assert!(
         current == expected,
         "{path} line {at} is not what the code says; if the code is right, run \
-         NET_REGENERATE=1 cargo test -p net-wire --test protocol_tables\n  is:     {:?}\n  should: {:?}",
+         NET_REGENERATE=1 cargo test -p net-tests --test protocol_tables\n  is:     {:?}\n  should: {:?}",
         current.lines().nth(at - 1),
         expected.lines().nth(at - 1),
     );
@@ -96,7 +92,7 @@ fn every_codec_has_accepted_and_refused_vectors() {
 
 type Body = fn(&[u8]);
 
-/// The fuzz targets of this crate, with the vector files that seed their corpora.
+/// The fuzz targets, with the vector files that seed their corpora.
 const TARGETS: [(&str, Body, &[&str]); 7] = [
     ("header", fuzz::header, &["header", "mask", "datagram"]),
     ("frames", fuzz::frames, &["frames"]),
