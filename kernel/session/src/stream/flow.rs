@@ -178,3 +178,72 @@ impl RecvWindow {
         Some(limit)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_sender_spends_what_it_was_given_and_reports_each_limit_once() {
+        let mut limit = SendLimit::new(100);
+        limit.spend(60);
+        assert_eq!((limit.used(), limit.available()), (60, 40));
+        assert!(!limit.raise(90), "old news");
+        assert_eq!(limit.limit(), 100);
+        limit.spend(40);
+        assert!(limit.report_blocked());
+        assert!(!limit.report_blocked());
+        limit.forget_report();
+        assert!(limit.report_blocked());
+        assert!(limit.raise(200));
+        assert!(limit.report_blocked());
+        assert_eq!(limit.available(), 100);
+    }
+
+    #[test]
+    fn credit_beyond_the_grant_is_refused_and_changes_nothing() {
+        let mut window = RecvWindow::new(5000);
+        assert_eq!(window.advance_to(5001), Err(DropReason::FlowControl));
+        assert_eq!(window.used(), 0);
+        assert_eq!(window.advance_to(5000), Ok(5000));
+        assert_eq!(window.advance_to(100), Ok(0));
+        assert_eq!(window.advance(1), Err(DropReason::FlowControl));
+        assert_eq!(window.advance(u64::MAX), Err(DropReason::FlowControl));
+        window.consume(1249);
+        assert_eq!(window.grant(), None);
+        window.consume(1);
+        assert_eq!(window.grant(), Some(6250));
+        assert_eq!(window.grant(), None);
+        window.consume(1);
+        window.press();
+        assert_eq!(window.grant_up_to(6250), None);
+        assert_eq!(window.grant(), Some(6251));
+        assert_eq!(RecvWindow::new(1).granted(), RecvWindow::MIN);
+    }
+
+    proptest! {
+        #[test]
+        fn a_drained_window_is_whole_again(
+            size in RecvWindow::MIN..100_000,
+            steps in prop::collection::vec((any::<u16>(), any::<u16>()), 1..100),
+        ) {
+            let mut window = RecvWindow::new(size);
+            let mut sender = SendLimit::new(window.granted());
+            for (send, drain) in steps {
+                let amount = sender.available().min(send as u64);
+                sender.spend(amount);
+                prop_assert_eq!(window.advance(amount), Ok(()));
+                window.consume((window.used() - window.consumed()).min(drain as u64));
+                if let Some(limit) = window.grant() {
+                    prop_assert!(sender.raise(limit));
+                }
+                prop_assert!(window.granted() <= window.consumed() + size);
+            }
+            window.consume(window.used() - window.consumed());
+            window.press();
+            window.grant();
+            prop_assert_eq!(window.granted(), window.used() + size);
+        }
+    }
+}

@@ -487,3 +487,462 @@ impl RecvStream {
         self.window.consume(consumed.saturating_sub(self.window.consumed()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    const WINDOW: u64 = 8192;
+
+    fn stream(reliability: Reliability) -> RecvStream {
+        RecvStream::new(StreamId(1), reliability, WINDOW, 6000)
+    }
+
+    /// Message number, where its message begins, offset, length of the piece, total.
+    type Frame = (u64, u64, u32, u32, u32);
+
+    fn content(number: u64, offset: u32, length: u32) -> Vec<u8> {
+        (offset..offset + length)
+            .map(|at| (number as u32 * 17 + at) as u8)
+            .collect()
+    }
+
+    fn send(stream: &mut RecvStream, (number, start, offset, length, total): Frame) -> Result<Action, DropReason> {
+        let bytes = content(number, offset, length);
+        let position = start + offset as u64;
+        let mut cursor = stream.begin(number, stream.reliability(), position, 1, false)?;
+        let action = stream.on_event(
+            &mut cursor,
+            Piece {
+                offset,
+                total,
+                bytes: &bytes,
+            },
+        )?;
+        stream.end(cursor)?;
+        Ok(action)
+    }
+
+    fn finish(stream: &mut RecvStream, number: u64, position: u64) -> Result<u64, DropReason> {
+        let cursor = stream.begin(number, stream.reliability(), position, 0, true)?;
+        stream.end(cursor)
+    }
+
+    fn delivered(number: u64, offset: u64, total: u64, end: bool, skip: usize) -> Result<Action, DropReason> {
+        Ok(Action::Deliver {
+            number,
+            offset,
+            total,
+            end,
+            skip,
+        })
+    }
+
+    /// Everything that is due: number, offset, length, end. The bytes are checked.
+    fn due(stream: &mut RecvStream) -> Vec<(u64, u64, usize, bool)> {
+        let mut parts: Vec<(u64, u64, usize, bool)> = Vec::new();
+        while let Some(part) = stream.pop_ready().expect("an honest sender") {
+            assert_eq!(
+                part.bytes,
+                content(part.number, part.offset as u32, part.bytes.len() as u32)
+            );
+            match parts.last_mut() {
+                // Where the buffer wraps is none of the reader's business.
+                Some(last) if last.0 == part.number && last.1 + last.2 as u64 == part.offset => {
+                    last.2 += part.bytes.len();
+                    last.3 = part.end;
+                }
+                _ => parts.push((part.number, part.offset, part.bytes.len(), part.end)),
+            }
+        }
+        parts
+    }
+
+    #[test]
+    fn ordered_messages_wait_for_those_in_front() {
+        let mut stream = stream(Reliability::Reliable);
+        // Messages of 100, 0 and 300 bytes begin at 0, 116 and 132.
+        assert_eq!(send(&mut stream, (2, 132, 200, 100, 300)), Ok(Action::Buffered));
+        assert_eq!(send(&mut stream, (1, 116, 0, 0, 0)), Ok(Action::Buffered));
+        assert_eq!(send(&mut stream, (1, 116, 0, 0, 0)), Ok(Action::Skip));
+        assert_eq!(due(&mut stream), []);
+        assert_eq!(send(&mut stream, (0, 0, 0, 60, 100)), delivered(0, 0, 100, false, 0));
+        assert_eq!(due(&mut stream), []);
+        // Cut anew: the first 60 bytes came already.
+        assert_eq!(send(&mut stream, (0, 0, 0, 100, 100)), delivered(0, 60, 100, true, 60));
+        assert_eq!(due(&mut stream), [(1, 0, 0, true)]);
+        assert_eq!(send(&mut stream, (2, 132, 0, 150, 300)), delivered(2, 0, 300, false, 0));
+        assert_eq!(
+            send(&mut stream, (2, 132, 140, 100, 300)),
+            delivered(2, 150, 300, false, 10)
+        );
+        assert_eq!(due(&mut stream), [(2, 240, 60, true)]);
+        assert_eq!(send(&mut stream, (2, 132, 240, 60, 300)), Ok(Action::Skip));
+        assert_eq!(finish(&mut stream, 3, 448), Ok(0));
+        assert!(stream.is_finished());
+    }
+
+    #[test]
+    fn unordered_messages_pass_each_other_but_not_themselves() {
+        let mut stream = stream(Reliability::ReliableUnordered);
+        assert_eq!(send(&mut stream, (2, 132, 200, 100, 300)), Ok(Action::Buffered));
+        assert_eq!(send(&mut stream, (1, 116, 0, 0, 0)), delivered(1, 0, 0, true, 0));
+        assert_eq!(send(&mut stream, (1, 116, 0, 0, 0)), Ok(Action::Skip));
+        assert_eq!(send(&mut stream, (2, 132, 0, 210, 300)), delivered(2, 0, 300, false, 0));
+        assert_eq!(due(&mut stream), [(2, 210, 90, true)]);
+        assert_eq!(send(&mut stream, (2, 132, 100, 200, 300)), Ok(Action::Skip));
+        assert_eq!(finish(&mut stream, 3, 448), Ok(0));
+        assert!(!stream.is_finished());
+        assert_eq!(send(&mut stream, (0, 0, 0, 100, 100)), delivered(0, 0, 100, true, 0));
+        assert!(stream.is_finished());
+    }
+
+    #[test]
+    fn bytes_delivered_in_place_leave_no_trace_in_the_buffer() {
+        // Early pieces that are overtaken by direct delivery, until the reorder buffer wrapped several times: a cell
+        // that kept its mark would pass for data that never came.
+        for reliability in [Reliability::Reliable, Reliability::ReliableUnordered] {
+            let mut stream = stream(reliability);
+            let total = 6000;
+            for at in (0..total - 360).step_by(360) {
+                assert_eq!(
+                    send(&mut stream, (0, 0, at + 120, 60, total)),
+                    Ok(Action::Buffered),
+                    "{at}"
+                );
+                let direct = delivered(0, at as u64, total as u64, false, 0);
+                assert_eq!(send(&mut stream, (0, 0, at, 120, total)), direct);
+                assert_eq!(due(&mut stream), [(0, at as u64 + 120, 60, false)]);
+                // The same bytes again and the rest of the step, as one piece.
+                let rest = delivered(0, at as u64 + 180, total as u64, false, 60);
+                assert_eq!(send(&mut stream, (0, 0, at + 120, 120, total)), rest);
+                assert_eq!(due(&mut stream), []);
+                // An early piece wholly covered by the next direct one.
+                let next = at + 240;
+                assert_eq!(send(&mut stream, (0, 0, next + 10, 20, total)), Ok(Action::Buffered));
+                assert_eq!(
+                    send(&mut stream, (0, 0, next, 1, total)),
+                    delivered(0, next as u64, total as u64, false, 0)
+                );
+                assert_eq!(due(&mut stream), []);
+                let covering = delivered(0, next as u64 + 1, total as u64, false, 0);
+                assert_eq!(send(&mut stream, (0, 0, next + 1, 119, total)), covering);
+                assert_eq!(due(&mut stream), []);
+            }
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_or_the_credit_is_refused() {
+        struct Case {
+            reliability: Reliability,
+            before: &'static [Frame],
+            frame: Frame,
+            refused: DropReason,
+        }
+        use Reliability::{FireAndForget, Reliable, ReliableUnordered};
+        let case = |reliability, before, frame, refused| Case {
+            reliability,
+            before,
+            frame,
+            refused,
+        };
+        let mut cases = vec![
+            case(FireAndForget, &[][..], (0, 0, 0, 10, 20), DropReason::FrameNotAllowed),
+            case(FireAndForget, &[], (0, 0, 10, 10, 20), DropReason::FrameNotAllowed),
+        ];
+        for reliability in [Reliable, ReliableUnordered] {
+            cases.extend([
+                case(reliability, &[], (0, 0, 15, 10, 20), DropReason::MalformedFrame),
+                case(reliability, &[], (0, 0, 5, 0, 20), DropReason::MalformedFrame),
+                case(reliability, &[], (0, 0, 0, 10, 6001), DropReason::MessageTooLarge),
+                // Bytes up to the limit, the charge beyond it.
+                case(reliability, &[], (9, WINDOW - 100, 0, 90, 90), DropReason::FlowControl),
+                case(reliability, &[], (9, u64::MAX - 20, 0, 10, 10), DropReason::FlowControl),
+                case(
+                    reliability,
+                    &[(0, 0, 0, 10, 20)],
+                    (0, 0, 10, 5, 21),
+                    DropReason::StreamState,
+                ),
+                case(
+                    reliability,
+                    &[(0, 0, 10, 5, 20)],
+                    (0, 0, 0, 21, 21),
+                    DropReason::StreamState,
+                ),
+                case(
+                    reliability,
+                    &[(0, 0, 10, 5, 20)],
+                    (0, 0, 15, 5, 21),
+                    DropReason::StreamState,
+                ),
+                case(
+                    reliability,
+                    &[(5, 500, 0, 10, 20)],
+                    (5, 500, 10, 9, 19),
+                    DropReason::StreamState,
+                ),
+                case(
+                    reliability,
+                    &[(5, 500, 0, 10, 20)],
+                    (6, 500, 10, 10, 20),
+                    DropReason::StreamState,
+                ),
+                case(
+                    reliability,
+                    &[(0, 0, 0, 10, 10)],
+                    (1, 20, 0, 10, 10),
+                    DropReason::StreamState,
+                ),
+                case(
+                    reliability,
+                    &[(0, 0, 0, 10, 10)],
+                    (3, 30, 0, 10, 10),
+                    DropReason::StreamState,
+                ),
+                case(
+                    reliability,
+                    &[(0, 0, 0, 10, 10)],
+                    (0, 0, 0, 11, 11),
+                    DropReason::StreamState,
+                ),
+            ]);
+        }
+        // Nothing of a message is known to an ordered stream before its turn but its head.
+        cases.extend([
+            case(
+                ReliableUnordered,
+                &[(2, 100, 0, 10, 10)],
+                (1, 95, 0, 10, 10),
+                DropReason::StreamState,
+            ),
+            case(
+                ReliableUnordered,
+                &[(2, 100, 0, 10, 10)],
+                (4, 126, 0, 10, 10),
+                DropReason::StreamState,
+            ),
+            case(
+                ReliableUnordered,
+                &[(2, 100, 0, 10, 20)],
+                (3, 130, 0, 10, 10),
+                DropReason::StreamState,
+            ),
+            case(
+                ReliableUnordered,
+                &[(4, 200, 0, 10, 20)],
+                (3, 170, 0, 15, 20),
+                DropReason::StreamState,
+            ),
+            case(
+                ReliableUnordered,
+                &[(4, 200, 0, 10, 20)],
+                (3, 100, 0, 85, 85),
+                DropReason::StreamState,
+            ),
+        ]);
+        for (number, case) in cases.iter().enumerate() {
+            let mut stream = stream(case.reliability);
+            for frame in case.before {
+                assert!(send(&mut stream, *frame).is_ok(), "case {number}");
+            }
+            assert_eq!(send(&mut stream, case.frame), Err(case.refused), "case {number}");
+        }
+    }
+
+    #[test]
+    fn a_run_is_what_its_header_says() {
+        let mut stream = stream(Reliability::Reliable);
+        assert_eq!(
+            stream.begin(0, Reliability::FireAndForget, 0, 1, false).map(|_| ()),
+            Err(DropReason::StreamState)
+        );
+        assert_eq!(
+            stream.begin(0, Reliability::Reliable, 0, 0, false).map(|_| ()),
+            Err(DropReason::EventCount)
+        );
+        let mut cursor = stream
+            .begin(0, Reliability::Reliable, 0, 2, false)
+            .expect("well formed");
+        assert_eq!(cursor.remaining(), 2);
+        assert!(stream.on_event(&mut cursor, Piece::whole(b"one")).is_ok());
+        assert_eq!(stream.end(cursor), Err(DropReason::EventCount));
+        assert!(stream.on_event(&mut cursor, Piece::whole(b"two")).is_ok());
+        assert_eq!(
+            stream.on_event(&mut cursor, Piece::whole(b"three")),
+            Err(DropReason::EventCount)
+        );
+        // A piece that does not end its message must be the last, one that continues a message the first.
+        let piece = |offset, bytes| Piece {
+            offset,
+            total: 9,
+            bytes,
+        };
+        let mut cursor = stream
+            .begin(2, Reliability::Reliable, 38, 2, false)
+            .expect("well formed");
+        assert!(stream.on_event(&mut cursor, piece(0, b"abc")).is_ok());
+        assert_eq!(
+            stream.on_event(&mut cursor, Piece::whole(b"x")),
+            Err(DropReason::MalformedFrame)
+        );
+        let mut cursor = stream
+            .begin(1, Reliability::Reliable, 19, 2, false)
+            .expect("well formed");
+        assert_eq!(stream.on_event(&mut cursor, Piece::whole(b"two")), Ok(Action::Skip));
+        assert_eq!(
+            stream.on_event(&mut cursor, piece(3, b"def")),
+            Err(DropReason::MalformedFrame)
+        );
+        let mut cursor = stream
+            .begin(2, Reliability::Reliable, 41, 1, true)
+            .expect("well formed");
+        assert!(stream.on_event(&mut cursor, piece(3, b"def")).is_ok());
+        assert_eq!(stream.end(cursor), Err(DropReason::MalformedFrame));
+    }
+
+    #[test]
+    fn the_end_of_a_stream_is_said_once() {
+        for reliability in Reliability::ALL {
+            let mut stream = stream(reliability);
+            assert!(send(&mut stream, (0, 0, 0, 10, 10)).is_ok());
+            assert_eq!(finish(&mut stream, 0, 25), Err(DropReason::StreamState));
+            assert_eq!(finish(&mut stream, 2, 52), Ok(26));
+            assert_eq!(finish(&mut stream, 2, 52), Ok(0));
+            assert_eq!(finish(&mut stream, 3, 78), Err(DropReason::StreamState));
+            assert_eq!(stream.on_reset(1, 51), Err(DropReason::StreamState));
+            assert_eq!(stream.on_blocked(53), Err(DropReason::StreamState));
+            assert_eq!(send(&mut stream, (2, 52, 0, 1, 1)), Err(DropReason::StreamState));
+            assert!(send(&mut stream, (1, 26, 0, 10, 10)).is_ok());
+            assert!(stream.is_finished());
+            assert_eq!(stream.on_reset(9, 52), Ok(0));
+            assert_eq!(stream.reset_code(), None, "everything came before the reset");
+        }
+    }
+
+    #[test]
+    fn a_reset_may_end_the_line_inside_a_message() {
+        let mut stream = stream(Reliability::Reliable);
+        assert!(send(&mut stream, (0, 0, 0, 10, 100)).is_ok());
+        assert_eq!(stream.on_reset(3, 60), Ok(50));
+        assert_eq!(send(&mut stream, (0, 0, 10, 50, 100)), Ok(Action::Skip));
+        assert_eq!(send(&mut stream, (0, 0, 10, 51, 100)), Err(DropReason::StreamState));
+        assert_eq!((stream.reset_code(), stream.is_finished()), (Some(3), true));
+        assert_eq!(stream.take_consumed(), 50, "ten bytes wait for the application");
+        stream.on_consumed(10);
+        assert_eq!(stream.take_consumed(), 10);
+    }
+
+    #[test]
+    fn credit_returns_when_the_application_drained() {
+        let mut stream = stream(Reliability::Reliable);
+        assert_eq!(send(&mut stream, (0, 0, 0, 3000, 3000)), delivered(0, 0, 3000, true, 0));
+        assert_eq!(stream.grant(), None, "arrival alone frees nothing");
+        stream.on_consumed(1000);
+        assert_eq!(stream.grant(), None, "too little for a frame");
+        assert_eq!(stream.on_blocked(WINDOW), Ok(0));
+        assert_eq!(stream.grant(), Some(WINDOW + 1000));
+        stream.on_consumed(2016);
+        assert_eq!(stream.take_consumed(), 3016);
+        assert_eq!(stream.grant(), None);
+        stream.widen(2 * WINDOW);
+        assert_eq!(stream.grant(), Some(2 * WINDOW + 3016));
+        assert_eq!(stream.granted(), 2 * WINDOW + 3016);
+    }
+
+    #[test]
+    fn lost_fire_and_forget_messages_cost_no_credit() {
+        let mut stream = stream(Reliability::FireAndForget);
+        // Five of six messages are lost, the last of them silently.
+        assert_eq!(
+            send(&mut stream, (4, 4 * 1016, 0, 1000, 1000)),
+            delivered(4, 0, 1000, true, 0)
+        );
+        assert_eq!(stream.take_consumed(), 4 * 1016);
+        assert_eq!(stream.on_blocked(6 * 1016), Ok(1016));
+        assert_eq!(stream.take_consumed(), 1016);
+        assert_eq!(stream.grant(), Some(5 * 1016 + WINDOW));
+        stream.on_consumed(1016);
+        assert_eq!(stream.take_consumed(), 1016);
+        assert_eq!(stream.on_blocked(stream.granted() + 1), Err(DropReason::FlowControl));
+    }
+
+    #[test]
+    fn overtaken_fire_and_forget_messages_do_not_pile_up() {
+        let mut stream = stream(Reliability::FireAndForget);
+        let mut waiting = 0;
+        for _ in 0..10 {
+            // The far end first, then what lies below, none of it drained.
+            let last = stream.granted() - 1016;
+            for start in [last, last - 1016, last - 2032, last - 3048] {
+                if let Ok(Action::Deliver { .. }) = send(&mut stream, (start / 1016, start, 0, 1000, 1000)) {
+                    waiting += 1016;
+                }
+            }
+            stream.grant();
+            assert_eq!(stream.undrained(), waiting);
+            assert!(waiting <= WINDOW);
+        }
+        assert!(stream.dropped() > 0);
+    }
+
+    #[test]
+    fn a_hole_stops_an_unordered_sender_before_memory_does() {
+        let mut stream = stream(Reliability::ReliableUnordered);
+        let mut start = 516;
+        let mut number = 1;
+        while start + 516 <= stream.granted() {
+            assert!(send(&mut stream, (number, start, 0, 500, 500)).is_ok());
+            stream.on_consumed(516);
+            stream.grant();
+            number += 1;
+            start += 516;
+        }
+        assert!((3 * WINDOW..=4 * WINDOW).contains(&stream.granted()));
+        assert!(send(&mut stream, (0, 0, 0, 500, 500)).is_ok());
+        stream.on_consumed(516);
+        assert_eq!(stream.grant(), Some(start + WINDOW));
+        assert_eq!(stream.memory(), 0);
+    }
+
+    #[test]
+    fn tiny_pieces_are_refused_before_they_multiply_memory() {
+        let mut stream = stream(Reliability::ReliableUnordered);
+        let mut refused = 0;
+        for number in 0..200 {
+            match send(&mut stream, (number, number * 36, 19, 1, 20)) {
+                Ok(action) => assert_eq!(action, Action::Buffered),
+                Err(reason) => {
+                    assert_eq!(reason, DropReason::Overloaded);
+                    refused += 1;
+                }
+            }
+        }
+        assert!(refused > 0);
+        assert!(stream.memory() as u64 <= 4 * WINDOW);
+        // What is known can still be completed, and then there is room again.
+        assert_eq!(send(&mut stream, (0, 0, 0, 19, 20)), delivered(0, 0, 20, false, 0));
+        assert_eq!(due(&mut stream), [(0, 19, 1, true)]);
+        assert_eq!(send(&mut stream, (199, 199 * 36, 19, 1, 20)), Ok(Action::Buffered));
+    }
+
+    #[test]
+    fn growth_of_a_run_given_up_half_way_is_told_later() {
+        let mut stream = stream(Reliability::Reliable);
+        let mut cursor = stream
+            .begin(0, Reliability::Reliable, 0, 2, false)
+            .expect("well formed");
+        assert!(stream.on_event(&mut cursor, Piece::whole(&[0; 84])).is_ok());
+        stream.on_consumed(100);
+        assert_eq!(
+            stream.take_consumed(),
+            0,
+            "not ahead of what the session knows was used"
+        );
+        assert_eq!(stream.take_growth(), 100);
+        assert_eq!(stream.take_consumed(), 100);
+    }
+}

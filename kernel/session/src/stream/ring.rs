@@ -26,6 +26,12 @@ impl FrameRing {
         self.tail
     }
 
+    /// Bytes held.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> u64 {
+        self.tail - self.head
+    }
+
     /// Appends `message` as an EVENT frame.
     #[inline]
     pub(super) fn append(&mut self, message: &[u8]) {

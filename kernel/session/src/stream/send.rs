@@ -691,3 +691,295 @@ const fn largest_whole(plaintext: usize) -> usize {
     let room = plaintext.saturating_sub(stream_frame_len(u64::MAX));
     room.saturating_sub(1 + varint::len(room as u64))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use net_wire::{Frame, FrameReader};
+
+    fn stream(reliability: Reliability) -> SendStream {
+        let config = SendConfig {
+            reliability,
+            priority: 0,
+            weight: 1,
+            buffer: 100_000,
+            max_message: MAX_MESSAGE,
+            max_plaintext: 1200,
+        };
+        SendStream::new(StreamId(1), config)
+    }
+
+    fn with_messages(reliability: Reliability, lengths: &[usize]) -> SendStream {
+        let mut stream = stream(reliability);
+        for (number, length) in lengths.iter().enumerate() {
+            stream.push(&vec![number as u8; *length]).expect("room for the case");
+        }
+        stream
+    }
+
+    /// The run's frames as (offset, total, bytes, first byte), an EVENT having no total.
+    fn frames(stream: &SendStream, run: &Run) -> Vec<(u32, Option<u32>, usize)> {
+        let mut out = [0; 4096];
+        let written = stream.write_run(run, &mut out);
+        assert_eq!(
+            (written.event_count, written.sequence, written.position),
+            (run.count, run.sequence, run.start)
+        );
+        let mut reader = FrameReader::new(&out[..written.len]);
+        let mut found = Vec::new();
+        while let Ok(Some(frame)) = reader.next() {
+            match frame {
+                Frame::Stream { position, .. } => assert_eq!((position, found.len()), (run.start, 0)),
+                Frame::Event(message) => found.push((0, None, message.len())),
+                Frame::Segment { offset, total, bytes } => found.push((offset, Some(total), bytes.len())),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(found.len(), run.count as usize);
+        found
+    }
+
+    #[test]
+    fn packets_are_filled_and_only_long_messages_are_cut() {
+        struct Case {
+            lengths: &'static [usize],
+            space: usize,
+            frames: &'static [(u32, Option<u32>, usize)],
+            end: u64,
+        }
+        let cases = [
+            Case {
+                lengths: &[64, 64],
+                space: 1200,
+                frames: &[(0, None, 64), (0, None, 64)],
+                end: 160,
+            },
+            Case {
+                lengths: &[0, 0, 5],
+                space: 1200,
+                frames: &[(0, None, 0), (0, None, 0), (0, None, 5)],
+                end: 53,
+            },
+            // The second message would leave 31 bytes of the packet: too few for a piece of their own.
+            Case {
+                lengths: &[64, 64],
+                space: 4 + 66 + 31,
+                frames: &[(0, None, 64)],
+                end: 80,
+            },
+            Case {
+                lengths: &[64, 1000],
+                space: 400,
+                frames: &[(0, None, 64), (0, Some(1000), 324)],
+                end: 80 + 324,
+            },
+            Case {
+                lengths: &[5000],
+                space: 1200,
+                frames: &[(0, Some(5000), 1190)],
+                end: 1190,
+            },
+            Case {
+                lengths: &[1193],
+                space: 1200,
+                frames: &[(0, None, 1193)],
+                end: 1209,
+            },
+            Case {
+                lengths: &[1194],
+                space: 1200,
+                frames: &[(0, Some(1194), 1190)],
+                end: 1190,
+            },
+        ];
+        for (number, case) in cases.iter().enumerate() {
+            let mut stream = with_messages(Reliability::Reliable, case.lengths);
+            let run = stream.next_run(case.space, u64::MAX).expect("there is data");
+            assert_eq!(frames(&stream, &run), case.frames, "case {number}");
+            assert_eq!(
+                (run.start, run.end, run.sequence, run.fresh),
+                (0, case.end, 0, true),
+                "case {number}"
+            );
+        }
+    }
+
+    #[test]
+    fn credit_bounds_what_is_new() {
+        struct Case {
+            limit: u64,
+            end: Option<u64>,
+        }
+        // A message of 500 bytes ends at position 516.
+        let cases = [
+            Case { limit: 0, end: None },
+            Case { limit: 127, end: None },
+            Case {
+                limit: 128,
+                end: Some(128),
+            },
+            // The last byte needs the credit of the charge.
+            Case {
+                limit: 515,
+                end: Some(499),
+            },
+            Case {
+                limit: 516,
+                end: Some(516),
+            },
+            Case {
+                limit: 517,
+                end: Some(516),
+            },
+        ];
+        for case in cases {
+            let mut stream = with_messages(Reliability::Reliable, &[500, 100]);
+            assert_eq!(stream.has_data(case.limit), case.end.is_some());
+            assert_eq!(stream.is_blocked(case.limit).is_some(), case.end.is_none());
+            assert_eq!(
+                stream.next_run(1200, case.limit).map(|run| run.end),
+                case.end,
+                "limit {}",
+                case.limit
+            );
+            assert_eq!(stream.sent_position(), case.end.unwrap_or(0));
+        }
+    }
+
+    #[test]
+    fn a_lost_run_is_cut_anew_for_a_smaller_path_and_costs_no_credit() {
+        let mut stream = with_messages(Reliability::Reliable, &[100, 3000, 50]);
+        let mut runs = Vec::new();
+        while let Some(run) = stream.next_run(1200, u64::MAX) {
+            assert_eq!(run.new_positions(), run.end - run.start);
+            runs.push(run);
+        }
+        let end = 116 + 3016 + 66;
+        assert_eq!(runs.last().map(|run| run.end), Some(end));
+        // The middle arrived, the rest did not.
+        assert_eq!(stream.on_acked(&runs[1]), 0);
+        for run in [&runs[0], &runs[1], &runs[2]] {
+            stream.on_lost(run);
+        }
+        let mut resent = Vec::new();
+        // Without any credit.
+        while let Some(run) = stream.next_run(300, 0) {
+            assert_eq!(run.new_positions(), 0);
+            assert!(run.end <= runs[1].start || run.start >= runs[1].end);
+            frames(&stream, &run);
+            resent.push(run);
+        }
+        assert!(resent.len() > 5);
+        let freed: u64 = resent.iter().map(|run| stream.on_acked(run)).sum();
+        assert_eq!((freed, stream.buffered()), (end, 0));
+    }
+
+    #[test]
+    fn a_late_acknowledgement_cancels_the_retransmission() {
+        let mut stream = with_messages(Reliability::ReliableUnordered, &[100, 100]);
+        let run = stream.next_run(1200, u64::MAX).expect("there is data");
+        stream.on_lost(&run);
+        assert!(stream.has_data(0));
+        assert_eq!(stream.on_acked(&run), 232);
+        assert!(!stream.has_data(u64::MAX));
+        stream.on_lost(&run);
+        assert_eq!(stream.next_run(1200, u64::MAX), None);
+    }
+
+    #[test]
+    fn the_buffer_is_bounded_and_freed_inside_a_message() {
+        let mut stream = with_messages(Reliability::Reliable, &[99_990]);
+        assert_eq!(stream.push(&[0; 10]), Err(PushError::Full));
+        let before = stream.buffered();
+        let first = stream.next_run(1200, u64::MAX).expect("there is data");
+        assert_eq!(stream.on_acked(&first), first.end);
+        assert_eq!(stream.buffered(), before - first.end);
+        assert_eq!(stream.push(&[0; 10]), Ok(()));
+        // The ring holds the rest alone: a frame of ten bytes, and the message without what arrived.
+        assert_eq!(stream.ring.len(), 12 + 99_990 - first.end);
+    }
+
+    #[test]
+    fn the_end_travels_with_the_last_message_or_alone() {
+        for reliability in Reliability::ALL {
+            let mut stream = with_messages(reliability, &[10]);
+            stream.finish();
+            assert_eq!(stream.push(&[]), Err(PushError::Closed));
+            let run = stream.next_run(1200, u64::MAX).expect("there is data");
+            assert!(run.fin && run.count == 1);
+            stream.on_lost(&run);
+            let again = stream.next_run(1200, 0).expect("the end is due again");
+            assert!(again.fin);
+            let resent = reliability != Reliability::FireAndForget;
+            assert_eq!((again.count, again.sequence), if resent { (1, 0) } else { (0, 1) });
+            assert!(!stream.is_finished());
+            stream.on_acked(&again);
+            assert!(stream.is_finished());
+
+            let mut stream = with_messages(reliability, &[10]);
+            let data = stream.next_run(1200, u64::MAX).expect("there is data");
+            assert!(!data.fin);
+            stream.on_acked(&data);
+            assert!(!stream.has_data(u64::MAX) && !stream.is_finished());
+            stream.finish();
+            assert!(stream.has_data(0));
+            let end = stream.next_run(1200, 0).expect("the end costs no credit");
+            assert_eq!(
+                (end.fin, end.count, end.sequence, end.start, end.end),
+                (true, 0, 1, 26, 26)
+            );
+            assert!(frames(&stream, &end).is_empty());
+            assert_eq!(stream.next_run(1200, u64::MAX), None);
+            stream.on_acked(&end);
+            assert!(stream.is_finished());
+        }
+    }
+
+    #[test]
+    fn fire_and_forget_messages_go_whole_once_or_not_at_all() {
+        let mut stream = stream(Reliability::FireAndForget);
+        let max = stream.max_message();
+        assert_eq!(stream.push(&vec![0; max + 1]), Err(PushError::TooLarge { max }));
+        stream.push(&vec![1; max]).expect("it fits");
+        stream.push(&[2; 900]).expect("room");
+        stream.push(&[3; 900]).expect("room");
+        stream.push(&[4; 10]).expect("room");
+        assert_eq!(stream.next_run(max, u64::MAX), None, "never cut");
+        let first = stream.next_run(1200, u64::MAX).expect("an empty packet suffices");
+        assert_eq!(frames(&stream, &first), [(0, None, max)]);
+        assert_eq!(stream.buffered(), 916 + 916 + 26);
+        assert_eq!(stream.unseen_position(), Some(first.end));
+        stream.on_lost(&first);
+        // The path shrinks under what waits.
+        assert_eq!(stream.set_max_plaintext(600), 2);
+        assert_eq!(stream.buffered(), 26);
+        let last = stream.next_run(600, u64::MAX).expect("the short message is left");
+        assert_eq!((last.start, last.sequence), (first.end, 1));
+        assert_eq!(frames(&stream, &last), [(0, None, 10)]);
+        stream.on_acked(&last);
+        assert_eq!(stream.unseen_position(), None);
+        assert_eq!((stream.buffered(), stream.next_run(600, u64::MAX)), (0, None));
+    }
+
+    #[test]
+    fn a_blocked_fire_and_forget_stream_names_its_position_until_it_is_known() {
+        let mut stream = with_messages(Reliability::FireAndForget, &[100, 100]);
+        let run = stream.next_run(1200, 150).expect("credit for one message");
+        assert_eq!((run.end, stream.is_blocked(150)), (116, Some(116)));
+        assert_eq!(stream.is_blocked(232), None);
+        stream.on_lost(&run);
+        assert_eq!(stream.unseen_position(), Some(116));
+        stream.on_position_seen(116);
+        assert_eq!(stream.unseen_position(), None);
+    }
+
+    #[test]
+    fn a_batch_is_taken_up_to_the_first_refusal() {
+        let mut stream = stream(Reliability::Reliable);
+        let messages: Vec<[u8; 40_000]> = vec![[7; 40_000]; 5];
+        let (taken, refused) = stream.push_batch(messages.iter().map(|message| &message[..]));
+        assert_eq!((taken, refused), (3, Some(PushError::Full)));
+        assert_eq!(stream.push_batch([]), (0, None));
+    }
+}
