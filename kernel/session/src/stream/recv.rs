@@ -631,6 +631,23 @@ mod tests {
                 assert_eq!(send(&mut stream, (0, 0, next + 1, 119, total)), covering);
                 assert_eq!(due(&mut stream), []);
             }
+            // The same places of the smallest buffer in every round.
+            let mut stream = self::stream(reliability);
+            for at in (0..total - 256).step_by(256) {
+                assert_eq!(
+                    send(&mut stream, (0, 0, at + 100, 10, total)),
+                    Ok(Action::Buffered),
+                    "{at}"
+                );
+                assert_eq!(
+                    send(&mut stream, (0, 0, at + 10, 20, total)),
+                    Ok(Action::Buffered),
+                    "{at}"
+                );
+                let direct = delivered(0, at as u64, total as u64, false, 0);
+                assert_eq!(send(&mut stream, (0, 0, at, 256, total)), direct);
+                assert_eq!(due(&mut stream), []);
+            }
         }
     }
 
@@ -843,6 +860,7 @@ mod tests {
         assert_eq!(stream.grant(), None, "arrival alone frees nothing");
         stream.on_consumed(1000);
         assert_eq!(stream.grant(), None, "too little for a frame");
+        assert_eq!(stream.on_blocked(WINDOW + 1), Err(DropReason::FlowControl));
         assert_eq!(stream.on_blocked(WINDOW), Ok(0));
         assert_eq!(stream.grant(), Some(WINDOW + 1000));
         stream.on_consumed(2016);

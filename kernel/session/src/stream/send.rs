@@ -538,7 +538,8 @@ impl SendStream {
 
     /// Fits as much as possible from position `start`, which lies in message `index`, into `space` bytes.
     fn cut(&self, start: u64, index: usize, bound: Bound, space: usize) -> Option<Cut> {
-        let mut left = space.checked_sub(stream_frame_len(start))?;
+        // A plaintext's length is a u16, so its frames, of two bytes at least, are counted by one as well.
+        let mut left = space.min(u16::MAX as usize).checked_sub(stream_frame_len(start))?;
         let mut cut = Cut {
             end: start,
             count: 0,
@@ -558,7 +559,7 @@ impl SendStream {
         let frames = self.frame_start_of(cut.index);
         let mut frame_end = frames;
         for message in self.messages.range(cut.index..) {
-            if message.end > bound.position || message.frame_end - frames > left as u64 || cut.count == u16::MAX {
+            if message.end > bound.position || message.frame_end - frames > left as u64 {
                 break;
             }
             frame_end = message.frame_end;
@@ -569,7 +570,6 @@ impl SendStream {
         left -= (frame_end - frames) as usize;
         if !self.is_fire_and_forget()
             && cut.index < self.messages.len()
-            && cut.count < u16::MAX
             && let Some(end) = self.cut_message(cut.index, cut.end, bound, left)
         {
             cut.end = end;
