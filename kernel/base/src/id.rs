@@ -52,8 +52,9 @@ u64_id! {
     SessionId
 }
 u64_id! {
-    /// Names a stream within an association. Bit 0 is set when the opener is the side with the greater
-    /// `EntityId`; the remaining bits count the streams that side opened.
+    /// Names a stream within an association: `index << 3 | kind << 1 | opener`. The opener's bit is set for the
+    /// side with the greater `EntityId`, the kind is the number of the stream's reliability, the index counts
+    /// the streams that side opened (docs/protocol.md 4).
     StreamId
 }
 u64_id! {

@@ -1,0 +1,157 @@
+//! One agreed key: opens what the peer sealed under it and seals what goes out.
+//!
+//! Invariants: no counter is sealed twice; a packet marks its counter only after its tag verified; a key past
+//! its lifetime neither opens nor seals. Not here: which key an association uses (`association.rs`).
+
+use net_base::{Addr, AssociationId, EntityId, Epoch, Instant, SessionId};
+use net_wire::{DropReason, HEADER_LEN, Header, TAG_LEN, apply_mask, sample};
+
+use crate::SessionKey;
+use crate::aead::Aead;
+use crate::config::SessionConfig;
+use crate::install::Install;
+use crate::replay::ReplayWindow;
+
+/// After this many packets that failed to authenticate the key is used no more (RFC 9001 section 6.6).
+const MAX_FAILURES: u64 = 1 << 36;
+
+/// What a key is for, without its secrets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyInfo {
+    /// The id we chose.
+    pub local: SessionId,
+    /// The id the peer chose.
+    pub remote: SessionId,
+    /// Who the peer proved to be.
+    pub peer: EntityId,
+    /// The peer's boot epoch.
+    pub peer_epoch: Epoch,
+    /// The initiator's handshake counter.
+    pub handshake: u64,
+    /// Our label of the association.
+    pub local_association: AssociationId,
+    /// The peer's label of the association.
+    pub remote_association: AssociationId,
+    /// Whether we started the handshake.
+    pub initiator: bool,
+    /// Where the peer's handshake message came from.
+    pub address: Addr,
+}
+
+impl KeyInfo {
+    /// What `install` is for.
+    #[must_use]
+    pub fn of(install: &Install) -> Self {
+        Self {
+            local: install.local,
+            remote: install.remote,
+            peer: install.peer,
+            peer_epoch: install.peer_epoch,
+            handshake: install.handshake,
+            local_association: install.local_association,
+            remote_association: install.remote_association,
+            initiator: install.initiator,
+            address: install.address,
+        }
+    }
+}
+
+/// One key with its replay window and its age.
+pub(crate) struct Slot<A: Aead> {
+    pub(crate) info: KeyInfo,
+    /// The association it belongs to, once the initiator confirmed.
+    pub(crate) owner: Option<SessionKey>,
+    pub(crate) installed: Instant,
+    pub(crate) sealed: u64,
+    /// Whether anything authentic arrived under it.
+    pub(crate) heard: bool,
+    failures: u64,
+    replay: ReplayWindow,
+    open: A::Key,
+    seal: A::Key,
+    open_header: A::HeaderKey,
+    seal_header: A::HeaderKey,
+}
+
+impl<A: Aead> Slot<A> {
+    /// Takes an agreed key into use.
+    pub(crate) fn new(install: &Install, now: Instant) -> Self {
+        Self {
+            info: KeyInfo::of(install),
+            owner: None,
+            installed: now,
+            sealed: 0,
+            heard: false,
+            failures: 0,
+            replay: ReplayWindow::new(),
+            open: A::key(&install.secrets.receive),
+            seal: A::key(&install.secrets.send),
+            open_header: A::header_key(&install.secrets.receive_header),
+            seal_header: A::header_key(&install.secrets.send_header),
+        }
+    }
+
+    /// Whether the key may be used no more.
+    pub(crate) fn is_expired(&self, now: Instant, config: &SessionConfig) -> bool {
+        now.since(self.installed) >= config.reject_after || self.failures >= MAX_FAILURES
+    }
+
+    /// Opens `packet` in place: cheap checks, then the AEAD, then the counter is marked. On an error nothing
+    /// but a failure count changed, and the packet's bytes are to be dropped.
+    ///
+    /// # Errors
+    /// `KeyExpired`, header errors, `LengthMismatch`, `Replayed`, `BelowWindow`, `AeadFailure`.
+    #[inline]
+    pub(crate) fn open(&mut self, now: Instant, config: &SessionConfig, packet: &mut [u8]) -> Result<Header, DropReason> {
+        if self.is_expired(now, config) {
+            return Err(DropReason::KeyExpired);
+        }
+        let mask = A::mask(&self.open_header, &sample(packet));
+        let len = packet.len();
+        let Some((bytes, sealed)) = packet.split_first_chunk_mut::<HEADER_LEN>() else {
+            return Err(DropReason::TooShort);
+        };
+        apply_mask(bytes, &mask);
+        let header = self.admit(bytes, len)?;
+        let Some((text, tag)) = sealed.split_last_chunk_mut::<TAG_LEN>() else {
+            return Err(DropReason::TooShort);
+        };
+        if A::open(&self.open, &nonce(header.counter), &bytes[..], text, tag).is_err() {
+            self.failures += 1;
+            return Err(DropReason::AeadFailure);
+        }
+        self.replay.mark(header.counter);
+        self.heard = true;
+        Ok(header)
+    }
+
+    fn admit(&mut self, bytes: &[u8; HEADER_LEN], len: usize) -> Result<Header, DropReason> {
+        // A header that unmasks to nonsense is a forgery or a corrupted packet like any other.
+        let header = Header::decode(bytes).and_then(|header| header.check_len(len).map(|()| header));
+        let header = header.inspect_err(|_| self.failures += 1)?;
+        self.replay.check(header.counter)?;
+        Ok(header)
+    }
+
+    /// Seals `packet` in place: header, plaintext, room for the tag. `header.counter` was never sealed before.
+    #[inline]
+    pub(crate) fn seal(&mut self, header: &Header, packet: &mut [u8]) {
+        let text_len = packet.len() - HEADER_LEN - TAG_LEN;
+        let (bytes, rest) = packet.split_first_chunk_mut::<HEADER_LEN>().expect("a packet is longer than its header");
+        header.encode(bytes);
+        let (text, tag) = rest.split_at_mut(text_len);
+        tag.copy_from_slice(&A::seal(&self.seal, &nonce(header.counter), &bytes[..], text));
+        let mut sampled = [0; 16];
+        sampled.copy_from_slice(tag);
+        apply_mask(bytes, &A::mask(&self.seal_header, &sampled));
+        self.sealed += 1;
+    }
+}
+
+/// 96 bits: a zero u32 and the counter, as the header carries them.
+#[inline]
+fn nonce(counter: u64) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    nonce[4..].copy_from_slice(&counter.to_le_bytes());
+    nonce
+}
