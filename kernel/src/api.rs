@@ -15,6 +15,7 @@ pub use net_base::store::{StoreError, StoreOp, Stored};
 pub use net_session::config::SessionConfig;
 pub use net_session::handshake::{Job, JobDone};
 pub use net_session::rx::{Ecn, RxBatch, RxBuf};
+pub use net_session::tx::{Dest, Tx};
 pub use net_session::{Part, SessionKey};
 
 /// One thing the kernel is told. One per turn.
@@ -412,25 +413,6 @@ pub enum Why {
     Trust,
     /// A session: loss detection, acknowledgement, pacing, key age, path, keep-alive, idle timeout.
     Session,
-}
-
-/// Where a datagram goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Dest {
-    /// Address and port.
-    pub to: Addr,
-    /// Mark it ECN-capable (ECT(0)).
-    pub ecn: bool,
-}
-
-/// The transmitter a turn writes datagrams into.
-pub trait Tx {
-    /// A slot of exactly `len` bytes for one datagram to `to`, or `None` when the transmitter is full
-    /// now; the kernel then keeps what it has until [`Input::TxReady`]. A slot that is not committed
-    /// is rolled back by the next `reserve`.
-    fn reserve(&mut self, to: Dest, len: usize) -> Option<&mut [u8]>;
-    /// The slot reserved last now holds `len` bytes (at most what was reserved) and may leave.
-    fn commit(&mut self, len: usize);
 }
 
 /// What a turn may do to the world.

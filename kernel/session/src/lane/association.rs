@@ -1,0 +1,395 @@
+//! One association: everything two nodes share, across rekeys and changes of address.
+//!
+//! Packet numbers run on over all keys of an association, so an acknowledgement names one packet whatever key it
+//! was sealed under (docs/decisions/0002). Invariants: the current key alone seals data; at most
+//! two older ones still open; a closing association sends nothing but its close.
+//! Not here: what arriving frames do (`inbound.rs`), what leaves (`outbound.rs`).
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use net_base::rng::Stream;
+use net_base::{Addr, AssociationId, Duration, EntityId, Epoch, Instant, SessionId, StreamId};
+use net_wire::{CloseCode, OVERHEAD};
+
+use crate::SessionKey;
+use crate::config::SessionConfig;
+use crate::mtu::{Mtu, MtuConfig};
+use crate::path::Path;
+use crate::recovery::{Received, Recovery, RecoveryConfig};
+use crate::stream::Run;
+
+use super::slot::KeyInfo;
+use super::streams::{Owed, Streams};
+
+/// Acknowledgements are delayed by at most this (RFC 9000 section 18.2, its default).
+pub(crate) const MAX_ACK_DELAY: Duration = Duration::from_millis(25);
+/// Round trips being measured at once for `Echo`; the oldest is forgotten for one more.
+const MAX_ECHOES: usize = 64;
+/// Answers to the peer's challenges and echoes waiting to be sent; the oldest is dropped for one more.
+const MAX_REPLIES: usize = 16;
+/// How often a rekey that did not come about is asked for again.
+const REKEY_RETRY: Duration = Duration::from_secs(10);
+/// On average one counter in this many is skipped, so that acknowledging what never arrived is noticed
+/// (RFC 9000 section 21.4).
+const SKIP_EVERY: u64 = 512;
+
+/// Replaced keys that still open packets: two, because both sides may rekey at once.
+const MAX_DRAINING: usize = 2;
+/// A key that the peer did not use for this long after we agreed on it is dropped.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A key we agreed on as initiator and have not heard the peer use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Next {
+    pub(crate) info: KeyInfo,
+    until: Instant,
+    /// When to send the (next) confirm.
+    pub(crate) confirm_at: Instant,
+}
+
+/// What one packet carried, to be repeated or forgotten when its fate is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Content {
+    pub(crate) run: Option<(StreamId, Run)>,
+    pub(crate) owed: [Option<(StreamId, Owed)>; 2],
+    pub(crate) session_limit: bool,
+    pub(crate) session_blocked: bool,
+    pub(crate) streams: bool,
+    pub(crate) ack_largest: Option<u64>,
+}
+
+/// Whether an association still carries data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Open,
+    /// The close is repeated to whoever still talks to us, then all is forgotten.
+    Closing { until: Instant, code: CloseCode, detail: u64, reason: String, due: bool, heard: u32 },
+}
+
+/// What the lane must tell the kernel about an association as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AssociationNotice {
+    Moved(Addr),
+    RekeyDue,
+    Rekeyed,
+    Echo { token: u64, rtt: Duration },
+    Closed(super::Closed),
+}
+
+/// Totals for status displays.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) received: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) rekeys: u64,
+    pub(crate) moves: u64,
+}
+
+/// Everything two nodes share.
+pub(crate) struct Association {
+    pub(crate) key: SessionKey,
+    pub(crate) peer: EntityId,
+    pub(crate) peer_epoch: Epoch,
+    pub(crate) local_label: AssociationId,
+    pub(crate) remote_label: AssociationId,
+    /// Whether this side has the greater EntityId.
+    pub(crate) greater: bool,
+    pub(crate) current: SessionId,
+    /// Replaced keys that still open packets.
+    pub(crate) draining: Vec<(SessionId, Instant)>,
+    /// A key we agreed on that the peer did not use yet.
+    pub(crate) next: Option<Next>,
+    heard_current: bool,
+    pub(crate) installed: Instant,
+    pub(crate) initiator: bool,
+    pub(crate) phase: Phase,
+    pub(crate) path: Path,
+    pub(crate) recovery: Recovery<Content>,
+    pub(crate) received: Received,
+    pub(crate) mtu: Mtu,
+    pub(crate) streams: Streams,
+    pub(crate) notices: VecDeque<AssociationNotice>,
+    pub(crate) totals: Totals,
+    pub(crate) rng: Stream,
+    next_counter: u64,
+    next_skip: u64,
+    /// Something must be sent that elicits an acknowledgement: a confirm, a keep-alive, a probe.
+    pub(crate) ping: bool,
+    /// Packets that may exceed the congestion window (RFC 9002 section 6.2.4).
+    pub(crate) probes: u8,
+    pub(crate) pace_until: Option<Instant>,
+    pub(crate) last_received: Instant,
+    pub(crate) last_eliciting: Instant,
+    rekey_asked: Option<Instant>,
+    pub(crate) echoes: VecDeque<(u64, Instant)>,
+    pub(crate) echo_requests: VecDeque<u64>,
+    pub(crate) echo_replies: VecDeque<u64>,
+    pub(crate) path_responses: VecDeque<(Addr, [u8; 8])>,
+}
+
+impl Association {
+    /// A fresh association under the key that `info` describes.
+    pub(crate) fn new(key: SessionKey, info: &KeyInfo, greater: bool, config: &SessionConfig, rng: Stream, now: Instant) -> Self {
+        let mtu = Mtu::new(&MtuConfig { max: config.max_mtu, ..MtuConfig::default() }, now);
+        let plaintext = usize::from(mtu.current()) - OVERHEAD;
+        let recovery = RecoveryConfig {
+            max_ack_delay: MAX_ACK_DELAY,
+            packet_size: mtu.current(),
+            ecn: config.ecn,
+            ..RecoveryConfig::default()
+        };
+        let mut association = Self {
+            key,
+            peer: info.peer,
+            peer_epoch: info.peer_epoch,
+            local_label: info.local_association,
+            remote_label: info.remote_association,
+            greater,
+            current: info.local,
+            draining: Vec::new(),
+            next: None,
+            heard_current: false,
+            installed: now,
+            initiator: info.initiator,
+            phase: Phase::Open,
+            path: Path::new(info.address, now),
+            recovery: Recovery::new(&recovery, now),
+            received: Received::new(MAX_ACK_DELAY),
+            mtu,
+            streams: Streams::new(config, greater, plaintext),
+            notices: VecDeque::new(),
+            totals: Totals::default(),
+            rng,
+            next_counter: 0,
+            next_skip: 0,
+            ping: info.initiator,
+            probes: 0,
+            pace_until: None,
+            last_received: now,
+            last_eliciting: now,
+            rekey_asked: None,
+            echoes: VecDeque::new(),
+            echo_requests: VecDeque::new(),
+            echo_replies: VecDeque::new(),
+            path_responses: VecDeque::new(),
+        };
+        association.next_skip = 1 + association.rng.below(2 * SKIP_EVERY);
+        association.streams.greet();
+        association
+    }
+
+    /// A key we agreed on as initiator: it is confirmed at once and again until the peer answers under it; only
+    /// then does it replace the current one, so that a peer that lost its half of it costs nothing. Answers
+    /// the key it replaces.
+    pub(crate) fn propose(&mut self, info: &KeyInfo, now: Instant) -> Option<SessionId> {
+        let replaced = self.next.replace(Next { info: *info, until: now + CONFIRM_TIMEOUT, confirm_at: now });
+        replaced.map(|next| next.info.local)
+    }
+
+    /// A key both sides are known to hold comes into use. Answers a key that falls out of use at once.
+    ///
+    /// Where both sides started a handshake at the same time, the key of the one started by the greater
+    /// EntityId seals and the other drains (PROTOCOL 4).
+    pub(crate) fn attach(&mut self, info: &KeyInfo, config: &SessionConfig, now: Instant) -> Option<SessionId> {
+        self.peer_epoch = info.peer_epoch;
+        let crossed = self.initiator != info.initiator && now.since(self.installed) < config.previous_drain;
+        let keeps = crossed && self.initiator == self.greater;
+        let drains = if keeps { info.local } else { core::mem::replace(&mut self.current, info.local) };
+        self.draining.push((drains, now + config.previous_drain));
+        if !keeps {
+            self.installed = now;
+            self.initiator = info.initiator;
+            self.heard_current = false;
+            self.rekey_asked = None;
+            self.totals.rekeys += 1;
+            self.notices.push_back(AssociationNotice::Rekeyed);
+        }
+        (self.draining.len() > MAX_DRAINING).then(|| self.draining.remove(0).0)
+    }
+
+    /// Something authentic arrived under the key `id`.
+    pub(crate) fn heard(&mut self, id: SessionId, config: &SessionConfig, now: Instant) -> Option<SessionId> {
+        if id == self.current {
+            self.heard_current = true;
+            return None;
+        }
+        let next = self.next.take_if(|next| next.info.local == id)?;
+        self.attach(&next.info, config, now)
+    }
+
+    /// The number of the next packet.
+    pub(crate) fn take_counter(&mut self) -> u64 {
+        if self.next_counter == self.next_skip {
+            self.next_counter += 1;
+            self.next_skip = self.next_counter + 1 + self.rng.below(2 * SKIP_EVERY);
+        }
+        let counter = self.next_counter;
+        self.next_counter += 1;
+        counter
+    }
+
+    /// Whether the association still carries data.
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Ends it: the close leaves now and answers whoever still talks to us for three probe timeouts.
+    pub(crate) fn close(&mut self, now: Instant, code: CloseCode, detail: u64, reason: &str) {
+        if self.is_open() {
+            let until = now + self.recovery.pto() * 3;
+            self.phase = Phase::Closing { until, code, detail, reason: clip(reason), due: true, heard: 0 };
+        }
+    }
+
+    /// Measures the round trip; `token` comes back in the notice.
+    pub(crate) fn echo(&mut self, token: u64) {
+        if self.echo_requests.len() == MAX_ECHOES {
+            self.echo_requests.pop_front();
+        }
+        self.echo_requests.push_back(token);
+    }
+
+    /// An echo left; its answer is expected.
+    pub(crate) fn echo_sent(&mut self, token: u64, now: Instant) {
+        if self.echoes.len() == MAX_ECHOES {
+            self.echoes.pop_front();
+        }
+        self.echoes.push_back((token, now));
+    }
+
+    /// The peer answered an echo.
+    pub(crate) fn on_echo_reply(&mut self, token: u64, now: Instant) {
+        if let Some(at) = self.echoes.iter().position(|&(sent, _)| sent == token)
+            && let Some((token, sent)) = self.echoes.remove(at)
+        {
+            self.notices.push_back(AssociationNotice::Echo { token, rtt: now.since(sent) });
+        }
+    }
+
+    /// The peer asked for an echo.
+    pub(crate) fn on_echo(&mut self, token: u64) {
+        if self.echo_replies.len() == MAX_REPLIES {
+            self.echo_replies.pop_front();
+        }
+        self.echo_replies.push_back(token);
+    }
+
+    /// The peer challenged the path that `from` stands for.
+    pub(crate) fn on_challenge(&mut self, from: Addr, data: [u8; 8]) {
+        if self.path_responses.len() == MAX_REPLIES {
+            self.path_responses.pop_front();
+        }
+        self.path_responses.push_back((from, data));
+    }
+
+    /// The path MTU may have changed: everything that cuts packets learns it.
+    pub(crate) fn sync_mtu(&mut self) {
+        let mtu = self.mtu.current();
+        self.recovery.on_packet_size(mtu);
+        self.streams.set_max_plaintext(usize::from(mtu) - OVERHEAD);
+    }
+
+    /// Ask for new keys at once.
+    pub(crate) fn force_rekey(&mut self, now: Instant) {
+        self.rekey_asked = Some(now);
+        self.notices.push_back(AssociationNotice::RekeyDue);
+    }
+
+    /// When the keys are to be replaced.
+    fn rekey_at(&self, config: &SessionConfig) -> Instant {
+        let age = if self.initiator { config.rekey_after } else { config.rekey_after_responder };
+        let due = self.installed + age;
+        self.rekey_asked.map_or(due, |asked| due.max(asked + REKEY_RETRY))
+    }
+
+    /// When something must happen although nothing arrives.
+    pub(crate) fn deadline(&self, config: &SessionConfig) -> Instant {
+        if let Phase::Closing { until, .. } = self.phase {
+            return until;
+        }
+        let mut at = self.last_received + config.idle_timeout;
+        let mut sooner = |other: Option<Instant>| at = at.min(other.unwrap_or(Instant::MAX));
+        sooner(Some(self.rekey_at(config)));
+        sooner(config.keep_alive.map(|every| self.last_eliciting.max(self.last_received) + every));
+        sooner(self.recovery.deadline());
+        sooner(self.received.deadline());
+        sooner(self.pace_until);
+        sooner(self.path.deadline());
+        sooner(self.draining.iter().map(|&(_, until)| until).min());
+        sooner(self.next.as_ref().map(|next| next.until.min(next.confirm_at)));
+        sooner(self.mtu.deadline());
+        at
+    }
+
+    /// Does what became due. Answers a key id that fell out of use.
+    pub(crate) fn on_time(&mut self, now: Instant, config: &SessionConfig, packets: u64) -> Option<SessionId> {
+        if !self.is_open() {
+            return None;
+        }
+        if now >= self.last_received + config.idle_timeout {
+            self.notices.push_back(AssociationNotice::Closed(super::Closed::TimedOut));
+            return None;
+        }
+        if config.keep_alive.is_some_and(|every| now >= self.last_eliciting.max(self.last_received) + every) {
+            self.ping = true;
+        }
+        if now >= self.rekey_at(config) || (packets >= config.rekey_after_packets && self.rekey_asked.is_none()) {
+            self.force_rekey(now);
+        }
+        if self.pace_until.is_some_and(|at| now >= at) {
+            self.pace_until = None;
+        }
+        self.on_recovery_time(now);
+        self.on_path_time(now);
+        self.retire(now, config)
+    }
+
+    /// Forgets keys that drained. A key the peer still prefers is kept: where the two sides disagree about
+    /// which key is current, the side with the lesser EntityId follows the other.
+    fn retire(&mut self, now: Instant, config: &SessionConfig) -> Option<SessionId> {
+        if let Some(next) = self.next.take_if(|next| now >= next.until) {
+            return Some(next.info.local);
+        }
+        let at = self.draining.iter().position(|&(_, until)| now >= until)?;
+        if self.heard_current {
+            return Some(self.draining.remove(at).0);
+        }
+        if !self.greater {
+            core::mem::swap(&mut self.draining[at].0, &mut self.current);
+        }
+        self.draining[at].1 = now + config.previous_drain;
+        None
+    }
+
+    /// Asserts what must hold between turns.
+    pub(crate) fn check(&self) {
+        self.streams.check();
+        assert!(self.draining.iter().all(|&(id, _)| id != self.current), "one key in two places");
+        assert!(self.draining.len() <= MAX_DRAINING);
+        assert!(self.echoes.len() <= MAX_ECHOES && self.path_responses.len() <= MAX_REPLIES);
+    }
+}
+
+/// At most 256 bytes of `text`, cut between characters.
+fn clip(text: &str) -> String {
+    let mut end = text.len().min(net_wire::MAX_REASON);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    String::from(&text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_cut_between_characters() {
+        let long: String = core::iter::repeat_n('é', 200).collect();
+        let cut = clip(&long);
+        assert_eq!(cut.len(), 256);
+        assert!(cut.chars().all(|c| c == 'é'));
+    }
+}

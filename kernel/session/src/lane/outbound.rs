@@ -1,0 +1,347 @@
+//! What leaves: packets of one association, assembled and sealed in the transmitter's slots.
+//!
+//! Invariants: nothing is taken from a queue before a slot is reserved; what a packet carries is recorded
+//! with its number; only acknowledgements, probes and the close may exceed the congestion window.
+//! Not here: which association may send next (`mod.rs`), what was lost (`recovery/`).
+
+use net_base::{Addr, Instant, SessionId, StreamId};
+use net_wire::{Flags, Frame, FrameWriter, HEADER_LEN, Header, OVERHEAD, TAG_LEN};
+
+use crate::aead::Aead;
+use crate::config::SessionConfig;
+use crate::recovery::{SentInfo, Timeout};
+use crate::tx::{Dest, Tx};
+
+use super::association::{Association, Content, Phase};
+use super::slots::Slots;
+
+/// Room that must be left in a packet for data to be worth adding.
+const MIN_DATA_SPACE: usize = 64;
+/// A packet with no more than this is taken for one that carries no data.
+const CONTROL_PACKET: u64 = 128;
+
+/// Whether an association sent everything it may.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sent {
+    /// Nothing more for now.
+    All,
+    /// The transmitter is full.
+    Blocked,
+}
+
+/// A packet under construction.
+struct Draft {
+    content: Content,
+    eliciting: bool,
+    header: Header,
+}
+
+impl Association {
+    /// Sends what may leave now.
+    pub(crate) fn transmit<A: Aead>(&mut self, now: Instant, config: &SessionConfig, slots: &mut Slots<A>, tx: &mut dyn Tx) -> Sent {
+        if !self.is_open() {
+            return self.transmit_close(slots, tx);
+        }
+        if slots.get(self.current).is_none_or(|slot| slot.is_expired(now, config)) {
+            // Nothing may be sealed any more: a new key or the idle timeout ends this.
+            return Sent::All;
+        }
+        if self.transmit_confirm(now, slots, tx) == Sent::Blocked
+            || self.transmit_paths(now, config, slots, tx) == Sent::Blocked
+            || self.transmit_mtu_probe(now, config, slots, tx) == Sent::Blocked
+        {
+            return Sent::Blocked;
+        }
+        // Each round sends a packet or ends the loop, and sending uses up window or queues.
+        while self.wants_to_send(now) {
+            match self.transmit_packet(now, config, slots, tx) {
+                Some(Sent::All) => {}
+                Some(Sent::Blocked) => return Sent::Blocked,
+                None => break,
+            }
+        }
+        Sent::All
+    }
+
+    /// Whether a packet should leave now. Sets when pacing lets the next one go.
+    fn wants_to_send(&mut self, now: Instant) -> bool {
+        if self.probes > 0 || self.received.ack_due(now) {
+            return true;
+        }
+        let control = self.ping || !self.echo_requests.is_empty() || !self.echo_replies.is_empty() || self.streams.owes();
+        if !control && !self.streams.has_data() {
+            self.recovery.on_app_limited(true);
+            return false;
+        }
+        let bytes = if control { CONTROL_PACKET } else { u64::from(self.mtu.current()) };
+        self.may_send(now, bytes)
+    }
+
+    fn may_send(&mut self, now: Instant, bytes: u64) -> bool {
+        if !self.recovery.can_send(bytes) {
+            self.recovery.on_app_limited(false);
+            return false;
+        }
+        match self.recovery.pacing_deadline(now, bytes) {
+            None => true,
+            Some(at) => {
+                self.recovery.on_app_limited(false);
+                self.pace_until = Some(at);
+                false
+            }
+        }
+    }
+
+    /// One packet of whatever is waiting; `None` where nothing came of it.
+    fn transmit_packet<A: Aead>(&mut self, now: Instant, config: &SessionConfig, slots: &mut Slots<A>, tx: &mut dyn Tx) -> Option<Sent> {
+        let len = usize::from(self.mtu.current());
+        let data_allowed = self.probes > 0 || self.may_send(now, len as u64);
+        let Some(slot) = tx.reserve(self.dest(config), len) else { return Some(Sent::Blocked) };
+        let mut draft = Draft { content: Content::default(), eliciting: false, header: Header::default() };
+        let mut written = self.write_control(now, &mut draft, &mut slot[HEADER_LEN..len - TAG_LEN]);
+        let space = &mut slot[HEADER_LEN + written..len - TAG_LEN];
+        if data_allowed && space.len() >= MIN_DATA_SPACE {
+            written += self.write_data(&mut draft, space);
+        }
+        if self.probes > 0 && !draft.eliciting {
+            // A probe must elicit an answer whatever else it carries.
+            let mut writer = FrameWriter::new(&mut slot[HEADER_LEN + written..len - TAG_LEN]);
+            draft.eliciting = writer.frame(&Frame::Ping);
+            written += writer.len();
+        }
+        if written == 0 {
+            return None;
+        }
+        if draft.eliciting {
+            self.probes = self.probes.saturating_sub(1);
+        }
+        let packet = &mut slot[..OVERHEAD + written];
+        self.seal(now, draft, slots, self.current, packet);
+        let len = packet.len();
+        tx.commit(len);
+        Some(Sent::All)
+    }
+
+    fn dest(&self, config: &SessionConfig) -> Dest {
+        Dest { to: self.path.addr(), ecn: config.ecn && self.recovery.ecn_enabled() }
+    }
+
+    /// Acknowledgement and control frames, as many as fit.
+    fn write_control(&mut self, now: Instant, draft: &mut Draft, out: &mut [u8]) -> usize {
+        let mut writer = FrameWriter::new(out);
+        if self.received.ack_owed() {
+            let counts = self.received.ecn();
+            let ecn = (counts.ect0 | counts.ect1 | counts.ce != 0).then_some(net_wire::EcnCounts {
+                ect0: counts.ect0,
+                ect1: counts.ect1,
+                ce: counts.ce,
+            });
+            let delay = self.received.delay(now).as_micros();
+            if writer.ack(delay, ecn, self.received.ranges()).is_some() {
+                draft.content.ack_largest = self.received.largest();
+                self.received.on_ack_sent();
+            }
+        }
+        let eliciting_from = writer.len();
+        if self.ping && writer.frame(&Frame::Ping) {
+            self.ping = false;
+        }
+        while let Some(&token) = self.echo_requests.front() {
+            if !writer.frame(&Frame::Echo(token)) {
+                break;
+            }
+            self.echo_requests.pop_front();
+            self.echo_sent(token, now);
+        }
+        while let Some(&token) = self.echo_replies.front() {
+            if !writer.frame(&Frame::EchoReply(token)) {
+                break;
+            }
+            self.echo_replies.pop_front();
+        }
+        if writer.len() > eliciting_from {
+            draft.header.flags |= Flags::HEARTBEAT;
+        }
+        self.write_owed(draft, &mut writer);
+        draft.eliciting |= writer.len() > eliciting_from;
+        writer.len()
+    }
+
+    /// Limits, resets and the like that streams and the session owe the peer.
+    fn write_owed(&mut self, draft: &mut Draft, writer: &mut FrameWriter<'_>) {
+        if !self.streams.owes() || writer.remaining() < MIN_DATA_SPACE {
+            return;
+        }
+        let (limit, blocked, streams) = self.streams.take_session_frames();
+        // Three frames of at most eleven bytes each fit the room just checked.
+        draft.content.session_limit = limit.is_some_and(|limit| writer.frame(&Frame::MaxData(limit)));
+        draft.content.session_blocked = blocked.is_some_and(|limit| writer.frame(&Frame::DataBlocked(limit)));
+        draft.content.streams = streams.is_some_and(|count| writer.frame(&Frame::MaxStreams(count)));
+        for slot in &mut draft.content.owed {
+            let Some((id, owed, frame)) = self.streams.take_owed() else { break };
+            if !writer.frame(&frame) {
+                self.streams.put_back(id, owed);
+                break;
+            }
+            *slot = Some((id, owed));
+        }
+    }
+
+    /// One stream's run.
+    fn write_data(&mut self, draft: &mut Draft, out: &mut [u8]) -> usize {
+        let Some((id, run)) = self.streams.next_run(out.len()) else { return 0 };
+        let written = self.streams.write_run(id, &run, out);
+        draft.eliciting = true;
+        draft.content.run = Some((id, run));
+        if let Some(entry) = self.streams.get(id) {
+            let setup = entry.setup;
+            draft.header.stream = id;
+            draft.header.sequence = run.sequence;
+            draft.header.event_count = run.count;
+            draft.header.subprotocol = setup.subprotocol;
+            if setup.reliability.is_reliable() {
+                draft.header.flags |= Flags::RELIABLE;
+            } else {
+                self.streams.released(id);
+            }
+            if run.fin {
+                draft.header.flags |= Flags::FIN;
+            }
+            if setup.priority > 0 {
+                draft.header.flags |= Flags::PRIORITY;
+                draft.header.priority = setup.priority;
+            }
+        }
+        written
+    }
+
+    /// Numbers, records and seals a packet whose plaintext is written.
+    fn seal<A: Aead>(&mut self, now: Instant, draft: Draft, slots: &mut Slots<A>, under: SessionId, packet: &mut [u8]) {
+        self.seal_as(now, draft, slots, under, packet, false);
+    }
+
+    fn seal_as<A: Aead>(&mut self, now: Instant, draft: Draft, slots: &mut Slots<A>, under: SessionId, packet: &mut [u8], probe: bool) {
+        let Some(slot) = slots.get_mut(under) else { return };
+        let counter = self.take_counter();
+        let mut header = draft.header;
+        header.counter = counter;
+        header.session = slot.info.remote;
+        header.payload_len = (packet.len() - OVERHEAD) as u16;
+        slot.seal(&header, packet);
+        let info = SentInfo {
+            bytes: packet.len() as u16,
+            ack_eliciting: draft.eliciting,
+            in_flight: draft.eliciting,
+            mtu_probe: probe,
+        };
+        self.recovery.on_sent(now, counter, info, draft.content);
+        if probe {
+            self.mtu.on_probe_sent(counter, packet.len() as u16);
+        }
+        if draft.eliciting {
+            self.last_eliciting = now;
+        }
+        self.path.on_sent(packet.len() as u64);
+    }
+
+    /// The empty confirm of a key the peer did not use yet.
+    fn transmit_confirm<A: Aead>(&mut self, now: Instant, slots: &mut Slots<A>, tx: &mut dyn Tx) -> Sent {
+        let again = self.recovery.pto();
+        let Some(next) = self.next.as_mut().filter(|next| now >= next.confirm_at) else { return Sent::All };
+        let (id, to) = (next.info.local, self.path.addr());
+        let confirm_at = now + again;
+        match self.transmit_frame(now, slots, tx, id, to, &Frame::Ping) {
+            Sent::Blocked => Sent::Blocked,
+            Sent::All => {
+                if let Some(next) = self.next.as_mut() {
+                    next.confirm_at = confirm_at;
+                }
+                Sent::All
+            }
+        }
+    }
+
+    /// Challenges and their answers, each to the address it is about.
+    fn transmit_paths<A: Aead>(&mut self, now: Instant, _config: &SessionConfig, slots: &mut Slots<A>, tx: &mut dyn Tx) -> Sent {
+        while let Some(&(to, data)) = self.path_responses.front() {
+            if self.transmit_frame(now, slots, tx, self.current, to, &Frame::PathResponse(data)) == Sent::Blocked {
+                return Sent::Blocked;
+            }
+            self.path_responses.pop_front();
+        }
+        while let Some((to, data)) = self.path.challenge_due(now) {
+            if self.transmit_frame(now, slots, tx, self.current, to, &Frame::PathChallenge(data)) == Sent::Blocked {
+                return Sent::Blocked;
+            }
+            self.path.on_challenge_sent(now, to, self.recovery.pto());
+        }
+        Sent::All
+    }
+
+    /// A packet of one frame, outside window and pacing: there are few of them and each is bounded.
+    fn transmit_frame<A: Aead>(&mut self, now: Instant, slots: &mut Slots<A>, tx: &mut dyn Tx, under: SessionId, to: Addr, frame: &Frame<'_>) -> Sent {
+        let len = OVERHEAD + net_wire::encoded_len(frame);
+        let Some(slot) = tx.reserve(Dest { to, ecn: false }, len) else { return Sent::Blocked };
+        let written = FrameWriter::new(&mut slot[HEADER_LEN..len - TAG_LEN]).frame(frame);
+        debug_assert!(written, "the slot was sized for the frame");
+        let header = Header { flags: Flags::HEARTBEAT, ..Header::default() };
+        let draft = Draft { content: Content::default(), eliciting: true, header };
+        self.seal(now, draft, slots, under, &mut slot[..len]);
+        tx.commit(len);
+        Sent::All
+    }
+
+    /// A packet as long as the path may carry, to find out whether it does (RFC 8899).
+    fn transmit_mtu_probe<A: Aead>(&mut self, now: Instant, config: &SessionConfig, slots: &mut Slots<A>, tx: &mut dyn Tx) -> Sent {
+        let Some(size) = self.mtu.probe_due(now).map(usize::from) else { return Sent::All };
+        if !self.recovery.can_send(size as u64) {
+            return Sent::All;
+        }
+        let Some(slot) = tx.reserve(self.dest(config), size) else { return Sent::Blocked };
+        let mut writer = FrameWriter::new(&mut slot[HEADER_LEN..size - TAG_LEN]);
+        let filled = writer.frame(&Frame::Ping) && { writer.padding(writer.remaining()) };
+        debug_assert!(filled, "a probe is filled to its last byte");
+        let draft = Draft { content: Content::default(), eliciting: true, header: Header::default() };
+        self.seal_as(now, draft, slots, self.current, &mut slot[..size], true);
+        tx.commit(size);
+        Sent::All
+    }
+
+    /// The close, once now and once for every doubling of what the peer still sends.
+    fn transmit_close<A: Aead>(&mut self, slots: &mut Slots<A>, tx: &mut dyn Tx) -> Sent {
+        let Phase::Closing { code, detail, reason, due: true, .. } = &self.phase else { return Sent::All };
+        let frame = Frame::Close { code: *code, detail: *detail, reason };
+        let len = OVERHEAD + net_wire::encoded_len(&frame);
+        let Some(slot) = tx.reserve(Dest { to: self.path.addr(), ecn: false }, len) else { return Sent::Blocked };
+        let written = FrameWriter::new(&mut slot[HEADER_LEN..len - TAG_LEN]).frame(&frame);
+        debug_assert!(written, "the slot was sized for the frame");
+        let counter = self.take_counter();
+        if let Some(key) = slots.get_mut(self.current) {
+            let payload_len = (len - OVERHEAD) as u16;
+            let header = Header { counter, session: key.info.remote, payload_len, ..Header::default() };
+            key.seal(&header, &mut slot[..len]);
+            tx.commit(len);
+        }
+        if let Phase::Closing { due, .. } = &mut self.phase {
+            *due = false;
+        }
+        Sent::All
+    }
+
+    /// Runs the loss timer: lost packets are repeated, and a silent peer is probed with what it may be missing.
+    pub(crate) fn on_recovery_time(&mut self, now: Instant) {
+        let Self { recovery, streams, mtu, .. } = self;
+        let timeout = recovery.on_timeout(now, &mut |number, info, content| {
+            super::inbound::on_lost(streams, mtu, now, number, info, &content);
+        });
+        if let Timeout::Probe { count } = timeout {
+            self.probes = if count > 1 { 2 } else { 1 };
+            let oldest = self.recovery.outstanding().find(|(_, info, content)| info.ack_eliciting && content.run.is_some());
+            if let Some(run) = oldest.and_then(|(_, _, content)| content.run) {
+                let (id, run): (StreamId, _) = run;
+                self.streams.on_run_lost(id, &run);
+            }
+        }
+        self.sync_mtu_if_changed();
+    }
+}
