@@ -6,15 +6,14 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
-
 use net_base::{Addr, CommandId, Duration, EntityId, Epoch, Instant, JobId, StreamId, Ticket};
-use net_wire::{CloseCode, DropReason, Reliability};
+use net_wire::{CloseCode, Reliability};
 
 pub use net_base::store::{StoreError, StoreOp, Stored};
 pub use net_session::config::SessionConfig;
 pub use net_session::handshake::{Job, JobDone};
 pub use net_session::rx::{Ecn, RxBatch, RxBuf};
+pub use net_session::drops::Drops;
 pub use net_session::tx::{Dest, Tx};
 pub use net_session::{Part, SessionKey};
 
@@ -457,38 +456,6 @@ pub struct SessionStats {
     pub rekeys: u64,
     /// How many times the address changed.
     pub moves: u64,
-}
-
-/// Counts of refused datagrams and frames by reason, since boot.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Drops(pub [u64; DropReason::COUNT]);
-
-impl Drops {
-    /// All zero.
-    pub const ZERO: Self = Self([0; DropReason::COUNT]);
-
-    /// How often this happened.
-    #[must_use]
-    pub fn get(&self, reason: DropReason) -> u64 {
-        self.0[reason.as_index()]
-    }
-
-    /// One more.
-    pub fn count(&mut self, reason: DropReason) {
-        let slot = &mut self.0[reason.as_index()];
-        *slot = slot.saturating_add(1);
-    }
-
-    /// Those that happened, with their counts.
-    pub fn nonzero(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL.iter().map(|&reason| (reason, self.get(reason))).filter(|&(_, count)| count > 0)
-    }
-}
-
-impl fmt::Debug for Drops {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.nonzero().map(|(reason, count)| (reason.name(), count))).finish()
-    }
 }
 
 /// What a kernel is booted with. Secrets are wiped once they were forked or copied into their machine.

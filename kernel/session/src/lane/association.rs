@@ -16,8 +16,8 @@ use net_wire::{CloseCode, OVERHEAD};
 use crate::SessionKey;
 use crate::config::SessionConfig;
 use crate::mtu::{Mtu, MtuConfig};
-use crate::path::Path;
-use crate::recovery::{Received, Recovery, RecoveryConfig};
+use crate::path::Paths;
+use crate::recovery::{Received, Recovery, RecoveryConfig, SentInfo};
 use crate::stream::Run;
 
 use super::slot::KeyInfo;
@@ -105,7 +105,7 @@ pub(crate) struct Association {
     pub(crate) installed: Instant,
     pub(crate) initiator: bool,
     pub(crate) phase: Phase,
-    pub(crate) path: Path,
+    pub(crate) path: Paths,
     pub(crate) recovery: Recovery<Content>,
     pub(crate) received: Received,
     pub(crate) mtu: Mtu,
@@ -127,12 +127,14 @@ pub(crate) struct Association {
     pub(crate) echo_requests: VecDeque<u64>,
     pub(crate) echo_replies: VecDeque<u64>,
     pub(crate) path_responses: VecDeque<(Addr, [u8; 8])>,
+    /// Losses one acknowledgement showed; kept for its capacity.
+    pub(crate) scratch: Vec<(u64, SentInfo, Content)>,
 }
 
 impl Association {
     /// A fresh association under the key that `info` describes.
     pub(crate) fn new(key: SessionKey, info: &KeyInfo, greater: bool, config: &SessionConfig, rng: Stream, now: Instant) -> Self {
-        let mtu = Mtu::new(&MtuConfig { max: config.max_mtu, ..MtuConfig::default() }, now);
+        let mtu = Mtu::new(MtuConfig { max: config.max_mtu, ..MtuConfig::default() });
         let plaintext = usize::from(mtu.current()) - OVERHEAD;
         let recovery = RecoveryConfig {
             max_ack_delay: MAX_ACK_DELAY,
@@ -154,7 +156,7 @@ impl Association {
             installed: now,
             initiator: info.initiator,
             phase: Phase::Open,
-            path: Path::new(info.address, now),
+            path: Paths::new(info.address, true),
             recovery: Recovery::new(&recovery, now),
             received: Received::new(MAX_ACK_DELAY),
             mtu,
@@ -174,6 +176,7 @@ impl Association {
             echo_requests: VecDeque::new(),
             echo_replies: VecDeque::new(),
             path_responses: VecDeque::new(),
+            scratch: Vec::new(),
         };
         association.next_skip = 1 + association.rng.below(2 * SKIP_EVERY);
         association.streams.greet();

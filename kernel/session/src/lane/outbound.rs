@@ -20,6 +20,9 @@ const MIN_DATA_SPACE: usize = 64;
 /// A packet with no more than this is taken for one that carries no data.
 const CONTROL_PACKET: u64 = 128;
 
+/// A packet with one path frame.
+const PATH_PACKET: u64 = OVERHEAD as u64 + 10;
+
 /// Whether an association sent everything it may.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Sent {
@@ -119,11 +122,12 @@ impl Association {
         self.seal(now, draft, slots, self.current, packet);
         let len = packet.len();
         tx.commit(len);
+        self.path.on_sent(self.path.active(), len as u64);
         Some(Sent::All)
     }
 
     fn dest(&self, config: &SessionConfig) -> Dest {
-        Dest { to: self.path.addr(), ecn: config.ecn && self.recovery.ecn_enabled() }
+        Dest { to: self.path.active(), ecn: config.ecn && self.recovery.ecn_enabled() }
     }
 
     /// Acknowledgement and control frames, as many as fit.
@@ -137,7 +141,7 @@ impl Association {
                 ce: counts.ce,
             });
             let delay = self.received.delay(now).as_micros();
-            if writer.ack(delay, ecn, self.received.ranges()).is_some() {
+            if writer.ack(ecn, delay, self.received.ranges()).is_some() {
                 draft.content.ack_largest = self.received.largest();
                 self.received.on_ack_sent();
             }
@@ -236,19 +240,19 @@ impl Association {
         };
         self.recovery.on_sent(now, counter, info, draft.content);
         if probe {
-            self.mtu.on_probe_sent(counter, packet.len() as u16);
+            self.mtu.on_probe_sent(counter);
         }
         if draft.eliciting {
             self.last_eliciting = now;
         }
-        self.path.on_sent(packet.len() as u64);
+        
     }
 
     /// The empty confirm of a key the peer did not use yet.
     fn transmit_confirm<A: Aead>(&mut self, now: Instant, slots: &mut Slots<A>, tx: &mut dyn Tx) -> Sent {
         let again = self.recovery.pto();
         let Some(next) = self.next.as_mut().filter(|next| now >= next.confirm_at) else { return Sent::All };
-        let (id, to) = (next.info.local, self.path.addr());
+        let (id, to) = (next.info.local, self.path.active());
         let confirm_at = now + again;
         match self.transmit_frame(now, slots, tx, id, to, &Frame::Ping) {
             Sent::Blocked => Sent::Blocked,
@@ -269,11 +273,13 @@ impl Association {
             }
             self.path_responses.pop_front();
         }
-        while let Some((to, data)) = self.path.challenge_due(now) {
-            if self.transmit_frame(now, slots, tx, self.current, to, &Frame::PathChallenge(data)) == Sent::Blocked {
+        while let Some((to, data)) = self.path.poll_challenge(now) {
+            // A challenge that finds the transmitter full is repeated a probe timeout later.
+            if self.path.may_send(to, PATH_PACKET)
+                && self.transmit_frame(now, slots, tx, self.current, to, &Frame::PathChallenge(data)) == Sent::Blocked
+            {
                 return Sent::Blocked;
             }
-            self.path.on_challenge_sent(now, to, self.recovery.pto());
         }
         Sent::All
     }
@@ -288,6 +294,7 @@ impl Association {
         let draft = Draft { content: Content::default(), eliciting: true, header };
         self.seal(now, draft, slots, under, &mut slot[..len]);
         tx.commit(len);
+        self.path.on_sent(to, len as u64);
         Sent::All
     }
 
@@ -312,7 +319,7 @@ impl Association {
         let Phase::Closing { code, detail, reason, due: true, .. } = &self.phase else { return Sent::All };
         let frame = Frame::Close { code: *code, detail: *detail, reason };
         let len = OVERHEAD + net_wire::encoded_len(&frame);
-        let Some(slot) = tx.reserve(Dest { to: self.path.addr(), ecn: false }, len) else { return Sent::Blocked };
+        let Some(slot) = tx.reserve(Dest { to: self.path.active(), ecn: false }, len) else { return Sent::Blocked };
         let written = FrameWriter::new(&mut slot[HEADER_LEN..len - TAG_LEN]).frame(&frame);
         debug_assert!(written, "the slot was sized for the frame");
         let counter = self.take_counter();
@@ -331,8 +338,9 @@ impl Association {
     /// Runs the loss timer: lost packets are repeated, and a silent peer is probed with what it may be missing.
     pub(crate) fn on_recovery_time(&mut self, now: Instant) {
         let Self { recovery, streams, mtu, .. } = self;
+        let mut shrunk = false;
         let timeout = recovery.on_timeout(now, &mut |number, info, content| {
-            super::inbound::on_lost(streams, mtu, now, number, info, &content);
+            shrunk |= super::inbound::on_lost(streams, mtu, now, number, info, &content);
         });
         if let Timeout::Probe { count } = timeout {
             self.probes = if count > 1 { 2 } else { 1 };
@@ -342,6 +350,8 @@ impl Association {
                 self.streams.on_run_lost(id, &run);
             }
         }
-        self.sync_mtu_if_changed();
+        if shrunk {
+            self.sync_mtu();
+        }
     }
 }

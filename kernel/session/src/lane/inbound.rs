@@ -1,0 +1,220 @@
+//! What arriving frames do to an association.
+//!
+//! Invariants: every frame here comes from a packet whose tag verified; an error means that the peer broke the
+//! protocol and the session is to be closed. Not here: event frames, which the lane pulls one by one
+//! (`mod.rs`), and the state of single streams (`stream/`).
+
+use net_base::{Addr, Duration, Instant};
+use net_wire::{AckFrame, CloseCode, DropReason, Frame};
+
+use crate::mtu::Mtu;
+use crate::path::{Move, PathTimeout, Sighting, Verdict};
+use crate::recovery::{EcnMark, SentInfo};
+use crate::rx::Ecn;
+
+use super::Closed;
+use super::association::{Association, AssociationNotice, Content, Phase};
+use super::streams::Streams;
+
+/// A packet that was opened and read to its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrived {
+    pub(crate) counter: u64,
+    pub(crate) from: Addr,
+    pub(crate) ecn: Ecn,
+    pub(crate) len: usize,
+    pub(crate) eliciting: bool,
+    /// It carried nothing but path frames and padding.
+    pub(crate) path_only: bool,
+}
+
+impl Association {
+    /// Takes a frame that carries no stream data.
+    ///
+    /// # Errors
+    /// The reason the session is to be closed for.
+    pub(crate) fn on_control(&mut self, now: Instant, from: Addr, frame: &Frame<'_>) -> Result<(), DropReason> {
+        match *frame {
+            Frame::Padding(_) | Frame::Ping => Ok(()),
+            Frame::Ack(ack) => self.on_ack(now, &ack),
+            Frame::MaxData(limit) => {
+                self.streams.on_session_limit(limit);
+                Ok(())
+            }
+            Frame::MaxStreamData { stream, limit } => self.streams.on_stream_limit(stream, limit),
+            Frame::DataBlocked(_) => {
+                self.streams.on_session_blocked();
+                Ok(())
+            }
+            Frame::StreamBlocked { stream, position } => self.streams.on_blocked(stream, position),
+            Frame::ResetStream { stream, code, final_position } => self.streams.on_reset(stream, code, final_position),
+            Frame::StopSending { stream, code } => self.streams.on_stop(stream, code),
+            Frame::PathChallenge(data) => {
+                self.on_challenge(from, data);
+                Ok(())
+            }
+            Frame::PathResponse(data) => {
+                self.on_path_response(now, data);
+                Ok(())
+            }
+            Frame::Echo(token) => {
+                self.on_echo(token);
+                Ok(())
+            }
+            Frame::EchoReply(token) => {
+                self.on_echo_reply(token, now);
+                Ok(())
+            }
+            Frame::MaxStreams(count) => {
+                self.streams.on_max_streams(count);
+                Ok(())
+            }
+            Frame::Close { code, detail, reason } => {
+                self.notices.push_back(AssociationNotice::Closed(Closed::Remote { code, detail, text: reason.into() }));
+                Ok(())
+            }
+            // The lane takes these itself.
+            Frame::Event(_) | Frame::Segment { .. } | Frame::Stream { .. } => Err(DropReason::FrameNotAllowed),
+        }
+    }
+
+    fn on_ack(&mut self, now: Instant, ack: &AckFrame<'_>) -> Result<(), DropReason> {
+        let Self { recovery, streams, mtu, received, scratch, .. } = self;
+        let mut grown = false;
+        let outcome = recovery.on_ack(
+            now,
+            ack.ranges(),
+            Duration::from_micros(ack.delay_us()),
+            ack.ecn().map(|counts| (counts.ect0, counts.ect1, counts.ce)),
+            &mut |number, info: &SentInfo, content: Content| {
+                if info.mtu_probe {
+                    grown |= mtu.on_probe_acked(now, number).is_some();
+                } else {
+                    mtu.on_packet_acked(info.bytes);
+                }
+                if let Some(largest) = content.ack_largest {
+                    received.on_ack_of_ack(largest);
+                }
+                on_acked(streams, &content);
+            },
+            &mut |number, info: &SentInfo, content: Content| scratch.push((number, *info, content)),
+        );
+        outcome.map_err(|_| DropReason::AckOfUnsent)?;
+        let mut shrunk = false;
+        for (number, info, content) in scratch.drain(..) {
+            shrunk |= on_lost(streams, mtu, now, number, &info, &content);
+        }
+        if grown || shrunk {
+            self.sync_mtu();
+        }
+        Ok(())
+    }
+
+    /// A packet was read to its end: acknowledge it, and see whether the peer moved.
+    pub(crate) fn on_arrived(&mut self, now: Instant, arrived: Arrived) {
+        let newest = self.received.largest().is_none_or(|largest| arrived.counter > largest);
+        let mark = match arrived.ecn {
+            Ecn::NotEct => EcnMark::NotEct,
+            Ecn::Ect0 => EcnMark::Ect0,
+            Ecn::Ect1 => EcnMark::Ect1,
+            Ecn::Ce => EcnMark::Ce,
+        };
+        self.received.insert(arrived.counter, now, arrived.eliciting, mark);
+        self.last_received = now;
+        self.totals.received += 1;
+        self.totals.received_bytes += arrived.len as u64;
+        self.path.on_received(arrived.from, arrived.len as u64);
+        if newest && self.is_open() {
+            self.on_newest(now, arrived);
+        }
+        if let Phase::Closing { heard, due, .. } = &mut self.phase {
+            *heard += 1;
+            // Powers of two: two sides that are both closing must not keep each other talking.
+            *due |= heard.is_power_of_two();
+        }
+    }
+
+    fn on_newest(&mut self, now: Instant, arrived: Arrived) {
+        match self.path.on_newest(arrived.from, arrived.path_only) {
+            Sighting::Active | Sighting::Candidate | Sighting::Ignored => {}
+            Sighting::Unknown => {
+                let (new, old) = (self.rng.bytes8(), self.rng.bytes8());
+                let pto = self.recovery.pto();
+                self.path.on_candidate(now, arrived.from, arrived.len as u64, pto, new, old);
+            }
+            Sighting::Returned(to) => self.moved(now, to),
+        }
+    }
+
+    fn on_path_response(&mut self, now: Instant, data: [u8; 8]) {
+        match self.path.on_response(now, data) {
+            Verdict::Unmatched | Verdict::OldAlive | Verdict::Held | Verdict::Stayed { .. } => {}
+            Verdict::Moved(to) | Verdict::Returned(to) => self.moved(now, to),
+        }
+    }
+
+    /// Ends what lasted too long on the path.
+    pub(crate) fn on_path_time(&mut self, now: Instant) {
+        if self.path.deadline().is_none_or(|at| now < at) {
+            return;
+        }
+        match self.path.on_timeout(now) {
+            PathTimeout::Nothing | PathTimeout::CandidateFailed(_) | PathTimeout::Settled => {}
+            PathTimeout::Moved(to) => self.moved(now, to),
+        }
+    }
+
+    /// The peer is reached elsewhere now: everything learned about the old path is void, and new keys unlink
+    /// what an observer of both paths could compare (PROTOCOL 4).
+    pub(crate) fn moved(&mut self, now: Instant, to: Move) {
+        self.recovery.reset_path(now);
+        self.mtu.reset();
+        self.sync_mtu();
+        self.totals.moves += 1;
+        self.notices.push_back(AssociationNotice::Moved(to.to));
+        self.force_rekey(now);
+    }
+
+    /// A host said that datagrams of this size do not fit the local interface.
+    pub(crate) fn on_too_large(&mut self) {
+        self.mtu.reset();
+        self.sync_mtu();
+    }
+}
+
+/// A packet that carried `content` arrived.
+fn on_acked(streams: &mut Streams, content: &Content) {
+    if let Some((id, run)) = &content.run {
+        streams.on_run_acked(*id, run);
+    }
+    for (id, owed) in content.owed.iter().flatten() {
+        streams.on_owed_acked(*id, *owed);
+    }
+}
+
+/// A packet that carried `content` was lost. Answers whether the path's MTU changed.
+pub(crate) fn on_lost(streams: &mut Streams, mtu: &mut Mtu, now: Instant, number: u64, info: &SentInfo, content: &Content) -> bool {
+    if let Some((id, run)) = &content.run {
+        streams.on_run_lost(*id, run);
+    }
+    for (id, owed) in content.owed.iter().flatten() {
+        streams.on_owed_lost(*id, *owed);
+    }
+    streams.on_session_frames_lost(content.session_limit, content.session_blocked, content.streams);
+    if info.mtu_probe {
+        mtu.on_probe_lost(now, number);
+        return false;
+    }
+    mtu.on_packet_lost(now, info.bytes)
+}
+
+/// What a session is closed with when the peer broke the protocol by `reason`.
+pub(crate) fn close_code(reason: DropReason) -> CloseCode {
+    match reason {
+        DropReason::FlowControl => CloseCode::FlowControl,
+        DropReason::StreamLimit => CloseCode::StreamLimit,
+        DropReason::MessageTooLarge => CloseCode::MessageTooLarge,
+        DropReason::KeyExpired => CloseCode::KeyExpired,
+        _ => CloseCode::ProtocolViolation,
+    }
+}
