@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use net_base::rng::Stream;
 use net_base::{Addr, AssociationId, Duration, EntityId, Epoch, Instant, SessionId, StreamId};
-use net_wire::{CloseCode, OVERHEAD};
+use net_wire::{CloseCode, DropReason, OVERHEAD};
 
 use crate::SessionKey;
 use crate::config::SessionConfig;
@@ -111,6 +111,10 @@ pub(crate) struct Association {
     pub(crate) mtu: Mtu,
     pub(crate) streams: Streams,
     pub(crate) notices: VecDeque<AssociationNotice>,
+    /// Queued by the lane to send and be re-armed.
+    pub(crate) dirty: bool,
+    /// What the lane's timer is armed for.
+    pub(crate) armed: Option<Instant>,
     pub(crate) totals: Totals,
     pub(crate) rng: Stream,
     next_counter: u64,
@@ -162,6 +166,8 @@ impl Association {
             mtu,
             streams: Streams::new(config, greater, plaintext),
             notices: VecDeque::new(),
+            dirty: false,
+            armed: None,
             totals: Totals::default(),
             rng,
             next_counter: 0,
@@ -244,6 +250,28 @@ impl Association {
             let until = now + self.recovery.pto() * 3;
             self.phase = Phase::Closing { until, code, detail, reason: clip(reason), due: true, heard: 0 };
         }
+    }
+
+    /// The peer broke the protocol: it is told so, and the user as well.
+    pub(crate) fn violated(&mut self, now: Instant, code: CloseCode, reason: DropReason) {
+        if self.is_open() {
+            self.close(now, code, reason.as_index() as u64, reason.name());
+            self.notices.push_back(AssociationNotice::Closed(super::Closed::Violation(reason)));
+        }
+    }
+
+    /// Whether nothing is left to do or say.
+    pub(crate) fn is_over(&self, now: Instant) -> bool {
+        match self.phase {
+            Phase::Open => false,
+            Phase::Closing { until, .. } => now >= until,
+        }
+    }
+
+    /// Every key it holds.
+    pub(crate) fn key_ids(&self) -> impl Iterator<Item = SessionId> + '_ {
+        let others = self.draining.iter().map(|&(id, _)| id).chain(self.next.as_ref().map(|next| next.info.local));
+        core::iter::once(self.current).chain(others)
     }
 
     /// Measures the round trip; `token` comes back in the notice.

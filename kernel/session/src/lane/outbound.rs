@@ -206,7 +206,7 @@ impl Association {
             if setup.reliability.is_reliable() {
                 draft.header.flags |= Flags::RELIABLE;
             } else {
-                self.streams.released(id);
+                self.streams.released(id, &run);
             }
             if run.fin {
                 draft.header.flags |= Flags::FIN;

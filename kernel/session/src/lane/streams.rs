@@ -72,8 +72,6 @@ pub(crate) struct Entry {
     limit: SendLimit,
     owed: u8,
     stop_code: u64,
-    /// Positions delivered and not yet drained by the application.
-    undrained: u64,
     stopped: bool,
     announced: bool,
     told_finished: bool,
@@ -98,7 +96,6 @@ pub(crate) struct Streams {
     owe_streams: bool,
     notices: VecDeque<(StreamId, StreamNotice)>,
     max_plaintext: usize,
-    send_buffer: u64,
     stream_window: u64,
     max_streams: u64,
     max_message: u32,
@@ -136,7 +133,6 @@ impl Streams {
             owe_streams: false,
             notices: VecDeque::new(),
             max_plaintext,
-            send_buffer: config.send_buffer,
             stream_window: config.stream_window,
             max_streams: config.max_streams,
             max_message: config.max_message,
@@ -162,7 +158,8 @@ impl Streams {
             reliability: setup.reliability,
             priority: setup.priority,
             weight: setup.weight,
-            buffer: self.send_buffer,
+            // The kernel holds the credit and refuses what exceeds it.
+            buffer: u64::MAX,
             max_plaintext: self.max_plaintext,
         };
         let mut recv = RecvStream::new(id, setup.reliability, INITIAL_STREAM_CREDIT, self.max_message);
@@ -174,7 +171,6 @@ impl Streams {
             limit: SendLimit::new(INITIAL_STREAM_CREDIT),
             owed: 0,
             stop_code: 0,
-            undrained: 0,
             stopped: false,
             announced,
             told_finished: false,
@@ -268,7 +264,6 @@ impl Streams {
             entry.stopped = true;
             entry.stop_code = code;
             entry.recv.stop();
-            entry.undrained = 0;
             let freed = entry.recv.take_consumed();
             let finished = entry.recv.is_finished();
             self.recv.consume(freed);
@@ -282,18 +277,10 @@ impl Streams {
     /// The user drained `bytes` that completed `messages` messages.
     pub(crate) fn consumed(&mut self, id: StreamId, bytes: u64, messages: u64) {
         let Some(entry) = self.table.get_mut(&id) else { return };
-        let positions = bytes.saturating_add(messages.saturating_mul(MESSAGE_CHARGE)).min(entry.undrained);
-        entry.undrained -= positions;
+        let positions = bytes.saturating_add(messages.saturating_mul(MESSAGE_CHARGE)).min(entry.recv.undrained());
         entry.recv.on_consumed(positions);
         self.credit(id);
         self.settle(id);
-    }
-
-    /// Something was delivered to the user.
-    pub(crate) fn delivered(&mut self, id: StreamId, positions: u64) {
-        if let Some(entry) = self.table.get_mut(&id) {
-            entry.undrained += positions;
-        }
     }
 
     /// The highest position of `id` grew by `growth`: counts it for the session and grants what became free.
@@ -403,8 +390,11 @@ impl Streams {
     /// The path MTU changed.
     pub(crate) fn set_max_plaintext(&mut self, bytes: usize) {
         self.max_plaintext = bytes;
-        for entry in self.table.values_mut() {
-            entry.send.set_max_plaintext(bytes);
+        for index in 0..self.table.len() {
+            if let Some((&id, entry)) = self.table.get_index_mut(index) {
+                let dropped = entry.send.set_max_plaintext(bytes);
+                self.freed(id, dropped);
+            }
         }
     }
 
@@ -501,6 +491,11 @@ impl Streams {
                 self.notices.push_back((id, StreamNotice::Writable(bytes)));
             }
         }
+    }
+
+    /// A FireAndForget run left: its room in the send buffer is free.
+    pub(crate) fn released(&mut self, id: StreamId, run: &Run) {
+        self.freed(id, run.end - run.start);
     }
 
     /// A packet that carried `run` was lost.
@@ -620,7 +615,7 @@ impl Streams {
     }
 
     /// Tells the user of a finished stream and removes it once nothing is left of it.
-    fn settle(&mut self, id: StreamId) {
+    pub(crate) fn settle(&mut self, id: StreamId) {
         let Some(entry) = self.table.get_mut(&id) else { return };
         let read = entry.recv.is_finished();
         if read && !entry.told_finished && !entry.stopped {
@@ -630,7 +625,7 @@ impl Streams {
             }
         }
         let entry = &self.table[&id];
-        if !(read && entry.undrained == 0 && entry.send.is_finished()) {
+        if !(read && entry.recv.undrained() == 0 && entry.send.is_finished()) {
             return;
         }
         self.scheduler.remove(id);

@@ -1,0 +1,167 @@
+//! Several lanes behind one face: a session id's low bits, and a peer's hash, name the lane.
+//!
+//! Invariants: a session lives in one lane from its start to its end; the order in which lanes are served is fixed.
+//! Not here: threads. Lanes run one after another in the kernel's turn.
+
+use alloc::vec::Vec;
+
+use net_base::map::IdMap;
+use net_base::{EntityId, Instant, SessionId};
+use net_wire::{Datagram as Class, DropReason, peek};
+
+use crate::SessionKey;
+use crate::aead::Aead;
+use crate::config::SessionConfig;
+use crate::roster::lane_of;
+use crate::rx::{RxBatch, Spot};
+use crate::tx::Tx;
+
+use super::{Drops, Lane, Notice, Up};
+
+/// All lanes of a kernel.
+pub struct Lanes<A: Aead> {
+    lanes: Vec<Lane<A>>,
+    by_session: IdMap<SessionKey, u8>,
+    /// The lane that has a packet under the kernel's hand.
+    busy: Option<usize>,
+}
+
+impl<A: Aead> Lanes<A> {
+    /// `count` lanes, a power of two, at most 16.
+    #[must_use]
+    pub fn new(config: &SessionConfig, count: u8) -> Self {
+        assert!(count.is_power_of_two() && count <= 16, "lanes are a power of two, at most 16");
+        Self { lanes: (0..count).map(|_| Lane::new(config)).collect(), by_session: IdMap::default(), busy: None }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u8 {
+        self.lanes.len() as u8
+    }
+
+    /// The next thing received. `None` when the batch is read.
+    pub fn next_up<'x>(
+        &'x mut self,
+        now: Instant,
+        batch: &'x mut RxBatch<'_>,
+        awaits: impl Fn(SessionId) -> bool,
+        seen: &mut impl FnMut(&mut RxBatch<'_>, Spot),
+    ) -> Option<Up<'x>> {
+        loop {
+            if let Some(busy) = self.busy {
+                if self.lanes[busy].has_packet() {
+                    // The borrow of a returned `Up` would last for the whole loop, so look before pulling.
+                    self.lanes[busy].advance(now, batch);
+                }
+                if self.lanes[busy].has_up() {
+                    return self.lanes[busy].take_up(batch);
+                }
+                self.busy = None;
+            }
+            let spot = batch.advance()?;
+            seen(batch, spot);
+            match peek(batch.at(spot).bytes) {
+                Ok(Class::Protected { session }) => {
+                    let lane = self.lane_index(session);
+                    self.lanes[lane].begin(now, batch, spot, session);
+                    self.busy = Some(lane);
+                }
+                Ok(Class::Handshake { session, .. }) => {
+                    if session.0 == 0 || awaits(session) {
+                        return Some(Up::Handshake(batch.at(spot)));
+                    }
+                    // A masked packet may look like a handshake by chance; a key tells.
+                    let lane = self.lane_index(session);
+                    self.lanes[lane].begin(now, batch, spot, session);
+                    self.busy = Some(lane);
+                }
+                Ok(Class::Routed) => self.lanes[0].count_drop(DropReason::RoutedNotSupported),
+                Err(reason) => self.lanes[0].count_drop(reason),
+            }
+        }
+    }
+
+    fn lane_index(&self, session: SessionId) -> usize {
+        (session.0 as usize) & (self.lanes.len() - 1)
+    }
+
+    /// The lane a session id belongs to.
+    pub fn by_id(&mut self, id: SessionId) -> &mut Lane<A> {
+        let index = self.lane_index(id);
+        &mut self.lanes[index]
+    }
+
+    /// The lane a session lives in.
+    pub fn of(&mut self, session: SessionKey) -> Option<&mut Lane<A>> {
+        let index = *self.by_session.get(&session)?;
+        self.lanes.get_mut(usize::from(index))
+    }
+
+    /// The lane a session lives in, to look at.
+    #[must_use]
+    pub fn peek_of(&self, session: SessionKey) -> Option<&Lane<A>> {
+        self.lanes.get(usize::from(*self.by_session.get(&session)?))
+    }
+
+    /// Remembers where the session with `peer` lives.
+    pub fn place(&mut self, session: SessionKey, peer: &EntityId) {
+        self.by_session.insert(session, lane_of(peer, self.count()));
+    }
+
+    /// Forgets a session that ended.
+    pub fn unplace(&mut self, session: SessionKey) {
+        self.by_session.swap_remove(&session);
+    }
+
+    /// Every lane, in order.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane<A>> {
+        self.lanes.iter_mut()
+    }
+
+    /// Does what became due.
+    pub fn fire(&mut self, now: Instant) {
+        for lane in &mut self.lanes {
+            lane.fire(now);
+        }
+    }
+
+    /// Lets every lane send; false where the transmitter is full.
+    pub fn transmit(&mut self, now: Instant, tx: &mut dyn Tx) -> bool {
+        // All lanes, even when one was refused: each must collect its notices and arm its timers.
+        self.lanes.iter_mut().fold(true, |free, lane| lane.transmit(now, tx) && free)
+    }
+
+    /// When the earliest lane must be woken.
+    pub fn due(&mut self) -> Option<Instant> {
+        self.lanes.iter_mut().filter_map(Lane::due).min()
+    }
+
+    /// Whether something waits for the transmitter.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.lanes.iter().any(Lane::is_dirty)
+    }
+
+    /// Takes the next notice, lane by lane.
+    pub fn pop_notice(&mut self) -> Option<Notice> {
+        self.lanes.iter_mut().find_map(Lane::pop_notice)
+    }
+
+    /// Counts of refused packets over all lanes.
+    #[must_use]
+    pub fn drops(&self) -> Drops {
+        let mut sum = Drops::default();
+        for lane in &self.lanes {
+            sum.add(lane.drops());
+        }
+        sum
+    }
+
+    /// Asserts what must hold between turns.
+    pub fn check(&self) {
+        for lane in &self.lanes {
+            lane.check();
+        }
+    }
+}

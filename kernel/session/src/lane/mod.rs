@@ -1,0 +1,512 @@
+//! A lane: whole sessions, from keys to streams. The kernel pulls what arrives and at the end of a turn lets it
+//! send (ARCHITECTURE, "The hot path").
+//!
+//! | file | role |
+//! |---|---|
+//! | `slot.rs`, `slots.rs` | keys: open, seal, replay window, age |
+//! | `association.rs` | what two nodes share across rekeys and moves |
+//! | `inbound.rs` | what arriving frames do |
+//! | `outbound.rs` | what leaves |
+//! | `streams.rs`, `closed.rs` | the table of streams, their credit and the frames they owe |
+//! | `packet.rs` | the opened packet under the kernel's hand |
+//! | `many.rs` | several lanes behind one face |
+//!
+//! Invariants: a packet changes nothing before its tag verified; a key serves no association before the
+//! initiator's first packet authenticated; whoever changed is queued to send and re-armed before the turn ends.
+//! Not here: who may hold a session (the kernel decides on [`Up::Confirm`]), handshakes (`handshake/`).
+
+pub(crate) mod association;
+mod closed;
+pub(crate) mod inbound;
+pub mod many;
+pub(crate) mod outbound;
+mod packet;
+pub(crate) mod slot;
+pub(crate) mod slots;
+pub(crate) mod streams;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+
+use net_base::map::IdMap;
+use net_base::rng::Stream;
+use net_base::timer::Timers;
+use net_base::{Addr, Duration, EntityId, Instant, SessionId, StreamId};
+use net_wire::{CloseCode, DropReason, Reliability};
+
+use crate::aead::Aead;
+use crate::config::SessionConfig;
+use crate::drops::Drops;
+use crate::install::Install;
+use crate::rx::Datagram;
+use crate::stream::PushError;
+use crate::tx::Tx;
+use crate::{Part, SessionKey};
+
+pub use slot::KeyInfo;
+pub use streams::StreamSetup;
+
+use association::{Association, AssociationNotice};
+use outbound::Sent;
+use packet::Open;
+use slot::Slot;
+use slots::Slots;
+use streams::StreamNotice;
+
+/// What the kernel pulls out of received datagrams.
+#[derive(Debug)]
+pub enum Up<'x> {
+    /// A handshake packet, or one that no key here opens: for the handshake machine.
+    Handshake(Datagram<'x>),
+    /// The initiator's first packet authenticated: decide with [`Lane::start`], [`Lane::adopt`] or
+    /// [`Lane::forget`] before pulling on; the packet itself follows.
+    Confirm(KeyInfo),
+    /// Application data.
+    Part(Part<'x>),
+}
+
+/// Why a session ended on the lane's side.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Closed {
+    /// The peer closed it.
+    Remote {
+        /// Its reason.
+        code: CloseCode,
+        /// A number that belongs to the reason.
+        detail: u64,
+        /// Its words.
+        text: String,
+    },
+    /// Nothing was heard for the idle timeout.
+    TimedOut,
+    /// The peer broke the protocol; the close was told to it.
+    Violation(DropReason),
+}
+
+/// What the lane tells the kernel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Notice {
+    /// Which session.
+    pub session: SessionKey,
+    /// What.
+    pub what: What,
+}
+
+/// What happened to a session or one of its streams.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum What {
+    /// The peer opened a stream.
+    StreamOpened(StreamId, Reliability, u16),
+    /// Send buffer came free, in bytes.
+    Writable(StreamId, u64),
+    /// The peer finished its direction.
+    Finished(StreamId),
+    /// Everything sent before the finish was acknowledged.
+    Flushed(StreamId),
+    /// The peer abandoned its direction.
+    Reset(StreamId, u64),
+    /// The peer reads no more.
+    Stopped(StreamId, u64),
+    /// The stream's id is forgotten.
+    Gone(StreamId),
+    /// A measured round trip; the token is the caller's.
+    Echo(u64, Duration),
+    /// The peer is reached elsewhere.
+    Moved(Addr),
+    /// New keys are due: dial.
+    RekeyDue,
+    /// New keys are in use.
+    Rekeyed,
+    /// It ended; the session's key names nothing any more.
+    Closed(Closed),
+}
+
+/// Figures of one session.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    /// Who.
+    pub peer: EntityId,
+    /// Where.
+    pub address: Addr,
+    /// Smoothed round-trip time.
+    pub rtt: Duration,
+    /// Smallest round-trip time on this path.
+    pub rtt_min: Duration,
+    /// Congestion window, bytes.
+    pub window: u64,
+    /// Path MTU, bytes.
+    pub mtu: u16,
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Datagrams accepted.
+    pub received: u64,
+    /// Datagrams declared lost.
+    pub lost: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Bytes accepted.
+    pub received_bytes: u64,
+    /// Replacements of the keys.
+    pub rekeys: u64,
+    /// Changes of address.
+    pub moves: u64,
+    /// Open streams.
+    pub streams: usize,
+    /// Bytes held for data that arrived early.
+    pub reordering: usize,
+}
+
+/// Whole sessions.
+pub struct Lane<A: Aead> {
+    config: SessionConfig,
+    slots: Slots<A>,
+    associations: IdMap<SessionKey, Box<Association>>,
+    timers: Timers<SessionKey>,
+    /// Sessions that may have something to send or another deadline.
+    dirty: VecDeque<SessionKey>,
+    notices: VecDeque<Notice>,
+    open: Option<Open>,
+    found: Option<packet::Found>,
+    /// Data that became due when a gap closed, on its way to the application.
+    late: alloc::vec::Vec<u8>,
+    drops: Drops,
+}
+
+impl<A: Aead> Lane<A> {
+    /// An empty lane.
+    #[must_use]
+    pub fn new(config: &SessionConfig) -> Self {
+        Self {
+            config: config.clone(),
+            slots: Slots::new(),
+            associations: IdMap::default(),
+            timers: Timers::default(),
+            dirty: VecDeque::new(),
+            notices: VecDeque::new(),
+            open: None,
+            found: None,
+            late: alloc::vec::Vec::new(),
+            drops: Drops::default(),
+        }
+    }
+
+    /// Takes an agreed key. It serves nobody until [`Self::start`], [`Self::adopt`] or [`Self::propose`].
+    /// False, and nothing changed, where the id is taken.
+    pub fn install(&mut self, now: Instant, install: &Install) -> bool {
+        let free = !self.slots.contains(install.local);
+        if free {
+            self.slots.insert(Slot::new(install, now));
+        }
+        free
+    }
+
+    /// Begins a session under the key `local`. `rng` is the session's own random stream; `own` our identity.
+    pub fn start(&mut self, now: Instant, session: SessionKey, local: SessionId, own: EntityId, rng: Stream) -> bool {
+        let Some(slot) = self.slots.get_mut(local) else { return false };
+        slot.owner = Some(session);
+        let greater = own > slot.info.peer;
+        let association = Association::new(session, &slot.info, greater, &self.config, rng, now);
+        self.associations.insert(session, Box::new(association));
+        self.mark(session);
+        true
+    }
+
+    /// The key `local`, which the peer has shown to hold, joins a session.
+    pub fn adopt(&mut self, now: Instant, session: SessionKey, local: SessionId) -> bool {
+        let (Some(slot), Some(association)) = (self.slots.get_mut(local), self.associations.get_mut(&session)) else {
+            return false;
+        };
+        slot.owner = Some(session);
+        if let Some(unused) = association.attach(&slot.info, &self.config, now) {
+            self.slots.remove(unused);
+        }
+        self.mark(session);
+        true
+    }
+
+    /// The key `local`, agreed as initiator, is to join a session once the peer used it.
+    pub fn propose(&mut self, now: Instant, session: SessionKey, local: SessionId) -> bool {
+        let (Some(slot), Some(association)) = (self.slots.get_mut(local), self.associations.get_mut(&session)) else {
+            return false;
+        };
+        slot.owner = Some(session);
+        if let Some(unused) = association.propose(&slot.info, now) {
+            self.slots.remove(unused);
+        }
+        self.mark(session);
+        true
+    }
+
+    /// Drops a key that serves nobody.
+    pub fn forget(&mut self, local: SessionId) {
+        if self.slots.get(local).is_some_and(|slot| slot.owner.is_none()) {
+            self.slots.remove(local);
+        }
+    }
+
+    /// Opens a stream.
+    ///
+    /// # Errors
+    /// `None` for an unknown session; `Some(StreamLimit)` where the peer allows no more. Nothing is changed.
+    pub fn open_stream(&mut self, session: SessionKey, setup: StreamSetup) -> Result<StreamId, Option<DropReason>> {
+        let association = self.live(session).ok_or(None)?;
+        association.streams.open(setup).map_err(Some)
+    }
+
+    /// Appends one message; it leaves at the end of the turn or later.
+    ///
+    /// # Errors
+    /// As [`crate::stream::SendStream::push`]; `Closed` also where session or stream is unknown.
+    #[inline]
+    pub fn send(&mut self, session: SessionKey, stream: StreamId, message: &[u8]) -> Result<(), PushError> {
+        let association = self.live(session).ok_or(PushError::Closed)?;
+        association.streams.push(stream, message)
+    }
+
+    /// Whether a stream is there and its sending direction open.
+    pub fn max_message(&mut self, session: SessionKey, stream: StreamId) -> Option<usize> {
+        self.live(session)?.streams.get(stream).map(|entry| entry.send.max_message())
+    }
+
+    /// Runs `act` on a live session and queues it to send. False where there is none.
+    fn with(&mut self, session: SessionKey, act: impl FnOnce(&mut Association)) -> bool {
+        let Some(association) = self.live(session) else { return false };
+        act(association);
+        self.mark(session);
+        true
+    }
+
+    /// Queues a session whose streams were fed with [`Self::send`].
+    pub fn flush(&mut self, session: SessionKey) {
+        self.mark(session);
+    }
+
+    /// No more messages follow on a stream. False for an unknown session.
+    pub fn finish(&mut self, session: SessionKey, stream: StreamId) -> bool {
+        self.with(session, |association| association.streams.finish(stream))
+    }
+
+    /// Abandons the sending direction of a stream. False for an unknown session.
+    pub fn reset(&mut self, session: SessionKey, stream: StreamId, code: u64) -> bool {
+        self.with(session, |association| association.streams.reset(stream, code))
+    }
+
+    /// Reads no more of a stream. False for an unknown session.
+    pub fn stop(&mut self, session: SessionKey, stream: StreamId, code: u64) -> bool {
+        self.with(session, |association| association.streams.stop(stream, code))
+    }
+
+    /// The application drained `bytes` that completed `messages` messages. False for an unknown session.
+    pub fn consumed(&mut self, session: SessionKey, stream: StreamId, bytes: u64, messages: u64) -> bool {
+        self.with(session, |association| association.streams.consumed(stream, bytes, messages))
+    }
+
+    /// Measures the round trip. False for an unknown session.
+    pub fn echo(&mut self, session: SessionKey, token: u64) -> bool {
+        self.with(session, |association| association.echo(token))
+    }
+
+    /// Asks for new keys at once. False for an unknown session.
+    pub fn rekey(&mut self, now: Instant, session: SessionKey) -> bool {
+        self.with(session, |association| association.force_rekey(now))
+    }
+
+    /// Ends a session: nothing but its close leaves any more. No notice follows. False for an unknown session.
+    pub fn close(&mut self, now: Instant, session: SessionKey, code: CloseCode, detail: u64, reason: &str) -> bool {
+        self.with(session, |association| association.close(now, code, detail, reason))
+    }
+
+    /// The local socket got a new address: say something at once, so that peers notice.
+    pub fn rebound(&mut self) {
+        for session in self.sessions() {
+            self.with(session, |association| association.ping = true);
+        }
+    }
+
+    /// A datagram to `to` was too large for the local interface.
+    pub fn too_large(&mut self, to: Addr) {
+        for session in self.sessions() {
+            self.with(session, |association| {
+                if association.path.active() == to {
+                    association.on_too_large();
+                }
+            });
+        }
+    }
+
+    fn sessions(&self) -> alloc::vec::Vec<SessionKey> {
+        self.associations.keys().copied().collect()
+    }
+
+    /// The peer's address, where the session is live.
+    #[must_use]
+    pub fn address(&self, session: SessionKey) -> Option<Addr> {
+        self.associations.get(&session).map(|association| association.path.active())
+    }
+
+    fn live(&mut self, session: SessionKey) -> Option<&mut Association> {
+        self.associations.get_mut(&session).map(|association| &mut **association).filter(|association| association.is_open())
+    }
+
+    fn mark(&mut self, session: SessionKey) {
+        if let Some(association) = self.associations.get_mut(&session)
+            && !association.dirty
+        {
+            association.dirty = true;
+            self.dirty.push_back(session);
+        }
+    }
+
+    /// Does what became due.
+    pub fn fire(&mut self, now: Instant) {
+        while let Some(session) = self.timers.pop_due(now) {
+            let Some(association) = self.associations.get_mut(&session) else { continue };
+            association.armed = None;
+            if association.is_over(now) {
+                self.remove(session);
+                continue;
+            }
+            let packets = self.slots.get(association.current).map_or(0, |slot| slot.sealed);
+            if let Some(unused) = association.on_time(now, &self.config, packets) {
+                self.slots.remove(unused);
+            }
+            self.mark(session);
+        }
+    }
+
+    /// Lets every session send that has something to, collects its notices and arms its deadline. False where
+    /// the transmitter is full; call again when it is not.
+    pub fn transmit(&mut self, now: Instant, tx: &mut dyn Tx) -> bool {
+        for _ in 0..self.dirty.len() {
+            let Some(session) = self.dirty.pop_front() else { break };
+            let Some(association) = self.associations.get_mut(&session) else { continue };
+            association.dirty = false;
+            let sent = association.transmit(now, &self.config, &mut self.slots, tx);
+            self.collect(session);
+            self.arm(session);
+            if sent == Sent::Blocked {
+                self.mark(session);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Turns what happened in a session into notices.
+    fn collect(&mut self, session: SessionKey) {
+        let Some(association) = self.associations.get_mut(&session) else { return };
+        while let Some((stream, notice)) = association.streams.pop_notice() {
+            let what = match notice {
+                StreamNotice::Opened { reliability, subprotocol } => What::StreamOpened(stream, reliability, subprotocol),
+                StreamNotice::Writable(bytes) => What::Writable(stream, bytes),
+                StreamNotice::Finished => What::Finished(stream),
+                StreamNotice::Flushed => What::Flushed(stream),
+                StreamNotice::Reset(code) => What::Reset(stream, code),
+                StreamNotice::Stopped(code) => What::Stopped(stream, code),
+                StreamNotice::Gone => What::Gone(stream),
+            };
+            self.notices.push_back(Notice { session, what });
+        }
+        let mut ended = false;
+        while let Some(notice) = association.notices.pop_front() {
+            let what = match notice {
+                AssociationNotice::Moved(address) => What::Moved(address),
+                AssociationNotice::RekeyDue => What::RekeyDue,
+                AssociationNotice::Rekeyed => What::Rekeyed,
+                AssociationNotice::Echo { token, rtt } => What::Echo(token, rtt),
+                AssociationNotice::Closed(why) => {
+                    // After our own violation close the association lingers to repeat it.
+                    ended |= association.is_open();
+                    What::Closed(why)
+                }
+            };
+            self.notices.push_back(Notice { session, what });
+        }
+        if ended {
+            self.remove(session);
+        }
+    }
+
+    fn arm(&mut self, session: SessionKey) {
+        let Some(association) = self.associations.get_mut(&session) else { return };
+        let at = association.deadline(&self.config);
+        // An early wake-up is cheaper than moving the timer with every packet.
+        if association.armed.is_none_or(|armed| at < armed) {
+            association.armed = Some(at);
+            self.timers.arm(session, at);
+        }
+    }
+
+    fn remove(&mut self, session: SessionKey) {
+        self.timers.disarm(session);
+        if let Some(association) = self.associations.swap_remove(&session) {
+            for id in association.key_ids() {
+                self.slots.remove(id);
+            }
+        }
+    }
+
+    /// When the lane must be woken.
+    pub fn due(&mut self) -> Option<Instant> {
+        self.timers.due()
+    }
+
+    /// Whether something waits for the transmitter.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Takes the oldest notice. Notices are complete after [`Self::transmit`].
+    pub fn pop_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// Counts of refused packets.
+    #[must_use]
+    pub fn drops(&self) -> &Drops {
+        &self.drops
+    }
+
+    /// Counts a packet refused before it reached a key.
+    pub(crate) fn count_drop(&mut self, reason: DropReason) {
+        self.drops.count(reason);
+    }
+
+    /// Figures of a session.
+    #[must_use]
+    pub fn figures(&self, session: SessionKey) -> Option<Figures> {
+        let association = self.associations.get(&session)?;
+        let stats = association.recovery.stats();
+        let rtt = association.recovery.rtt();
+        Some(Figures {
+            peer: association.peer,
+            address: association.path.active(),
+            rtt: rtt.smoothed(),
+            rtt_min: rtt.min(),
+            window: association.recovery.window(),
+            mtu: association.mtu.current(),
+            sent: stats.sent,
+            received: association.totals.received,
+            lost: stats.lost,
+            sent_bytes: stats.sent_bytes,
+            received_bytes: association.totals.received_bytes,
+            rekeys: association.totals.rekeys,
+            moves: association.totals.moves,
+            streams: association.streams.len(),
+            reordering: association.streams.memory(),
+        })
+    }
+
+    /// Asserts what must hold between turns.
+    pub fn check(&self) {
+        for association in self.associations.values() {
+            association.check();
+        }
+        let owned: usize = self.associations.values().map(|association| association.key_ids().count()).sum();
+        assert!(owned <= self.slots.len(), "every key of an association is held");
+        assert!(self.associations.len() <= self.config.max_sessions + self.config.max_pending);
+        assert!(self.dirty.len() <= self.associations.len() + 1, "a session is queued once");
+    }
+}

@@ -1,0 +1,337 @@
+//! The opened packet under the kernel's hand: frames are read one by one, and what belongs to the application is
+//! handed up as it is met.
+//!
+//! Invariants: a packet is acknowledged only when it was read to its end; the count of event frames in the header
+//! is what the packet carries. Not here: what single frames do (`inbound.rs`, `stream/`).
+
+use net_base::{Instant, SessionId, StreamId};
+use net_wire::{DropReason, Flags, Frame, FrameReader, HEADER_LEN, Header, Reliability, TAG_LEN};
+
+use crate::aead::Aead;
+use crate::rx::{Ecn, RxBatch, Spot};
+use crate::stream::{Action, Cursor, Piece};
+use crate::{Part, SessionKey};
+
+use super::association::Association;
+use super::inbound::{Arrived, close_code};
+use super::{Addr, KeyInfo, Lane, Up};
+
+/// A packet whose tag verified.
+#[derive(Debug)]
+pub(crate) struct Open {
+    spot: Spot,
+    from: Addr,
+    ecn: Ecn,
+    len: usize,
+    header: Header,
+    slot: SessionId,
+    owner: Option<SessionKey>,
+    /// Next frame and end of the plaintext, as offsets in the datagram.
+    at: usize,
+    end: usize,
+    /// Whether the packet's run was opened; `run` is its place, where the stream still listens.
+    ran: bool,
+    run: Option<Cursor>,
+    stage: Stage,
+    eliciting: bool,
+    path_only: bool,
+}
+
+/// How far a packet was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// The initiator's first packet: the kernel decides.
+    Confirming,
+    Frames,
+    /// Its run is complete: data that waited for it follows.
+    Ready,
+}
+
+/// Where a piece of application data lies.
+pub(crate) struct Plan {
+    number: u64,
+    offset: u64,
+    end: bool,
+    start: usize,
+    stop: usize,
+}
+
+/// What the kernel is to have next.
+pub(crate) enum Found {
+    Confirm(KeyInfo),
+    /// Bytes still lying in the datagram.
+    Here(Plan),
+    /// Bytes copied to `late`.
+    Late { number: u64, offset: u64, end: bool },
+}
+
+/// What reading a frame led to.
+enum Step {
+    More,
+    Deliver(Plan),
+    End,
+}
+
+impl<A: Aead> Lane<A> {
+    /// Opens the datagram at `spot`, which carries the session id `id`.
+    pub(crate) fn begin(&mut self, now: Instant, batch: &mut RxBatch<'_>, spot: Spot, id: SessionId) {
+        debug_assert!(self.open.is_none(), "one packet at a time");
+        let Some(slot) = self.slots.get_mut(id) else {
+            self.drops.count(DropReason::UnknownSession);
+            return;
+        };
+        let datagram = batch.at(spot);
+        let header = match slot.open(now, &self.config, datagram.bytes) {
+            Ok(header) => header,
+            Err(reason) => {
+                self.drops.count(reason);
+                return;
+            }
+        };
+        let len = datagram.bytes.len();
+        self.open = Some(Open {
+            spot,
+            from: datagram.from,
+            ecn: datagram.ecn,
+            len,
+            header,
+            slot: id,
+            owner: slot.owner,
+            at: HEADER_LEN,
+            end: len - TAG_LEN,
+            ran: false,
+            run: None,
+            stage: if slot.owner.is_none() { Stage::Confirming } else { Stage::Frames },
+            eliciting: false,
+            path_only: true,
+        });
+        if let Some(session) = slot.owner {
+            self.heard(now, session, id);
+        }
+    }
+
+    /// A packet under the key `id` authenticated.
+    fn heard(&mut self, now: Instant, session: SessionKey, id: SessionId) {
+        if let Some(association) = self.associations.get_mut(&session) {
+            if let Some(unused) = association.heard(id, &self.config, now) {
+                self.slots.remove(unused);
+            }
+            self.mark(session);
+        }
+    }
+
+    /// Whether a packet is under the kernel's hand.
+    pub(crate) fn has_packet(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Reads on in the packet that [`Self::begin`] opened, to the next thing the kernel must have or to its end.
+    /// Apart from [`Self::take_up`], because a borrow returned from inside a loop would outlive it.
+    pub(crate) fn advance(&mut self, now: Instant, batch: &mut RxBatch<'_>) {
+        while let Some(open) = self.open.as_mut() {
+            let found = match open.stage {
+                Stage::Confirming => {
+                    open.stage = Stage::Frames;
+                    self.slots.get(open.slot).map(|slot| Found::Confirm(slot.info))
+                }
+                Stage::Frames => match self.step(now, batch) {
+                    Ok(Step::More) => None,
+                    Ok(Step::Deliver(plan)) => Some(Found::Here(plan)),
+                    Ok(Step::End) => {
+                        if let Err(reason) = self.end_frames() {
+                            self.refuse(now, reason);
+                        }
+                        None
+                    }
+                    Err(reason) => {
+                        self.refuse(now, reason);
+                        None
+                    }
+                },
+                Stage::Ready => match self.pop_late() {
+                    Ok(Some(late)) => Some(late),
+                    Ok(None) => {
+                        self.finish_packet(now);
+                        None
+                    }
+                    Err(reason) => {
+                        self.refuse(now, reason);
+                        None
+                    }
+                },
+            };
+            if found.is_some() {
+                self.found = found;
+                return;
+            }
+        }
+    }
+
+    /// Whether [`Self::advance`] found something.
+    pub(crate) fn has_up(&self) -> bool {
+        self.found.is_some()
+    }
+
+    /// Takes what [`Self::advance`] found.
+    pub(crate) fn take_up<'x>(&'x mut self, batch: &'x mut RxBatch<'_>) -> Option<Up<'x>> {
+        match self.found.take()? {
+            Found::Confirm(info) => Some(Up::Confirm(info)),
+            Found::Here(plan) => {
+                let (peer, session, stream) = self.names()?;
+                let bytes = &batch.at(self.open.as_ref()?.spot).bytes[plan.start..plan.stop];
+                let Plan { number, offset, end, .. } = plan;
+                Some(Up::Part(Part { peer, session, stream, number, offset, end, bytes }))
+            }
+            Found::Late { number, offset, end } => {
+                let (peer, session, stream) = self.names()?;
+                Some(Up::Part(Part { peer, session, stream, number, offset, end, bytes: &self.late }))
+            }
+        }
+    }
+
+    /// Whom the packet under the hand is from.
+    fn names(&self) -> Option<(net_base::EntityId, SessionKey, StreamId)> {
+        let open = self.open.as_ref()?;
+        let session = open.owner?;
+        Some((self.associations.get(&session)?.peer, session, open.header.stream))
+    }
+
+    /// Reads one frame.
+    fn step(&mut self, now: Instant, batch: &mut RxBatch<'_>) -> Result<Step, DropReason> {
+        let Some(open) = self.open.as_mut() else { return Ok(Step::End) };
+        if open.owner.is_none() {
+            // The kernel has just decided about the key this packet confirmed.
+            open.owner = self.slots.get(open.slot).and_then(|slot| slot.owner);
+        }
+        let session = open.owner.ok_or(DropReason::NotAllowed)?;
+        let association = self.associations.get_mut(&session).ok_or(DropReason::ClosedSession)?;
+        if !association.is_open() {
+            open.at = open.end;
+            return Ok(Step::End);
+        }
+        let bytes = &batch.at(open.spot).bytes[open.at..open.end];
+        let mut reader = FrameReader::new(bytes);
+        let Some(frame) = reader.next()? else { return Ok(Step::End) };
+        open.at = open.end - reader.remaining().len();
+        let piece = match frame {
+            Frame::Event(message) => Piece::whole(message),
+            Frame::Segment { offset, total, bytes } => Piece { offset, total, bytes },
+            Frame::Stream { reliability, position } => {
+                open.eliciting = true;
+                open.path_only = false;
+                return open.begin_run(association, reliability, position).map(|()| Step::More);
+            }
+            Frame::Padding(_) | Frame::PathChallenge(_) | Frame::PathResponse(_) => {
+                open.eliciting = true;
+                association.on_control(now, open.from, &frame)?;
+                return Ok(Step::More);
+            }
+            other => {
+                open.eliciting |= other.is_ack_eliciting();
+                open.path_only = false;
+                association.on_control(now, open.from, &other)?;
+                return Ok(Step::More);
+            }
+        };
+        open.on_piece(association, piece)
+    }
+
+    /// All frames are read.
+    fn end_frames(&mut self) -> Result<(), DropReason> {
+        let Some(open) = self.open.as_mut() else { return Ok(()) };
+        open.stage = Stage::Ready;
+        let carries = open.header.event_count > 0 || open.header.flags.contains(Flags::FIN);
+        if carries && !open.ran {
+            return Err(DropReason::EventCount);
+        }
+        let Some(cursor) = open.run.take() else { return Ok(()) };
+        let stream = open.header.stream;
+        let association = open.owner.and_then(|session| self.associations.get_mut(&session));
+        let Some(association) = association else { return Ok(()) };
+        let Some(entry) = association.streams.get(stream) else { return Ok(()) };
+        let growth = entry.recv.end(cursor)?;
+        association.streams.grew(stream, growth)
+    }
+
+    /// The next data that the packet's run made due, copied to `late`.
+    fn pop_late(&mut self) -> Result<Option<Found>, DropReason> {
+        let Some(open) = self.open.as_mut().filter(|open| open.ran) else { return Ok(None) };
+        let stream = open.header.stream;
+        let association = open.owner.and_then(|session| self.associations.get_mut(&session));
+        let Some(association) = association else { return Ok(None) };
+        let Some(entry) = association.streams.get(stream) else { return Ok(None) };
+        let Some(part) = entry.recv.pop_ready()? else {
+            association.streams.settle(stream);
+            return Ok(None);
+        };
+        self.late.clear();
+        self.late.extend_from_slice(part.bytes);
+        Ok(Some(Found::Late { number: part.number, offset: part.offset, end: part.end }))
+    }
+
+    /// The packet was read to its end.
+    fn finish_packet(&mut self, now: Instant) {
+        let Some(open) = self.open.take() else { return };
+        let Some(session) = open.owner else { return };
+        let Some(association) = self.associations.get_mut(&session) else { return };
+        let arrived = Arrived {
+            counter: open.header.counter,
+            from: open.from,
+            ecn: open.ecn,
+            len: open.len,
+            eliciting: open.eliciting,
+            path_only: open.path_only,
+        };
+        association.on_arrived(now, arrived);
+        self.mark(session);
+    }
+
+    /// The packet cannot be read on. A full buffer drops it unacknowledged, so that it comes again; everything
+    /// else is a breach of the protocol and ends the session.
+    fn refuse(&mut self, now: Instant, reason: DropReason) {
+        self.drops.count(reason);
+        let Some(session) = self.open.take().and_then(|open| open.owner) else { return };
+        self.mark(session);
+        let local = matches!(reason, DropReason::Overloaded | DropReason::ClosedSession | DropReason::NotAllowed);
+        if let Some(association) = self.associations.get_mut(&session).filter(|_| !local) {
+            association.violated(now, close_code(reason), reason);
+        }
+    }
+}
+
+impl Open {
+    /// The STREAM frame: opens the packet's run.
+    fn begin_run(&mut self, association: &mut Association, reliability: Reliability, position: u64) -> Result<(), DropReason> {
+        if self.ran {
+            return Err(DropReason::FrameNotAllowed);
+        }
+        self.ran = true;
+        let header = &self.header;
+        let Some(entry) = association.streams.touch(header.stream)? else { return Ok(()) };
+        let fin = header.flags.contains(Flags::FIN);
+        let cursor = entry.recv.begin(header.sequence, reliability, position, header.event_count, fin)?;
+        self.run = Some(cursor);
+        association.streams.announce(header.stream, header.subprotocol);
+        Ok(())
+    }
+
+    /// An event frame. `self.at` already stands behind it.
+    fn on_piece(&mut self, association: &mut Association, piece: Piece<'_>) -> Result<Step, DropReason> {
+        if !self.ran {
+            return Err(DropReason::FrameNotAllowed);
+        }
+        // A stream that ended before: what still comes for it is acknowledged and forgotten.
+        let Some(cursor) = self.run.as_mut() else { return Ok(Step::More) };
+        let len = piece.bytes.len();
+        let Some(entry) = association.streams.get(self.header.stream) else { return Ok(Step::More) };
+        let action = entry.recv.on_event(cursor, piece)?;
+        match action {
+            Action::Skip | Action::Buffered => Ok(Step::More),
+            Action::Deliver { number, offset, end, skip, .. } => {
+                // An event frame ends with its bytes.
+                let (start, stop) = (self.at - len + skip, self.at);
+                Ok(Step::Deliver(Plan { number, offset, end, start, stop }))
+            }
+        }
+    }
+}
