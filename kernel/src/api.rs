@@ -6,6 +6,7 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use net_base::{Addr, CommandId, Duration, EntityId, Epoch, Instant, JobId, StreamId, Ticket};
 use net_wire::{CloseCode, Reliability};
 
@@ -368,8 +369,9 @@ pub enum ConnectError {
         /// Whether a host said that nobody listens at the address.
         unreachable: bool,
     },
-    /// The peer answered and declined.
-    Refused(CloseCode),
+    /// The peer answered, but runs from an older state than this node has met before (a restored disk or a
+    /// clone); it was told so.
+    PeerRolledBack,
     /// [`Command::CancelConnect`] or [`Command::Shutdown`].
     Cancelled,
 }
@@ -425,6 +427,14 @@ pub trait Io: Tx {
     /// Application data, borrowed for the call. Parts of one stream come in the order of its
     /// reliability; credit returns only with [`Command::Consumed`].
     fn deliver(&mut self, part: Part<'_>);
+    /// Whether [`Self::received`] wants to hear of datagrams. Only the kernel's own trace does.
+    fn is_tracing(&self) -> bool {
+        false
+    }
+    /// A datagram of `len` bytes is about to be read.
+    fn received(&mut self, len: usize, digest: u64) {
+        let _ = (len, digest);
+    }
 }
 
 /// A snapshot of one session, for status displays and benchmarks.
@@ -476,4 +486,64 @@ pub struct Boot {
     pub lanes: u8,
     /// Keep a trace (simulation and tests).
     pub trace: bool,
+}
+
+/// Why a kernel was not booted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BootError {
+    /// Not 1, 2, 4, 8 or 16 lanes.
+    Lanes(u8),
+    /// No network key, or more than two.
+    Networks(usize),
+    /// `max_mtu` outside 1,200 to 1,452.
+    MaxMtu(u16),
+    /// A window below what both sides may use before the first grant (256 KiB per stream, 1 MiB per session).
+    Window(u64),
+    /// Times that contradict each other: each must be shorter than the next of `rekey_after`,
+    /// `rekey_after_responder`, `reject_after`, and none zero.
+    Times,
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lanes(count) => write!(f, "{count} lanes: use 1, 2, 4, 8 or 16"),
+            Self::Networks(count) => write!(f, "{count} network keys: one is needed, two are accepted during rotation"),
+            Self::MaxMtu(mtu) => write!(f, "max_mtu {mtu} is outside 1200 to 1452"),
+            Self::Window(window) => write!(f, "a window of {window} is below the initial credit of the protocol"),
+            Self::Times => f.write_str("key lifetimes contradict each other: rekey_after < rekey_after_responder < reject_after"),
+        }
+    }
+}
+
+impl core::error::Error for BootError {}
+
+impl Boot {
+    /// Whether the parts fit together.
+    ///
+    /// # Errors
+    /// What does not.
+    pub fn check(&self) -> Result<(), BootError> {
+        let config = &self.config;
+        if !self.lanes.is_power_of_two() || self.lanes > 16 {
+            return Err(BootError::Lanes(self.lanes));
+        }
+        if self.networks.is_empty() || self.networks.len() > net_trust::MAX_NETWORKS {
+            return Err(BootError::Networks(self.networks.len()));
+        }
+        if usize::from(config.max_mtu) < net_base::limit::MIN_MTU || usize::from(config.max_mtu) > net_base::limit::MAX_DATAGRAM {
+            return Err(BootError::MaxMtu(config.max_mtu));
+        }
+        if config.stream_window < net_session::lane::INITIAL_STREAM_CREDIT {
+            return Err(BootError::Window(config.stream_window));
+        }
+        if config.session_window < net_session::lane::INITIAL_SESSION_CREDIT {
+            return Err(BootError::Window(config.session_window));
+        }
+        let ages = [Duration::ZERO, config.rekey_after, config.rekey_after_responder, config.reject_after];
+        if !ages.is_sorted_by(|a, b| a < b) {
+            return Err(BootError::Times);
+        }
+        Ok(())
+    }
 }

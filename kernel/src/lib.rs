@@ -3,6 +3,8 @@
 //! | file | role |
 //! |---|---|
 //! | `api.rs` | what the kernel is told, what it answers and what it may do |
+//! | `kernel.rs` | the turn and the boot |
+//! | `wiring/` | where machines meet, one file per layer |
 //!
 //! The layers below are named through this crate (`net_kernel::wire`, ...), which is the only public surface of the
 //! protocol.
@@ -14,6 +16,10 @@
 extern crate alloc;
 
 pub mod api;
+mod kernel;
+mod wiring;
+
+pub use kernel::Kernel;
 
 pub use net_base as base;
 pub use net_mesh as mesh;

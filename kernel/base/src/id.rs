@@ -62,6 +62,14 @@ u64_id! {
     AssociationId
 }
 u64_id! {
+    /// Names a session of one kernel until it ends; never reused for another. Local: it never goes over the wire.
+    SessionKey
+}
+u64_id! {
+    /// Names a dial (one effort to agree a key) until it ends.
+    AttemptId
+}
+u64_id! {
     /// Wire label of an `EntityId` (a 64-bit hash of it). Never a table key: labels may collide.
     NodeId
 }

@@ -4,6 +4,9 @@
 //! |---|---|
 //! | `config.rs` | limits and times |
 //! | `rx.rs` | received datagrams as lent for one turn |
+//! | `tx.rs` | the transmitter a turn writes into |
+//! | `drops.rs` | counts of what was refused |
+//! | `lane/` | whole sessions: keys, packets, streams, timers |
 //! | `install.rs` | what a finished handshake hands over |
 //! | `handshake/` | Noise IKpsk2, MACs, cookies, pending handshakes |
 //! | `keys.rs` | traffic secrets from a finished handshake |
@@ -25,11 +28,15 @@ extern crate alloc;
 
 use net_base::{EntityId, StreamId};
 
+pub use net_base::SessionKey;
+
 pub mod aead;
 pub mod config;
+pub mod drops;
 pub mod handshake;
 pub mod install;
 pub mod keys;
+pub mod lane;
 pub mod mtu;
 pub mod path;
 pub mod recovery;
@@ -38,10 +45,7 @@ pub mod roster;
 pub mod rx;
 pub mod scheduler;
 pub mod stream;
-
-/// Names a session of this kernel until it ends; never reused for another.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct SessionKey(pub u64);
+pub mod tx;
 
 /// A piece of application data. Whole small messages come as one part; larger ones part by part, in
 /// order, as they arrive.

@@ -21,4 +21,8 @@ pub trait Tx {
     fn reserve(&mut self, to: Dest, len: usize) -> Option<&mut [u8]>;
     /// The slot reserved last now holds `len` bytes (at most what was reserved) and may leave.
     fn commit(&mut self, len: usize);
+    /// The trace digest of the datagram committed last, where the transmitter keeps one (simulation).
+    fn digest(&self) -> u64 {
+        0
+    }
 }

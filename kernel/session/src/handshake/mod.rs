@@ -43,9 +43,7 @@ use crate::config::SessionConfig;
 use crate::install::Install;
 use crate::roster::{Roster, lane_of};
 
-/// Names a dial until it ends; chosen by the caller, unique among those under way.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct AttemptId(pub u64);
+pub use net_base::AttemptId;
 
 /// What the handshake machine can be told.
 #[derive(Debug)]

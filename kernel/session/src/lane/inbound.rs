@@ -209,7 +209,8 @@ pub(crate) fn on_lost(streams: &mut Streams, mtu: &mut Mtu, now: Instant, number
 }
 
 /// What a session is closed with when the peer broke the protocol by `reason`.
-pub(crate) fn close_code(reason: DropReason) -> CloseCode {
+#[must_use]
+pub fn close_code(reason: DropReason) -> CloseCode {
     match reason {
         DropReason::FlowControl => CloseCode::FlowControl,
         DropReason::StreamLimit => CloseCode::StreamLimit,

@@ -44,8 +44,9 @@ use crate::stream::PushError;
 use crate::tx::Tx;
 use crate::{Part, SessionKey};
 
+pub use inbound::close_code;
 pub use slot::KeyInfo;
-pub use streams::StreamSetup;
+pub use streams::{INITIAL_SESSION_CREDIT, INITIAL_STREAM_CREDIT, StreamSetup};
 
 use association::{Association, AssociationNotice};
 use outbound::Sent;
@@ -254,19 +255,26 @@ impl<A: Aead> Lane<A> {
         association.streams.open(setup).map_err(Some)
     }
 
-    /// Appends one message; it leaves at the end of the turn or later.
+    /// Appends messages, all or none; they leave at the end of the turn or later. Answers what they cost.
     ///
     /// # Errors
-    /// As [`crate::stream::SendStream::push`]; `Closed` also where session or stream is unknown.
+    /// `Closed` where session or stream is unknown or the direction ended, `TooLarge`. Nothing is changed.
     #[inline]
-    pub fn send(&mut self, session: SessionKey, stream: StreamId, message: &[u8]) -> Result<(), PushError> {
+    pub fn send<'m>(
+        &mut self,
+        session: SessionKey,
+        stream: StreamId,
+        messages: impl Iterator<Item = &'m [u8]> + Clone,
+    ) -> Result<u64, PushError> {
         let association = self.live(session).ok_or(PushError::Closed)?;
-        association.streams.push(stream, message)
+        let cost = association.streams.push(stream, messages)?;
+        self.mark(session);
+        Ok(cost)
     }
 
-    /// Whether a stream is there and its sending direction open.
-    pub fn max_message(&mut self, session: SessionKey, stream: StreamId) -> Option<usize> {
-        self.live(session)?.streams.get(stream).map(|entry| entry.send.max_message())
+    /// Drops a session without a word: its peer has forgotten it.
+    pub fn discard(&mut self, session: SessionKey) {
+        self.remove(session);
     }
 
     /// Runs `act` on a live session and queues it to send. False where there is none.
@@ -275,11 +283,6 @@ impl<A: Aead> Lane<A> {
         act(association);
         self.mark(session);
         true
-    }
-
-    /// Queues a session whose streams were fed with [`Self::send`].
-    pub fn flush(&mut self, session: SessionKey) {
-        self.mark(session);
     }
 
     /// No more messages follow on a stream. False for an unknown session.

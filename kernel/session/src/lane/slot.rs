@@ -10,7 +10,7 @@ use crate::SessionKey;
 use crate::aead::Aead;
 use crate::config::SessionConfig;
 use crate::install::Install;
-use crate::replay::ReplayWindow;
+use crate::replay::{ReplayError, ReplayWindow};
 
 /// After this many packets that failed to authenticate the key is used no more (RFC 9001 section 6.6).
 const MAX_FAILURES: u64 = 1 << 36;
@@ -129,7 +129,10 @@ impl<A: Aead> Slot<A> {
         // A header that unmasks to nonsense is a forgery or a corrupted packet like any other.
         let header = Header::decode(bytes).and_then(|header| header.check_len(len).map(|()| header));
         let header = header.inspect_err(|_| self.failures += 1)?;
-        self.replay.check(header.counter)?;
+        self.replay.check(header.counter).map_err(|refused| match refused {
+            ReplayError::Replayed => DropReason::Replayed,
+            ReplayError::TooOld | ReplayError::Reserved => DropReason::BelowWindow,
+        })?;
         Ok(header)
     }
 

@@ -103,9 +103,9 @@ pub(crate) struct Streams {
 
 /// What both sides may use before the first grant arrives: fixed by the protocol, as handshakes carry no
 /// parameters. The first protected packet raises each to the configured window.
-pub(crate) const INITIAL_SESSION_CREDIT: u64 = 1 << 20;
+pub const INITIAL_SESSION_CREDIT: u64 = 1 << 20;
 /// The same for one stream.
-pub(crate) const INITIAL_STREAM_CREDIT: u64 = 256 << 10;
+pub const INITIAL_STREAM_CREDIT: u64 = 256 << 10;
 /// Streams a side may open before the first MAX_STREAMS.
 pub(crate) const INITIAL_STREAMS: u64 = 64;
 
@@ -161,6 +161,7 @@ impl Streams {
             // The kernel holds the credit and refuses what exceeds it.
             buffer: u64::MAX,
             max_plaintext: self.max_plaintext,
+            max_message: self.max_message,
         };
         let mut recv = RecvStream::new(id, setup.reliability, INITIAL_STREAM_CREDIT, self.max_message);
         recv.widen(self.stream_window);
@@ -219,15 +220,23 @@ impl Streams {
         }
     }
 
-    /// Appends messages; all of them or, on refusal, those before it.
+    /// Appends messages, all or none; answers what they cost (docs/protocol.md 4).
     ///
     /// # Errors
-    /// As [`SendStream::push`]; `Closed` for an unknown stream.
-    pub(crate) fn push(&mut self, id: StreamId, message: &[u8]) -> Result<(), PushError> {
+    /// `Closed` for an unknown stream or an ended direction, `TooLarge`. Nothing is changed.
+    pub(crate) fn push<'m>(&mut self, id: StreamId, messages: impl Iterator<Item = &'m [u8]> + Clone) -> Result<u64, PushError> {
         let entry = self.table.get_mut(&id).ok_or(PushError::Closed)?;
-        entry.send.push(message)?;
+        let max = entry.send.max_message();
+        if messages.clone().any(|message| message.len() > max) {
+            return Err(PushError::TooLarge { max });
+        }
+        let mut cost = 0;
+        for message in messages {
+            entry.send.push(message)?;
+            cost += message.len() as u64 + MESSAGE_CHARGE;
+        }
         self.wake(id);
-        Ok(())
+        Ok(cost)
     }
 
     /// Lets the scheduler consider `id`.

@@ -1,0 +1,245 @@
+//! The kernel: owns every machine and runs one turn at a time.
+//!
+//! Invariants: one input per turn; when `turn` returns nothing is left to drain; deadlines are never late.
+//! Not here: what machines say to each other (`wiring/`), what they decide (the layer crates).
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::marker::PhantomData;
+
+use net_base::rng::Stream;
+use net_base::trace::{Kind, Trace};
+use net_base::{Addr, Check, EntityId, Instant, NoCheck, Now, Seat, SeatId, SessionKey};
+use net_mesh::Peers;
+use net_session::aead::Aead;
+use net_session::handshake::{Handshakes, Packet, View};
+use net_session::lane::many::Lanes;
+use net_session::roster::Roster;
+use net_trust::Trust;
+
+use crate::api::{Boot, BootError, Deadline, Drops, Event, Input, Io, LinkChange, SessionStats, Why};
+use crate::wiring::credit::Credits;
+use crate::wiring::traced::Traced;
+
+/// Handshake packets waiting for the transmitter; the oldest is dropped for one more, as the network might.
+const MAX_OUTBOX: usize = 1_024;
+/// Sending may raise notices, and notices may raise packets. Each round needs a decision of a machine, so a
+/// handful is plenty; what is left waits for the next turn, which is asked for at once.
+const MAX_ROUNDS: usize = 8;
+
+pub(crate) const TRUST: SeatId = SeatId(1);
+pub(crate) const PEERS: SeatId = SeatId(2);
+pub(crate) const HANDSHAKES: SeatId = SeatId(3);
+
+/// The whole protocol of one node. `A` is the cipher, `C` whether invariants are checked after every turn.
+pub struct Kernel<A: Aead, C: Check = NoCheck> {
+    pub(crate) lanes: Lanes<A>,
+    pub(crate) handshakes: Seat<Handshakes>,
+    pub(crate) peers: Seat<Peers>,
+    pub(crate) trust: Seat<Trust>,
+    pub(crate) roster: Roster,
+    pub(crate) credits: Credits,
+    pub(crate) sessions_rng: Stream,
+    pub(crate) outbox: VecDeque<(Addr, Packet)>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) drops: Drops,
+    pub(crate) shut_down: bool,
+    trace: Option<Box<Trace>>,
+    check: PhantomData<C>,
+}
+
+impl<A: Aead, C: Check> Kernel<A, C> {
+    /// Builds a kernel. Its first turn, with any input, starts recovery.
+    ///
+    /// # Errors
+    /// [`BootError`] where the configuration contradicts itself.
+    pub fn boot(boot: Boot, now: Now) -> Result<Self, BootError> {
+        boot.check()?;
+        let Boot { seed, identity, epoch, networks, allow, config, lanes, trace } = boot;
+        let trust = Trust::new(identity, epoch, networks, allow);
+        let handshakes = Handshakes::new(&config, trust.table(), lanes, seed.fork_erasing("handshake secrets"));
+        let mut kernel = Self {
+            lanes: Lanes::new(&config, lanes),
+            handshakes: Seat::new(HANDSHAKES, handshakes, &seed),
+            peers: Seat::new(PEERS, Peers::new(config.max_sessions), &seed),
+            trust: Seat::new(TRUST, trust, &seed),
+            roster: Roster::new(),
+            credits: Credits::new(config.send_buffer),
+            sessions_rng: seed.fork("sessions"),
+            outbox: VecDeque::new(),
+            events: Vec::new(),
+            drops: Drops::default(),
+            shut_down: false,
+            trace: trace.then(Box::default),
+            check: PhantomData,
+        };
+        kernel.trust.handle(now, net_trust::In::Boot, ());
+        Ok(kernel)
+    }
+
+    /// Takes one input and does everything that follows from it. Answers when to be woken.
+    pub fn turn(&mut self, now: Now, input: Input<'_>, io: &mut dyn Io) -> Option<Deadline> {
+        match self.trace.take() {
+            None => self.run(now, input, io),
+            Some(mut trace) => {
+                trace.turn(now);
+                let deadline = self.run(now, input, &mut Traced { io, trace: &mut trace });
+                trace.record(Kind::Deadline, deadline.map_or(u64::MAX, |deadline| deadline.at.as_nanos()), 0);
+                self.trace = Some(trace);
+                deadline
+            }
+        }
+    }
+
+    fn run(&mut self, now: Now, input: Input<'_>, io: &mut dyn Io) -> Option<Deadline> {
+        // What expired while the host slept expires before anything that arrived is looked at (law 3).
+        self.fire(now);
+        self.input(now, input, io);
+        self.settle(now);
+        for _ in 0..MAX_ROUNDS {
+            self.transmit(now, io);
+            if !self.take_notices(now) {
+                break;
+            }
+            self.settle(now);
+        }
+        self.flush(io);
+        if C::ON {
+            self.check();
+        }
+        self.deadline(now.mono)
+    }
+
+    fn input(&mut self, now: Now, input: Input<'_>, io: &mut dyn Io) {
+        match input {
+            Input::Datagrams(batch) => self.receive(now, batch, io),
+            Input::Wake | Input::TxReady => {}
+            Input::Command(id, command) => self.command(now, id, command),
+            Input::Stored(ticket, result) => self.trust.stored(now, ticket, result, ()),
+            Input::Worked(id, done) => {
+                let view = View { trust: self.trust.machine().table(), roster: &self.roster };
+                self.handshakes.handle(now, net_session::handshake::In::Worked(id, done), view);
+            }
+            Input::Link(LinkChange::Rebound) => self.lanes.iter_mut().for_each(net_session::lane::Lane::rebound),
+            Input::Link(LinkChange::TooLarge(to)) => self.lanes.iter_mut().for_each(|lane| lane.too_large(to)),
+            Input::Link(LinkChange::Unreachable(from)) => {
+                let view = View { trust: self.trust.machine().table(), roster: &self.roster };
+                self.handshakes.handle(now, net_session::handshake::In::Unreachable(from), view);
+            }
+        }
+    }
+
+    /// Runs every timer that is due.
+    fn fire(&mut self, now: Now) {
+        while self.trust.fire_due(now, ()) {}
+        let view = View { trust: self.trust.machine().table(), roster: &self.roster };
+        while self.handshakes.fire_due(now, view) {}
+        self.lanes.fire(now.mono);
+    }
+
+    /// Lets everything leave that may.
+    fn transmit(&mut self, now: Now, io: &mut dyn Io) {
+        while let Some((to, packet)) = self.outbox.front() {
+            let bytes = packet.bytes();
+            let Some(slot) = io.reserve(net_session::tx::Dest { to: *to, ecn: false }, bytes.len()) else { break };
+            slot.copy_from_slice(bytes);
+            io.commit(bytes.len());
+            self.outbox.pop_front();
+        }
+        self.lanes.transmit(now.mono, io);
+    }
+
+    /// Queues a handshake packet.
+    pub(crate) fn post(&mut self, to: Addr, packet: Packet) {
+        if self.outbox.len() == MAX_OUTBOX {
+            self.outbox.pop_front();
+        }
+        self.outbox.push_back((to, packet));
+    }
+
+    /// Hands out storage operations, jobs and events, in this order.
+    fn flush(&mut self, io: &mut dyn Io) {
+        while let Some((ticket, op)) = self.trust.pop_store() {
+            io.store(ticket, op);
+        }
+        while let Some((id, job)) = self.handshakes.pop_job() {
+            io.work(id, Box::new(job));
+        }
+        for event in self.events.drain(..) {
+            io.event(event);
+        }
+    }
+
+    fn deadline(&mut self, now: Instant) -> Option<Deadline> {
+        let mut earliest: Option<Deadline> = None;
+        let mut offer = |at: Option<Instant>, why: Why| {
+            if let Some(at) = at
+                && earliest.is_none_or(|known| at < known.at)
+            {
+                earliest = Some(Deadline { at, why });
+            }
+        };
+        offer(self.handshakes.due(), Why::Handshake);
+        offer(self.peers.due(), Why::Peers);
+        offer(self.trust.due(), Why::Trust);
+        offer(self.lanes.due(), Why::Session);
+        // Nothing is left to drain, so a deadline that has passed already can only come from this turn.
+        earliest.map(|deadline| Deadline { at: deadline.at.max(now), ..deadline })
+    }
+
+    /// Asserts every machine's invariants.
+    pub fn check(&self) {
+        self.lanes.check();
+        self.handshakes.check();
+        self.peers.check();
+        self.trust.check();
+        assert!(self.outbox.len() <= MAX_OUTBOX);
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn entity(&self) -> EntityId {
+        self.trust.machine().table().identity().entity()
+    }
+
+    /// The trace, where the kernel was booted with one.
+    #[must_use]
+    pub fn trace(&self) -> Option<&Trace> {
+        self.trace.as_deref()
+    }
+
+    /// What peers' bytes were refused for, since boot.
+    #[must_use]
+    pub fn drops(&self) -> Drops {
+        let mut sum = self.lanes.drops();
+        sum.add(&self.drops);
+        sum
+    }
+
+    /// Every session with its peer, in the order they began.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionKey, EntityId)> + '_ {
+        self.peers.machine().sessions()
+    }
+
+    /// Figures of a session.
+    #[must_use]
+    pub fn stats(&self, session: SessionKey) -> Option<SessionStats> {
+        let figures = self.lanes.peek_of(session)?.figures(session)?;
+        Some(SessionStats {
+            peer: figures.peer,
+            address: figures.address,
+            rtt: figures.rtt,
+            rtt_min: figures.rtt_min,
+            window: figures.window,
+            mtu: figures.mtu,
+            sent: figures.sent,
+            received: figures.received,
+            lost: figures.lost,
+            sent_bytes: figures.sent_bytes,
+            received_bytes: figures.received_bytes,
+            rekeys: figures.rekeys,
+            moves: figures.moves,
+        })
+    }
+}

@@ -1,0 +1,40 @@
+//! What the handshakes decide.
+//!
+//! Invariants: a key agreed as responder is only held; a key agreed as initiator reaches the peer book at once.
+//! Not here: Noise (`net-session`).
+
+use net_base::{Check, Now};
+use net_mesh::{Admission, In as PeersIn};
+use net_session::aead::Aead;
+use net_session::handshake::Out;
+use net_session::lane::KeyInfo;
+
+use crate::Kernel;
+
+use super::receive::agreed;
+
+impl<A: Aead, C: Check> Kernel<A, C> {
+    pub(crate) fn wire_handshake(&mut self, now: Now, out: Out) {
+        match out {
+            Out::Transmit { to, packet } => self.post(to, packet),
+            Out::Install { install, attempt } => {
+                let held = self.lanes.by_id(install.local).install(now.mono, &install);
+                debug_assert!(held, "a random id of 60 bits is new");
+                let Some(attempt) = attempt else { return };
+                let info = KeyInfo::of(&install);
+                let admission = self.admission(&info);
+                if matches!(admission, Admission::RolledBack { .. }) {
+                    let input = PeersIn::DialledRefused(attempt, agreed(&info), admission);
+                    return self.peers.handle(now, input, ());
+                }
+                self.remember(now, &info);
+                self.peers.handle(now, PeersIn::Dialled(attempt, agreed(&info)), ());
+            }
+            Out::Withdraw { local } => self.lanes.by_id(local).forget(local),
+            Out::Failed { attempt, sent, unreachable } => {
+                self.peers.handle(now, PeersIn::Failed { attempt, sent, unreachable }, ());
+            }
+            Out::Dropped(reason, _) => self.drops.count(reason),
+        }
+    }
+}

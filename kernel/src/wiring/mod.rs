@@ -1,0 +1,47 @@
+//! Where machines meet: one file per layer, each matching its machine's decisions exhaustively.
+//!
+//! | file | role |
+//! |---|---|
+//! | `receive.rs` | what the lanes hand up |
+//! | `session.rs` | what the lanes notice |
+//! | `handshake.rs` | what the handshakes decide |
+//! | `peers.rs` | what the peer book decides |
+//! | `trust.rs` | what admission decides |
+//! | `command.rs` | what the user asks for |
+//! | `credit.rs` | how much each stream may still send |
+//! | `traced.rs` | folds what a turn does into the trace |
+//!
+//! Invariants: a decision is wired or does not compile; what is decided during a step is carried out in the
+//! same turn, never recursively. Not here: decisions.
+
+mod command;
+pub(crate) mod credit;
+mod handshake;
+mod peers;
+mod receive;
+mod session;
+pub(crate) mod traced;
+mod trust;
+
+use net_base::{Check, Now};
+use net_session::aead::Aead;
+
+use crate::Kernel;
+
+impl<A: Aead, C: Check> Kernel<A, C> {
+    /// Carries decisions from machine to machine until none is left. Ends, because every decision consumes an
+    /// input, a timer or a job, and machines answer decisions with fewer.
+    pub(crate) fn settle(&mut self, now: Now) {
+        loop {
+            if let Some(out) = self.peers.pop_out() {
+                self.wire_peers(now, out);
+            } else if let Some(out) = self.handshakes.pop_out() {
+                self.wire_handshake(now, out);
+            } else if let Some(out) = self.trust.pop_out() {
+                self.wire_trust(now, out);
+            } else {
+                return;
+            }
+        }
+    }
+}
