@@ -12,9 +12,9 @@ use net_wire::{CloseCode, Reliability};
 
 pub use net_base::store::{StoreError, StoreOp, Stored};
 pub use net_session::config::SessionConfig;
+pub use net_session::drops::Drops;
 pub use net_session::handshake::{Job, JobDone};
 pub use net_session::rx::{Ecn, RxBatch, RxBuf};
-pub use net_session::drops::Drops;
 pub use net_session::tx::{Dest, Tx};
 pub use net_session::{Part, SessionKey};
 
@@ -168,7 +168,12 @@ pub struct StreamOptions {
 
 impl Default for StreamOptions {
     fn default() -> Self {
-        Self { reliability: Reliability::Reliable, priority: 0, weight: 16, subprotocol: 0 }
+        Self {
+            reliability: Reliability::Reliable,
+            priority: 0,
+            weight: 16,
+            subprotocol: 0,
+        }
     }
 }
 
@@ -508,10 +513,15 @@ impl fmt::Display for BootError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Lanes(count) => write!(f, "{count} lanes: use 1, 2, 4, 8 or 16"),
-            Self::Networks(count) => write!(f, "{count} network keys: one is needed, two are accepted during rotation"),
+            Self::Networks(count) => write!(
+                f,
+                "{count} network keys: one is needed, two are accepted during rotation"
+            ),
             Self::MaxMtu(mtu) => write!(f, "max_mtu {mtu} is outside 1200 to 1452"),
             Self::Window(window) => write!(f, "a window of {window} is below the initial credit of the protocol"),
-            Self::Times => f.write_str("key lifetimes contradict each other: rekey_after < rekey_after_responder < reject_after"),
+            Self::Times => {
+                f.write_str("key lifetimes contradict each other: rekey_after < rekey_after_responder < reject_after")
+            }
         }
     }
 }
@@ -531,7 +541,9 @@ impl Boot {
         if self.networks.is_empty() || self.networks.len() > net_trust::MAX_NETWORKS {
             return Err(BootError::Networks(self.networks.len()));
         }
-        if usize::from(config.max_mtu) < net_base::limit::MIN_MTU || usize::from(config.max_mtu) > net_base::limit::MAX_DATAGRAM {
+        if usize::from(config.max_mtu) < net_base::limit::MIN_MTU
+            || usize::from(config.max_mtu) > net_base::limit::MAX_DATAGRAM
+        {
             return Err(BootError::MaxMtu(config.max_mtu));
         }
         if config.stream_window < net_session::lane::INITIAL_STREAM_CREDIT {
@@ -540,7 +552,12 @@ impl Boot {
         if config.session_window < net_session::lane::INITIAL_SESSION_CREDIT {
             return Err(BootError::Window(config.session_window));
         }
-        let ages = [Duration::ZERO, config.rekey_after, config.rekey_after_responder, config.reject_after];
+        let ages = [
+            Duration::ZERO,
+            config.rekey_after,
+            config.rekey_after_responder,
+            config.reject_after,
+        ];
         if !ages.is_sorted_by(|a, b| a < b) {
             return Err(BootError::Times);
         }

@@ -44,7 +44,6 @@ pub struct Kernel<A: Aead, C: Check = NoCheck> {
     pub(crate) outbox: VecDeque<(Addr, Packet)>,
     pub(crate) events: Vec<Event>,
     pub(crate) drops: Drops,
-    pub(crate) shut_down: bool,
     trace: Option<Box<Trace>>,
     check: PhantomData<C>,
 }
@@ -56,7 +55,16 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     /// [`BootError`] where the configuration contradicts itself.
     pub fn boot(boot: Boot, now: Now) -> Result<Self, BootError> {
         boot.check()?;
-        let Boot { seed, identity, epoch, networks, allow, config, lanes, trace } = boot;
+        let Boot {
+            seed,
+            identity,
+            epoch,
+            networks,
+            allow,
+            config,
+            lanes,
+            trace,
+        } = boot;
         let trust = Trust::new(identity, epoch, networks, allow);
         let handshakes = Handshakes::new(&config, trust.table(), lanes, seed.fork_erasing("handshake secrets"));
         let mut kernel = Self {
@@ -70,7 +78,6 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             outbox: VecDeque::new(),
             events: Vec::new(),
             drops: Drops::default(),
-            shut_down: false,
             trace: trace.then(Box::default),
             check: PhantomData,
         };
@@ -85,7 +92,11 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             Some(mut trace) => {
                 trace.turn(now);
                 let deadline = self.run(now, input, &mut Traced { io, trace: &mut trace });
-                trace.record(Kind::Deadline, deadline.map_or(u64::MAX, |deadline| deadline.at.as_nanos()), 0);
+                trace.record(
+                    Kind::Deadline,
+                    deadline.map_or(u64::MAX, |deadline| deadline.at.as_nanos()),
+                    0,
+                );
                 self.trace = Some(trace);
                 deadline
             }
@@ -118,14 +129,22 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             Input::Command(id, command) => self.command(now, id, command),
             Input::Stored(ticket, result) => self.trust.stored(now, ticket, result, ()),
             Input::Worked(id, done) => {
-                let view = View { trust: self.trust.machine().table(), roster: &self.roster };
-                self.handshakes.handle(now, net_session::handshake::In::Worked(id, done), view);
+                let view = View {
+                    trust: self.trust.machine().table(),
+                    roster: &self.roster,
+                };
+                self.handshakes
+                    .handle(now, net_session::handshake::In::Worked(id, done), view);
             }
             Input::Link(LinkChange::Rebound) => self.lanes.iter_mut().for_each(net_session::lane::Lane::rebound),
             Input::Link(LinkChange::TooLarge(to)) => self.lanes.iter_mut().for_each(|lane| lane.too_large(to)),
             Input::Link(LinkChange::Unreachable(from)) => {
-                let view = View { trust: self.trust.machine().table(), roster: &self.roster };
-                self.handshakes.handle(now, net_session::handshake::In::Unreachable(from), view);
+                let view = View {
+                    trust: self.trust.machine().table(),
+                    roster: &self.roster,
+                };
+                self.handshakes
+                    .handle(now, net_session::handshake::In::Unreachable(from), view);
             }
         }
     }
@@ -133,7 +152,10 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     /// Runs every timer that is due.
     fn fire(&mut self, now: Now) {
         while self.trust.fire_due(now, ()) {}
-        let view = View { trust: self.trust.machine().table(), roster: &self.roster };
+        let view = View {
+            trust: self.trust.machine().table(),
+            roster: &self.roster,
+        };
         while self.handshakes.fire_due(now, view) {}
         self.lanes.fire(now.mono);
     }
@@ -142,7 +164,9 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     fn transmit(&mut self, now: Now, io: &mut dyn Io) {
         while let Some((to, packet)) = self.outbox.front() {
             let bytes = packet.bytes();
-            let Some(slot) = io.reserve(net_session::tx::Dest { to: *to, ecn: false }, bytes.len()) else { break };
+            let Some(slot) = io.reserve(net_session::tx::Dest { to: *to, ecn: false }, bytes.len()) else {
+                break;
+            };
             slot.copy_from_slice(bytes);
             io.commit(bytes.len());
             self.outbox.pop_front();
@@ -185,7 +209,10 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         offer(self.trust.due(), Why::Trust);
         offer(self.lanes.due(), Why::Session);
         // Nothing is left to drain, so a deadline that has passed already can only come from this turn.
-        earliest.map(|deadline| Deadline { at: deadline.at.max(now), ..deadline })
+        earliest.map(|deadline| Deadline {
+            at: deadline.at.max(now),
+            ..deadline
+        })
     }
 
     /// Asserts every machine's invariants.

@@ -31,6 +31,9 @@ pub mod timer;
 pub mod trace;
 
 pub use check::{Check, Checked, NoCheck};
-pub use id::{Addr, AssociationId, AttemptId, CommandId, EntityId, Epoch, JobId, NodeId, SeatId, SessionId, SessionKey, StreamId, Ticket};
+pub use id::{
+    Addr, AssociationId, AttemptId, CommandId, EntityId, Epoch, JobId, NodeId, SeatId, SessionId, SessionKey, StreamId,
+    Ticket,
+};
 pub use machine::{Durable, Fx, Machine, Seat};
 pub use time::{Duration, Instant, Now, UnixNanos};

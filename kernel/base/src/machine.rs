@@ -154,13 +154,29 @@ impl<M: Machine> Seat<M> {
 
     /// Tells the machine something.
     pub fn handle(&mut self, now: Now, input: M::In<'_>, view: M::View<'_>) {
-        self.machine.handle(input, view, &mut Fx { now, desk: &mut self.desk });
+        self.machine.handle(
+            input,
+            view,
+            &mut Fx {
+                now,
+                desk: &mut self.desk,
+            },
+        );
     }
 
     /// Fires the next timer that is due, if any.
     pub fn fire_due(&mut self, now: Now, view: M::View<'_>) -> bool {
-        let Some(timer) = self.desk.timers.pop_due(now.mono) else { return false };
-        self.machine.fire(timer, view, &mut Fx { now, desk: &mut self.desk });
+        let Some(timer) = self.desk.timers.pop_due(now.mono) else {
+            return false;
+        };
+        self.machine.fire(
+            timer,
+            view,
+            &mut Fx {
+                now,
+                desk: &mut self.desk,
+            },
+        );
         true
     }
 
@@ -203,7 +219,15 @@ impl<M: Durable> Seat<M> {
         if matches!(result, Stored::Done) {
             self.desk.out.extend(gated);
         }
-        self.machine.stored(ticket, result, view, &mut Fx { now, desk: &mut self.desk });
+        self.machine.stored(
+            ticket,
+            result,
+            view,
+            &mut Fx {
+                now,
+                desk: &mut self.desk,
+            },
+        );
     }
 }
 
@@ -226,7 +250,10 @@ mod tests {
         type View<'v> = ();
 
         fn handle(&mut self, input: u8, (): (), fx: &mut Fx<'_, Self>) {
-            let ticket = fx.store(StoreOp::Put { cell: Cell::PeerEpochs, bytes: alloc::vec![input] });
+            let ticket = fx.store(StoreOp::Put {
+                cell: Cell::PeerEpochs,
+                bytes: alloc::vec![input],
+            });
             fx.emit_after(ticket, Vote(input));
             fx.arm(input, fx.now() + crate::time::Duration::from_secs(1));
         }
@@ -271,7 +298,10 @@ mod tests {
         let mut seat = seat();
         seat.handle(Now::default(), 1, ());
         assert!(!seat.fire_due(Now::default(), ()));
-        let later = Now { mono: Instant::from_nanos(1_000_000_000), ..Now::default() };
+        let later = Now {
+            mono: Instant::from_nanos(1_000_000_000),
+            ..Now::default()
+        };
         assert!(seat.fire_due(later, ()));
         assert_eq!(seat.pop_out(), Some(Vote(101)));
         assert_eq!(seat.due(), None);

@@ -168,6 +168,9 @@ mod tests {
     #[test]
     fn secrets_are_never_printed() {
         let seed = Seed::new([0xAB; 32]);
-        assert_eq!(alloc::format!("{seed:?} {:?} {:?}", seed.fork("a"), seed.fork_erasing("b").draw()), "Seed(..) Stream(..) Secret(..)");
+        assert_eq!(
+            alloc::format!("{seed:?} {:?} {:?}", seed.fork("a"), seed.fork_erasing("b").draw()),
+            "Seed(..) Stream(..) Secret(..)"
+        );
     }
 }

@@ -21,7 +21,10 @@ pub struct Timers<K> {
 
 impl<K: Copy + Ord> Default for Timers<K> {
     fn default() -> Self {
-        Self { armed: BTreeMap::new(), heap: BinaryHeap::new() }
+        Self {
+            armed: BTreeMap::new(),
+            heap: BinaryHeap::new(),
+        }
     }
 }
 

@@ -52,7 +52,12 @@ const RECORD: usize = 24;
 
 impl Default for Trace {
     fn default() -> Self {
-        Self { hasher: blake3::Hasher::new_derive_key("net trace v1"), buffer: [0; BUFFER], used: 0, turns: 0 }
+        Self {
+            hasher: blake3::Hasher::new_derive_key("net trace v1"),
+            buffer: [0; BUFFER],
+            used: 0,
+            turns: 0,
+        }
     }
 }
 

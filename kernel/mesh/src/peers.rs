@@ -7,9 +7,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use net_base::limit::{MAX_ADDRESSES, MAX_ATTEMPTS};
-use net_base::{
-    Addr, AssociationId, AttemptId, CommandId, EntityId, Epoch, Fx, Machine, SessionId, SessionKey,
-};
+use net_base::{Addr, AssociationId, AttemptId, CommandId, EntityId, Epoch, Fx, Machine, SessionId, SessionKey};
 
 /// Connect commands that may wait for one dial.
 const MAX_WAITING: usize = 64;
@@ -232,7 +230,12 @@ impl Peers {
         }
         if let Some(live) = self.by_id.get(&peer).and_then(|peer| peer.live) {
             let Live { session, address, .. } = live;
-            return fx.emit(Out::Connected { session, peer, address, command: Some(command) });
+            return fx.emit(Out::Connected {
+                session,
+                peer,
+                address,
+                command: Some(command),
+            });
         }
         if addresses.is_empty() || addresses.len() > MAX_ADDRESSES {
             return fx.emit(Out::Refused(command, Refusal::BadAddresses));
@@ -261,8 +264,17 @@ impl Peers {
         self.next_attempt += 1;
         let attempt = AttemptId(self.next_attempt);
         self.by_attempt.insert(attempt, peer);
-        self.by_id.entry(peer).or_default().dial = Some(Dial { attempt, association, waiting });
-        fx.emit(Out::Dial { attempt, peer, addresses, association });
+        self.by_id.entry(peer).or_default().dial = Some(Dial {
+            attempt,
+            association,
+            waiting,
+        });
+        fx.emit(Out::Dial {
+            attempt,
+            peer,
+            addresses,
+            association,
+        });
     }
 
     fn cancel(&mut self, command: CommandId, fx: &mut Fx<'_, Self>) {
@@ -273,7 +285,11 @@ impl Peers {
             Some((*id, dial.waiting.is_empty() && peer.live.is_none()))
         });
         let Some((peer, unwanted)) = found else { return };
-        fx.emit(Out::ConnectFailed { command, peer, why: Failure::Cancelled });
+        fx.emit(Out::ConnectFailed {
+            command,
+            peer,
+            why: Failure::Cancelled,
+        });
         if unwanted {
             self.end_dial(&peer, fx);
         }
@@ -295,8 +311,14 @@ impl Peers {
     }
 
     fn dialled(&mut self, attempt: AttemptId, agreed: Agreed, fx: &mut Fx<'_, Self>) {
-        let Some((id, dial)) = self.take_dial(attempt) else { return };
-        debug_assert_eq!((id, dial.association), (agreed.peer, agreed.local_association), "a dial ends with its peer");
+        let Some((id, dial)) = self.take_dial(attempt) else {
+            return;
+        };
+        debug_assert_eq!(
+            (id, dial.association),
+            (agreed.peer, agreed.local_association),
+            "a dial ends with its peer"
+        );
         match self.by_id.get(&id).and_then(|peer| peer.live) {
             Some(live) if live.serves(&agreed) => {
                 fx.emit(Out::Propose(live.session, agreed));
@@ -312,7 +334,9 @@ impl Peers {
     }
 
     fn failed(&mut self, attempt: AttemptId, why: Failure, fx: &mut Fx<'_, Self>) {
-        let Some((peer, dial)) = self.take_dial(attempt) else { return };
+        let Some((peer, dial)) = self.take_dial(attempt) else {
+            return;
+        };
         for command in dial.waiting {
             fx.emit(Out::ConnectFailed { command, peer, why });
         }
@@ -362,7 +386,12 @@ impl Peers {
         fx.emit(Out::Start(live.session, agreed));
         if waiting.is_empty() {
             let Live { session, address, .. } = live;
-            return fx.emit(Out::Connected { session, peer: agreed.peer, address, command: None });
+            return fx.emit(Out::Connected {
+                session,
+                peer: agreed.peer,
+                address,
+                command: None,
+            });
         }
         self.answer(live, agreed.peer, waiting, fx);
     }
@@ -370,7 +399,12 @@ impl Peers {
     fn answer(&self, live: Live, peer: EntityId, waiting: Vec<CommandId>, fx: &mut Fx<'_, Self>) {
         let Live { session, address, .. } = live;
         for command in waiting {
-            fx.emit(Out::Connected { session, peer, address, command: Some(command) });
+            fx.emit(Out::Connected {
+                session,
+                peer,
+                address,
+                command: Some(command),
+            });
         }
     }
 
@@ -383,7 +417,9 @@ impl Peers {
     }
 
     fn ended(&mut self, session: SessionKey, fx: &mut Fx<'_, Self>) {
-        let Some(peer) = self.by_session.remove(&session) else { return };
+        let Some(peer) = self.by_session.remove(&session) else {
+            return;
+        };
         let Some(entry) = self.by_id.get_mut(&peer) else { return };
         entry.live = None;
         // A dial nobody waits for was a rekey of what ended.
@@ -394,7 +430,9 @@ impl Peers {
     }
 
     fn rekey(&mut self, session: SessionKey, fx: &mut Fx<'_, Self>) {
-        let Some(&id) = self.by_session.get(&session) else { return };
+        let Some(&id) = self.by_session.get(&session) else {
+            return;
+        };
         let Some(peer) = self.by_id.get(&id) else { return };
         if let (Some(live), None) = (peer.live, &peer.dial) {
             self.dial(id, alloc::vec![live.address], live.local, Vec::new(), fx);
@@ -402,7 +440,9 @@ impl Peers {
     }
 
     fn moved(&mut self, session: SessionKey, address: Addr) {
-        let Some(id) = self.by_session.get(&session) else { return };
+        let Some(id) = self.by_session.get(&session) else {
+            return;
+        };
         if let Some(live) = self.by_id.get_mut(id).and_then(|peer| peer.live.as_mut()) {
             live.address = address;
         }
@@ -414,7 +454,11 @@ impl Peers {
         for peer in dialling {
             let dial = self.by_id.get_mut(&peer).and_then(|peer| peer.dial.as_mut());
             for command in dial.map(|dial| core::mem::take(&mut dial.waiting)).unwrap_or_default() {
-                fx.emit(Out::ConnectFailed { command, peer, why: Failure::Cancelled });
+                fx.emit(Out::ConnectFailed {
+                    command,
+                    peer,
+                    why: Failure::Cancelled,
+                });
             }
             self.end_dial(&peer, fx);
         }
@@ -426,7 +470,11 @@ impl Peers {
     }
 
     fn tidy(&mut self, peer: &EntityId) {
-        if self.by_id.get(peer).is_some_and(|peer| peer.live.is_none() && peer.dial.is_none()) {
+        if self
+            .by_id
+            .get(peer)
+            .is_some_and(|peer| peer.live.is_none() && peer.dial.is_none())
+        {
             self.by_id.remove(peer);
         }
     }
@@ -453,10 +501,18 @@ impl Machine for Peers {
 
     fn handle(&mut self, input: In<'_>, (): (), fx: &mut Fx<'_, Self>) {
         match input {
-            In::Connect { command, peer, addresses } => self.connect(command, peer, addresses, fx),
+            In::Connect {
+                command,
+                peer,
+                addresses,
+            } => self.connect(command, peer, addresses, fx),
             In::Cancel(command) => self.cancel(command, fx),
             In::Dialled(attempt, agreed) => self.dialled(attempt, agreed, fx),
-            In::Failed { attempt, sent, unreachable } => self.failed(attempt, Failure::Silent { sent, unreachable }, fx),
+            In::Failed {
+                attempt,
+                sent,
+                unreachable,
+            } => self.failed(attempt, Failure::Silent { sent, unreachable }, fx),
             In::DialledRefused(attempt, agreed, why) => {
                 self.failed(attempt, Failure::PeerRolledBack, fx);
                 self.confirmed(agreed, why, fx);
@@ -474,7 +530,10 @@ impl Machine for Peers {
     }
 
     fn check(&self) {
-        assert!(self.by_attempt.len() <= MAX_ATTEMPTS + self.by_session.len(), "dials are bounded");
+        assert!(
+            self.by_attempt.len() <= MAX_ATTEMPTS + self.by_session.len(),
+            "dials are bounded"
+        );
         assert!(self.by_session.len() <= self.max_sessions, "sessions are bounded");
         for (session, peer) in &self.by_session {
             let live = self.by_id.get(peer).and_then(|peer| peer.live);

@@ -38,7 +38,10 @@ impl Drops {
 
     /// Those that happened, with their counts.
     pub fn nonzero(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
-        DropReason::ALL.iter().map(|&reason| (reason, self.get(reason))).filter(|&(_, count)| count > 0)
+        DropReason::ALL
+            .iter()
+            .map(|&reason| (reason, self.get(reason)))
+            .filter(|&(_, count)| count > 0)
     }
 
     /// All of them.
@@ -50,6 +53,8 @@ impl Drops {
 
 impl fmt::Debug for Drops {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_map().entries(self.nonzero().map(|(reason, count)| (reason.name(), count))).finish()
+        f.debug_map()
+            .entries(self.nonzero().map(|(reason, count)| (reason.name(), count)))
+            .finish()
     }
 }

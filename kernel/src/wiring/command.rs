@@ -30,17 +30,27 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             Command::Connect { peer, addresses } => self.connect(now, id, peer, addresses)?,
             Command::CancelConnect(command) => self.peers.handle(now, PeersIn::Cancel(command), ()),
             Command::Open { session, options } => self.open(id, session, options)?,
-            Command::Send { session, stream, messages } => self.send(session, stream, messages)?,
+            Command::Send {
+                session,
+                stream,
+                messages,
+            } => self.send(session, stream, messages)?,
             Command::Finish { session, stream } => {
                 self.stream_lane(session, stream)?.finish(session, stream);
             }
             Command::Reset { session, stream, code } => {
-                self.stream_lane(session, stream)?.reset(session, stream, checked(code)?);
+                self.stream_lane(session, stream)?
+                    .reset(session, stream, checked(code)?);
             }
             Command::Stop { session, stream, code } => {
                 self.stream_lane(session, stream)?.stop(session, stream, checked(code)?);
             }
-            Command::Consumed { session, stream, bytes, messages } => {
+            Command::Consumed {
+                session,
+                stream,
+                bytes,
+                messages,
+            } => {
                 if let Some(lane) = self.lanes.of(session) {
                     lane.consumed(session, stream, bytes, messages);
                 }
@@ -53,11 +63,16 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             }
             Command::Close { session, code, reason } => {
                 let peer = self.peers.machine().peer_of(session).ok_or(Refused::NoSession)?;
-                let code = if code == 0 { CloseCode::NoError } else { CloseCode::Application(code) };
+                let code = if code == 0 {
+                    CloseCode::NoError
+                } else {
+                    CloseCode::Application(code)
+                };
                 self.close_session(now, session, peer, code, reason);
             }
             Command::Allow(list) => {
-                self.trust.handle(now, net_trust::In::Allow(list.map(<[EntityId]>::to_vec)), ());
+                self.trust
+                    .handle(now, net_trust::In::Allow(list.map(<[EntityId]>::to_vec)), ());
             }
             Command::Shutdown => self.shut_down(now),
         }
@@ -74,7 +89,15 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         if !self.trust.machine().table().admits(&peer) {
             return Err(Refused::NotAllowed);
         }
-        self.peers.handle(now, PeersIn::Connect { command, peer, addresses }, ());
+        self.peers.handle(
+            now,
+            PeersIn::Connect {
+                command,
+                peer,
+                addresses,
+            },
+            (),
+        );
         Ok(())
     }
 
@@ -92,7 +115,12 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         let stream = opened.map_err(|why| why.map_or(Refused::NoSession, |_| Refused::StreamLimit))?;
         self.credits.open(session, stream);
         let credit = self.credits.limit();
-        self.events.push(Event::Opened { command, session, stream, credit });
+        self.events.push(Event::Opened {
+            command,
+            session,
+            stream,
+            credit,
+        });
         Ok(())
     }
 
@@ -176,9 +204,15 @@ impl Messages<'_> {
 /// The messages of a buffer whose ends are sound.
 fn framed<'b>(bytes: &'b [u8], ends: &'b [u32]) -> impl Iterator<Item = &'b [u8]> + Clone {
     let starts = core::iter::once(0).chain(ends.iter().copied());
-    starts.zip(ends).map(|(start, &end)| &bytes[start as usize..end as usize])
+    starts
+        .zip(ends)
+        .map(|(start, &end)| &bytes[start as usize..end as usize])
 }
 
 fn checked(code: u64) -> Result<u64, Refused> {
-    if code <= MAX_CODE { Ok(code) } else { Err(Refused::BadArgument) }
+    if code <= MAX_CODE {
+        Ok(code)
+    } else {
+        Err(Refused::BadArgument)
+    }
 }

@@ -25,7 +25,10 @@ pub(crate) struct Credits {
 impl Credits {
     /// `limit` bytes (payload plus 16 per message) for every stream.
     pub(crate) fn new(limit: u64) -> Self {
-        Self { limit, sessions: IdMap::default() }
+        Self {
+            limit,
+            sessions: IdMap::default(),
+        }
     }
 
     pub(crate) fn limit(&self) -> u64 {
@@ -33,17 +36,24 @@ impl Credits {
     }
 
     pub(crate) fn open(&mut self, session: SessionKey, stream: StreamId) {
-        self.sessions.entry(session).or_default().insert(stream, Credit::default());
+        self.sessions
+            .entry(session)
+            .or_default()
+            .insert(stream, Credit::default());
     }
 
     pub(crate) fn knows(&self, session: SessionKey, stream: StreamId) -> bool {
-        self.sessions.get(&session).is_some_and(|streams| streams.contains_key(&stream))
+        self.sessions
+            .get(&session)
+            .is_some_and(|streams| streams.contains_key(&stream))
     }
 
     /// Whether `cost` may be sent now: it fits, or nothing else is waiting. A refusal is remembered.
     #[inline]
     pub(crate) fn admits(&mut self, session: SessionKey, stream: StreamId, cost: u64) -> bool {
-        let Some(credit) = self.get(session, stream) else { return false };
+        let Some(credit) = self.get(session, stream) else {
+            return false;
+        };
         let used = credit.used;
         let fits = used == 0 || used.saturating_add(cost) <= self.limit;
         if !fits && let Some(credit) = self.get(session, stream) {

@@ -31,8 +31,20 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                 self.peers.handle(now, PeersIn::Dialled(attempt, agreed(&info)), ());
             }
             Out::Withdraw { local } => self.lanes.by_id(local).forget(local),
-            Out::Failed { attempt, sent, unreachable } => {
-                self.peers.handle(now, PeersIn::Failed { attempt, sent, unreachable }, ());
+            Out::Failed {
+                attempt,
+                sent,
+                unreachable,
+            } => {
+                self.peers.handle(
+                    now,
+                    PeersIn::Failed {
+                        attempt,
+                        sent,
+                        unreachable,
+                    },
+                    (),
+                );
             }
             Out::Dropped(reason, _) => self.drops.count(reason),
         }

@@ -16,8 +16,21 @@ use crate::api::{CloseReason, ConnectError, Event, Refused};
 impl<A: Aead, C: Check> Kernel<A, C> {
     pub(crate) fn wire_peers(&mut self, now: Now, out: Out) {
         match out {
-            Out::Dial { attempt, peer, addresses, association } => {
-                self.tell_handshakes(now, HandshakeIn::Dial { attempt, peer, addresses, association });
+            Out::Dial {
+                attempt,
+                peer,
+                addresses,
+                association,
+            } => {
+                self.tell_handshakes(
+                    now,
+                    HandshakeIn::Dial {
+                        attempt,
+                        peer,
+                        addresses,
+                        association,
+                    },
+                );
             }
             Out::CancelDial(attempt) => self.tell_handshakes(now, HandshakeIn::Cancel(attempt)),
             Out::Start(session, agreed) => self.start(now, session, &agreed),
@@ -33,10 +46,24 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                     lane.discard(session);
                 }
                 self.forget(session, &peer);
-                self.events.push(Event::Closed { session, peer, why: CloseReason::PeerRestarted });
+                self.events.push(Event::Closed {
+                    session,
+                    peer,
+                    why: CloseReason::PeerRestarted,
+                });
             }
-            Out::Connected { session, peer, address, command } => {
-                self.events.push(Event::Connected { session, peer, address, command });
+            Out::Connected {
+                session,
+                peer,
+                address,
+                command,
+            } => {
+                self.events.push(Event::Connected {
+                    session,
+                    peer,
+                    address,
+                    command,
+                });
             }
             Out::ConnectFailed { command, peer, why } => {
                 let why = match why {
@@ -58,14 +85,20 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     }
 
     fn tell_handshakes(&mut self, now: Now, input: HandshakeIn<'_>) {
-        let view = View { trust: self.trust.machine().table(), roster: &self.roster };
+        let view = View {
+            trust: self.trust.machine().table(),
+            roster: &self.roster,
+        };
         self.handshakes.handle(now, input, view);
     }
 
     fn start(&mut self, now: Now, session: SessionKey, agreed: &Agreed) {
         self.begin(now, session, agreed);
-        let live =
-            Live { local: agreed.local_association, remote: agreed.remote_association, address: agreed.address };
+        let live = Live {
+            local: agreed.local_association,
+            remote: agreed.remote_association,
+            address: agreed.address,
+        };
         self.roster.set(agreed.peer, live);
     }
 
@@ -76,7 +109,9 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         let rng = Seed::new(seed).fork("session");
         let own = self.entity();
         self.lanes.place(session, &agreed.peer);
-        self.lanes.by_id(agreed.local).start(now.mono, session, agreed.local, own, rng);
+        self.lanes
+            .by_id(agreed.local)
+            .start(now.mono, session, agreed.local, own, rng);
     }
 
     /// Tells a peer that proved who it is why it gets no session.

@@ -19,17 +19,25 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     pub(crate) fn receive(&mut self, now: Now, mut batch: RxBatch<'_>, io: &mut dyn Io) {
         loop {
             let awaiting = self.handshakes.machine();
-            let up = self.lanes.next_up(now.mono, &mut batch, |id| awaiting.awaits(id), &mut |batch, spot| {
-                if io.is_tracing() {
-                    note(batch, spot, io);
-                }
-            });
+            let up = self
+                .lanes
+                .next_up(now.mono, &mut batch, |id| awaiting.awaits(id), &mut |batch, spot| {
+                    if io.is_tracing() {
+                        note(batch, spot, io);
+                    }
+                });
             match up {
                 None => return,
                 Some(Up::Part(part)) => io.deliver(part),
                 Some(Up::Handshake(datagram)) => {
-                    let view = View { trust: self.trust.machine().table(), roster: &self.roster };
-                    let input = In::Packet { from: datagram.from, bytes: datagram.bytes };
+                    let view = View {
+                        trust: self.trust.machine().table(),
+                        roster: &self.roster,
+                    };
+                    let input = In::Packet {
+                        from: datagram.from,
+                        bytes: datagram.bytes,
+                    };
                     self.handshakes.handle(now, input, view);
                     self.settle(now);
                 }
@@ -43,18 +51,24 @@ impl<A: Aead, C: Check> Kernel<A, C> {
 
     /// A peer's first packet under a key we answered it with authenticated.
     fn confirm(&mut self, now: Now, info: &KeyInfo) {
-        let view = View { trust: self.trust.machine().table(), roster: &self.roster };
+        let view = View {
+            trust: self.trust.machine().table(),
+            roster: &self.roster,
+        };
         self.handshakes.handle(now, In::Settled { local: info.local }, view);
         let table = self.trust.machine().table();
         // Another handshake of the same peer may have been confirmed since this one was answered.
-        if table.floor(&info.peer) >= Some((info.peer_epoch, info.handshake)) && self.admission(info) == Admission::Admitted {
+        if table.floor(&info.peer) >= Some((info.peer_epoch, info.handshake))
+            && self.admission(info) == Admission::Admitted
+        {
             return self.lanes.by_id(info.local).forget(info.local);
         }
         let admission = self.admission(info);
         if admission == Admission::Admitted {
             self.remember(now, info);
         }
-        self.peers.handle(now, net_mesh::In::Confirmed(agreed(info), admission), ());
+        self.peers
+            .handle(now, net_mesh::In::Confirmed(agreed(info), admission), ());
     }
 
     /// Whether the peer may hold a session.
@@ -72,7 +86,15 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     /// Remembers the peer's epoch, and the counter where the peer started the handshake.
     pub(crate) fn remember(&mut self, now: Now, info: &KeyInfo) {
         let counter = if info.initiator { 0 } else { info.handshake };
-        self.trust.handle(now, net_trust::In::Confirmed { peer: info.peer, epoch: info.peer_epoch, counter }, ());
+        self.trust.handle(
+            now,
+            net_trust::In::Confirmed {
+                peer: info.peer,
+                epoch: info.peer_epoch,
+                counter,
+            },
+            (),
+        );
     }
 }
 

@@ -28,7 +28,13 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             What::StreamOpened(stream, reliability, subprotocol) => {
                 self.credits.open(session, stream);
                 let credit = self.credits.limit();
-                Event::StreamOpened { session, stream, reliability, subprotocol, credit }
+                Event::StreamOpened {
+                    session,
+                    stream,
+                    reliability,
+                    subprotocol,
+                    credit,
+                }
             }
             What::Writable(stream, bytes) => match self.credits.restore(session, stream, bytes) {
                 Some(bytes) => Event::Writable { session, stream, bytes },
@@ -39,7 +45,11 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             What::Reset(stream, code) => Event::StreamReset { session, stream, code },
             What::Stopped(stream, code) => Event::StreamStopped { session, stream, code },
             What::Gone(stream) => return self.credits.close(session, stream),
-            What::Echo(token, rtt) => Event::Echo { session, command: CommandId(token), rtt },
+            What::Echo(token, rtt) => Event::Echo {
+                session,
+                command: CommandId(token),
+                rtt,
+            },
             What::Moved(address) => {
                 self.moved(now, session, address);
                 Event::Moved { session, address }
@@ -53,7 +63,9 @@ impl<A: Aead, C: Check> Kernel<A, C> {
 
     fn moved(&mut self, now: Now, session: SessionKey, address: net_base::Addr) {
         self.peers.handle(now, PeersIn::Moved(session, address), ());
-        let Some(peer) = self.peers.machine().peer_of(session) else { return };
+        let Some(peer) = self.peers.machine().peer_of(session) else {
+            return;
+        };
         if let Some(&live) = self.roster.get(&peer) {
             self.roster.set(peer, Live { address, ..live });
         }
@@ -62,11 +74,16 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     /// A session ended by its peer, by silence or by a breach of the protocol.
     fn closed(&mut self, now: Now, session: SessionKey, why: Closed) {
         // A session that was refused or closed here before is in no table any more.
-        let Some(peer) = self.peers.machine().peer_of(session) else { return };
+        let Some(peer) = self.peers.machine().peer_of(session) else {
+            return;
+        };
         let why = match why {
             Closed::Remote { code, detail, text } => {
                 if code == CloseCode::StateRolledBack {
-                    self.events.push(Event::StateRolledBack { peer, known: Epoch(detail) });
+                    self.events.push(Event::StateRolledBack {
+                        peer,
+                        known: Epoch(detail),
+                    });
                 }
                 CloseReason::Remote { code, text }
             }
@@ -77,7 +94,14 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     }
 
     /// Closes a live session and tells its peer.
-    pub(crate) fn close_session(&mut self, now: Now, session: SessionKey, peer: EntityId, code: CloseCode, words: &str) {
+    pub(crate) fn close_session(
+        &mut self,
+        now: Now,
+        session: SessionKey,
+        peer: EntityId,
+        code: CloseCode,
+        words: &str,
+    ) {
         if let Some(lane) = self.lanes.of(session) {
             lane.close(now.mono, session, code, 0, words);
         }

@@ -52,7 +52,11 @@ impl Io for Traced<'_> {
     }
 
     fn deliver(&mut self, part: Part<'_>) {
-        self.trace.record(Kind::Delivered, part.stream.0 ^ part.number.rotate_left(32) ^ part.offset, digest(part.bytes));
+        self.trace.record(
+            Kind::Delivered,
+            part.stream.0 ^ part.number.rotate_left(32) ^ part.offset,
+            digest(part.bytes),
+        );
         self.io.deliver(part);
     }
 

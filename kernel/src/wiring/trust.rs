@@ -19,8 +19,12 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             Out::StoreFailed(error) => self.events.push(Event::StoreFailed { error }),
             Out::AllowChanged => {
                 let table = self.trust.machine().table();
-                let expelled: Vec<(SessionKey, EntityId)> =
-                    self.peers.machine().sessions().filter(|(_, peer)| !table.admits(peer)).collect();
+                let expelled: Vec<(SessionKey, EntityId)> = self
+                    .peers
+                    .machine()
+                    .sessions()
+                    .filter(|(_, peer)| !table.admits(peer))
+                    .collect();
                 for (session, peer) in expelled {
                     self.close_session(now, session, peer, CloseCode::NotAllowed, "no longer on the list");
                 }

@@ -10,14 +10,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use net_base::rng::Stream;
-use net_base::{Addr, AssociationId, Duration, EntityId, Epoch, Instant, SessionId, StreamId};
+use net_base::{Addr, Duration, EntityId, Epoch, Instant, SessionId, StreamId};
 use net_wire::{CloseCode, DropReason, OVERHEAD};
 
-use crate::SessionKey;
 use crate::config::SessionConfig;
 use crate::mtu::{Mtu, MtuConfig};
 use crate::path::Paths;
-use crate::recovery::{Received, Recovery, RecoveryConfig, SentInfo};
+use crate::recovery::{Received, Recovery, RecoveryConfig};
 use crate::stream::Run;
 
 use super::slot::KeyInfo;
@@ -65,7 +64,14 @@ pub(crate) struct Content {
 pub(crate) enum Phase {
     Open,
     /// The close is repeated to whoever still talks to us, then all is forgotten.
-    Closing { until: Instant, code: CloseCode, detail: u64, reason: String, due: bool, heard: u32 },
+    Closing {
+        until: Instant,
+        code: CloseCode,
+        detail: u64,
+        reason: String,
+        due: bool,
+        heard: u32,
+    },
 }
 
 /// What the lane must tell the kernel about an association as a whole.
@@ -89,11 +95,8 @@ pub(crate) struct Totals {
 
 /// Everything two nodes share.
 pub(crate) struct Association {
-    pub(crate) key: SessionKey,
     pub(crate) peer: EntityId,
     pub(crate) peer_epoch: Epoch,
-    pub(crate) local_label: AssociationId,
-    pub(crate) remote_label: AssociationId,
     /// Whether this side has the greater EntityId.
     pub(crate) greater: bool,
     pub(crate) current: SessionId,
@@ -131,14 +134,15 @@ pub(crate) struct Association {
     pub(crate) echo_requests: VecDeque<u64>,
     pub(crate) echo_replies: VecDeque<u64>,
     pub(crate) path_responses: VecDeque<(Addr, [u8; 8])>,
-    /// Losses one acknowledgement showed; kept for its capacity.
-    pub(crate) scratch: Vec<(u64, SentInfo, Content)>,
 }
 
 impl Association {
     /// A fresh association under the key that `info` describes.
-    pub(crate) fn new(key: SessionKey, info: &KeyInfo, greater: bool, config: &SessionConfig, rng: Stream, now: Instant) -> Self {
-        let mtu = Mtu::new(MtuConfig { max: config.max_mtu, ..MtuConfig::default() });
+    pub(crate) fn new(info: &KeyInfo, greater: bool, config: &SessionConfig, rng: Stream, now: Instant) -> Self {
+        let mtu = Mtu::new(MtuConfig {
+            max: config.max_mtu,
+            ..MtuConfig::default()
+        });
         let plaintext = usize::from(mtu.current()) - OVERHEAD;
         let recovery = RecoveryConfig {
             max_ack_delay: MAX_ACK_DELAY,
@@ -147,11 +151,8 @@ impl Association {
             ..RecoveryConfig::default()
         };
         let mut association = Self {
-            key,
             peer: info.peer,
             peer_epoch: info.peer_epoch,
-            local_label: info.local_association,
-            remote_label: info.remote_association,
             greater,
             current: info.local,
             draining: Vec::new(),
@@ -182,7 +183,6 @@ impl Association {
             echo_requests: VecDeque::new(),
             echo_replies: VecDeque::new(),
             path_responses: VecDeque::new(),
-            scratch: Vec::new(),
         };
         association.next_skip = 1 + association.rng.below(2 * SKIP_EVERY);
         association.streams.greet();
@@ -193,7 +193,11 @@ impl Association {
     /// then does it replace the current one, so that a peer that lost its half of it costs nothing. Answers
     /// the key it replaces.
     pub(crate) fn propose(&mut self, info: &KeyInfo, now: Instant) -> Option<SessionId> {
-        let replaced = self.next.replace(Next { info: *info, until: now + CONFIRM_TIMEOUT, confirm_at: now });
+        let replaced = self.next.replace(Next {
+            info: *info,
+            until: now + CONFIRM_TIMEOUT,
+            confirm_at: now,
+        });
         replaced.map(|next| next.info.local)
     }
 
@@ -205,7 +209,11 @@ impl Association {
         self.peer_epoch = info.peer_epoch;
         let crossed = self.initiator != info.initiator && now.since(self.installed) < config.previous_drain;
         let keeps = crossed && self.initiator == self.greater;
-        let drains = if keeps { info.local } else { core::mem::replace(&mut self.current, info.local) };
+        let drains = if keeps {
+            info.local
+        } else {
+            core::mem::replace(&mut self.current, info.local)
+        };
         self.draining.push((drains, now + config.previous_drain));
         if !keeps {
             self.installed = now;
@@ -248,7 +256,14 @@ impl Association {
     pub(crate) fn close(&mut self, now: Instant, code: CloseCode, detail: u64, reason: &str) {
         if self.is_open() {
             let until = now + self.recovery.pto() * 3;
-            self.phase = Phase::Closing { until, code, detail, reason: clip(reason), due: true, heard: 0 };
+            self.phase = Phase::Closing {
+                until,
+                code,
+                detail,
+                reason: clip(reason),
+                due: true,
+                heard: 0,
+            };
         }
     }
 
@@ -256,7 +271,8 @@ impl Association {
     pub(crate) fn violated(&mut self, now: Instant, code: CloseCode, reason: DropReason) {
         if self.is_open() {
             self.close(now, code, reason.as_index() as u64, reason.name());
-            self.notices.push_back(AssociationNotice::Closed(super::Closed::Violation(reason)));
+            self.notices
+                .push_back(AssociationNotice::Closed(super::Closed::Violation(reason)));
         }
     }
 
@@ -270,7 +286,11 @@ impl Association {
 
     /// Every key it holds.
     pub(crate) fn key_ids(&self) -> impl Iterator<Item = SessionId> + '_ {
-        let others = self.draining.iter().map(|&(id, _)| id).chain(self.next.as_ref().map(|next| next.info.local));
+        let others = self
+            .draining
+            .iter()
+            .map(|&(id, _)| id)
+            .chain(self.next.as_ref().map(|next| next.info.local));
         core::iter::once(self.current).chain(others)
     }
 
@@ -295,7 +315,10 @@ impl Association {
         if let Some(at) = self.echoes.iter().position(|&(sent, _)| sent == token)
             && let Some((token, sent)) = self.echoes.remove(at)
         {
-            self.notices.push_back(AssociationNotice::Echo { token, rtt: now.since(sent) });
+            self.notices.push_back(AssociationNotice::Echo {
+                token,
+                rtt: now.since(sent),
+            });
         }
     }
 
@@ -330,7 +353,11 @@ impl Association {
 
     /// When the keys are to be replaced.
     fn rekey_at(&self, config: &SessionConfig) -> Instant {
-        let age = if self.initiator { config.rekey_after } else { config.rekey_after_responder };
+        let age = if self.initiator {
+            config.rekey_after
+        } else {
+            config.rekey_after_responder
+        };
         let due = self.installed + age;
         self.rekey_asked.map_or(due, |asked| due.max(asked + REKEY_RETRY))
     }
@@ -343,7 +370,11 @@ impl Association {
         let mut at = self.last_received + config.idle_timeout;
         let mut sooner = |other: Option<Instant>| at = at.min(other.unwrap_or(Instant::MAX));
         sooner(Some(self.rekey_at(config)));
-        sooner(config.keep_alive.map(|every| self.last_eliciting.max(self.last_received) + every));
+        sooner(
+            config
+                .keep_alive
+                .map(|every| self.last_eliciting.max(self.last_received) + every),
+        );
         sooner(self.recovery.deadline());
         sooner(self.received.deadline());
         sooner(self.pace_until);
@@ -360,10 +391,14 @@ impl Association {
             return None;
         }
         if now >= self.last_received + config.idle_timeout {
-            self.notices.push_back(AssociationNotice::Closed(super::Closed::TimedOut));
+            self.notices
+                .push_back(AssociationNotice::Closed(super::Closed::TimedOut));
             return None;
         }
-        if config.keep_alive.is_some_and(|every| now >= self.last_eliciting.max(self.last_received) + every) {
+        if config
+            .keep_alive
+            .is_some_and(|every| now >= self.last_eliciting.max(self.last_received) + every)
+        {
             self.ping = true;
         }
         if now >= self.rekey_at(config) || (packets >= config.rekey_after_packets && self.rekey_asked.is_none()) {
@@ -397,7 +432,10 @@ impl Association {
     /// Asserts what must hold between turns.
     pub(crate) fn check(&self) {
         self.streams.check();
-        assert!(self.draining.iter().all(|&(id, _)| id != self.current), "one key in two places");
+        assert!(
+            self.draining.iter().all(|&(id, _)| id != self.current),
+            "one key in two places"
+        );
         assert!(self.draining.len() <= MAX_DRAINING);
         assert!(self.echoes.len() <= MAX_ECHOES && self.path_responses.len() <= MAX_REPLIES);
     }

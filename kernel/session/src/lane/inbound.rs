@@ -9,7 +9,7 @@ use net_wire::{AckFrame, CloseCode, DropReason, Frame};
 
 use crate::mtu::Mtu;
 use crate::path::{Move, PathTimeout, Sighting, Verdict};
-use crate::recovery::{EcnMark, SentInfo};
+use crate::recovery::{EcnMark, Fate, Received, SentInfo};
 use crate::rx::Ecn;
 
 use super::Closed;
@@ -47,7 +47,11 @@ impl Association {
                 Ok(())
             }
             Frame::StreamBlocked { stream, position } => self.streams.on_blocked(stream, position),
-            Frame::ResetStream { stream, code, final_position } => self.streams.on_reset(stream, code, final_position),
+            Frame::ResetStream {
+                stream,
+                code,
+                final_position,
+            } => self.streams.on_reset(stream, code, final_position),
             Frame::StopSending { stream, code } => self.streams.on_stop(stream, code),
             Frame::PathChallenge(data) => {
                 self.on_challenge(from, data);
@@ -70,7 +74,11 @@ impl Association {
                 Ok(())
             }
             Frame::Close { code, detail, reason } => {
-                self.notices.push_back(AssociationNotice::Closed(Closed::Remote { code, detail, text: reason.into() }));
+                self.notices.push_back(AssociationNotice::Closed(Closed::Remote {
+                    code,
+                    detail,
+                    text: reason.into(),
+                }));
                 Ok(())
             }
             // The lane takes these itself.
@@ -79,32 +87,26 @@ impl Association {
     }
 
     fn on_ack(&mut self, now: Instant, ack: &AckFrame<'_>) -> Result<(), DropReason> {
-        let Self { recovery, streams, mtu, received, scratch, .. } = self;
-        let mut grown = false;
-        let outcome = recovery.on_ack(
+        let Self {
+            recovery,
+            streams,
+            mtu,
+            received,
+            ..
+        } = self;
+        let mut resized = false;
+        let outcome = recovery.on_ack_into(
             now,
             ack.ranges(),
             Duration::from_micros(ack.delay_us()),
             ack.ecn().map(|counts| (counts.ect0, counts.ect1, counts.ce)),
-            &mut |number, info: &SentInfo, content: Content| {
-                if info.mtu_probe {
-                    grown |= mtu.on_probe_acked(now, number).is_some();
-                } else {
-                    mtu.on_packet_acked(info.bytes);
-                }
-                if let Some(largest) = content.ack_largest {
-                    received.on_ack_of_ack(largest);
-                }
-                on_acked(streams, &content);
+            &mut |fate, number, info: &SentInfo, content: Content| match fate {
+                Fate::Acked => resized |= on_acked(streams, mtu, received, now, number, info, &content),
+                Fate::Lost => resized |= on_lost(streams, mtu, now, number, info, &content),
             },
-            &mut |number, info: &SentInfo, content: Content| scratch.push((number, *info, content)),
         );
         outcome.map_err(|_| DropReason::AckOfUnsent)?;
-        let mut shrunk = false;
-        for (number, info, content) in scratch.drain(..) {
-            shrunk |= on_lost(streams, mtu, now, number, &info, &content);
-        }
-        if grown || shrunk {
+        if resized {
             self.sync_mtu();
         }
         Ok(())
@@ -140,7 +142,8 @@ impl Association {
             Sighting::Unknown => {
                 let (new, old) = (self.rng.bytes8(), self.rng.bytes8());
                 let pto = self.recovery.pto();
-                self.path.on_candidate(now, arrived.from, arrived.len as u64, pto, new, old);
+                self.path
+                    .on_candidate(now, arrived.from, arrived.len as u64, pto, new, old);
             }
             Sighting::Returned(to) => self.moved(now, to),
         }
@@ -182,18 +185,41 @@ impl Association {
     }
 }
 
-/// A packet that carried `content` arrived.
-fn on_acked(streams: &mut Streams, content: &Content) {
+/// A packet that carried `content` arrived. Answers whether the path's MTU changed.
+fn on_acked(
+    streams: &mut Streams,
+    mtu: &mut Mtu,
+    received: &mut Received,
+    now: Instant,
+    number: u64,
+    info: &SentInfo,
+    content: &Content,
+) -> bool {
     if let Some((id, run)) = &content.run {
         streams.on_run_acked(*id, run);
     }
     for (id, owed) in content.owed.iter().flatten() {
         streams.on_owed_acked(*id, *owed);
     }
+    if let Some(largest) = content.ack_largest {
+        received.on_ack_of_ack(largest);
+    }
+    if info.mtu_probe {
+        return mtu.on_probe_acked(now, number).is_some();
+    }
+    mtu.on_packet_acked(info.bytes);
+    false
 }
 
 /// A packet that carried `content` was lost. Answers whether the path's MTU changed.
-pub(crate) fn on_lost(streams: &mut Streams, mtu: &mut Mtu, now: Instant, number: u64, info: &SentInfo, content: &Content) -> bool {
+pub(crate) fn on_lost(
+    streams: &mut Streams,
+    mtu: &mut Mtu,
+    now: Instant,
+    number: u64,
+    info: &SentInfo,
+    content: &Content,
+) -> bool {
     if let Some((id, run)) = &content.run {
         streams.on_run_lost(*id, run);
     }

@@ -30,8 +30,15 @@ impl<A: Aead> Lanes<A> {
     /// `count` lanes, a power of two, at most 16.
     #[must_use]
     pub fn new(config: &SessionConfig, count: u8) -> Self {
-        assert!(count.is_power_of_two() && count <= 16, "lanes are a power of two, at most 16");
-        Self { lanes: (0..count).map(|_| Lane::new(config)).collect(), by_session: IdMap::default(), busy: None }
+        assert!(
+            count.is_power_of_two() && count <= 16,
+            "lanes are a power of two, at most 16"
+        );
+        Self {
+            lanes: (0..count).map(|_| Lane::new(config)).collect(),
+            by_session: IdMap::default(),
+            busy: None,
+        }
     }
 
     /// How many there are.
@@ -129,7 +136,9 @@ impl<A: Aead> Lanes<A> {
     /// Lets every lane send; false where the transmitter is full.
     pub fn transmit(&mut self, now: Instant, tx: &mut dyn Tx) -> bool {
         // All lanes, even when one was refused: each must collect its notices and arm its timers.
-        self.lanes.iter_mut().fold(true, |free, lane| lane.transmit(now, tx) && free)
+        self.lanes
+            .iter_mut()
+            .fold(true, |free, lane| lane.transmit(now, tx) && free)
     }
 
     /// When the earliest lane must be woken.

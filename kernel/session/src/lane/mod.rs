@@ -204,10 +204,12 @@ impl<A: Aead> Lane<A> {
 
     /// Begins a session under the key `local`. `rng` is the session's own random stream; `own` our identity.
     pub fn start(&mut self, now: Instant, session: SessionKey, local: SessionId, own: EntityId, rng: Stream) -> bool {
-        let Some(slot) = self.slots.get_mut(local) else { return false };
+        let Some(slot) = self.slots.get_mut(local) else {
+            return false;
+        };
         slot.owner = Some(session);
         let greater = own > slot.info.peer;
-        let association = Association::new(session, &slot.info, greater, &self.config, rng, now);
+        let association = Association::new(&slot.info, greater, &self.config, rng, now);
         self.associations.insert(session, Box::new(association));
         self.mark(session);
         true
@@ -279,7 +281,9 @@ impl<A: Aead> Lane<A> {
 
     /// Runs `act` on a live session and queues it to send. False where there is none.
     fn with(&mut self, session: SessionKey, act: impl FnOnce(&mut Association)) -> bool {
-        let Some(association) = self.live(session) else { return false };
+        let Some(association) = self.live(session) else {
+            return false;
+        };
         act(association);
         self.mark(session);
         true
@@ -302,7 +306,9 @@ impl<A: Aead> Lane<A> {
 
     /// The application drained `bytes` that completed `messages` messages. False for an unknown session.
     pub fn consumed(&mut self, session: SessionKey, stream: StreamId, bytes: u64, messages: u64) -> bool {
-        self.with(session, |association| association.streams.consumed(stream, bytes, messages))
+        self.with(session, |association| {
+            association.streams.consumed(stream, bytes, messages)
+        })
     }
 
     /// Measures the round trip. False for an unknown session.
@@ -345,11 +351,16 @@ impl<A: Aead> Lane<A> {
     /// The peer's address, where the session is live.
     #[must_use]
     pub fn address(&self, session: SessionKey) -> Option<Addr> {
-        self.associations.get(&session).map(|association| association.path.active())
+        self.associations
+            .get(&session)
+            .map(|association| association.path.active())
     }
 
     fn live(&mut self, session: SessionKey) -> Option<&mut Association> {
-        self.associations.get_mut(&session).map(|association| &mut **association).filter(|association| association.is_open())
+        self.associations
+            .get_mut(&session)
+            .map(|association| &mut **association)
+            .filter(|association| association.is_open())
     }
 
     fn mark(&mut self, session: SessionKey) {
@@ -364,7 +375,9 @@ impl<A: Aead> Lane<A> {
     /// Does what became due.
     pub fn fire(&mut self, now: Instant) {
         while let Some(session) = self.timers.pop_due(now) {
-            let Some(association) = self.associations.get_mut(&session) else { continue };
+            let Some(association) = self.associations.get_mut(&session) else {
+                continue;
+            };
             association.armed = None;
             if association.is_over(now) {
                 self.remove(session);
@@ -383,7 +396,9 @@ impl<A: Aead> Lane<A> {
     pub fn transmit(&mut self, now: Instant, tx: &mut dyn Tx) -> bool {
         for _ in 0..self.dirty.len() {
             let Some(session) = self.dirty.pop_front() else { break };
-            let Some(association) = self.associations.get_mut(&session) else { continue };
+            let Some(association) = self.associations.get_mut(&session) else {
+                continue;
+            };
             association.dirty = false;
             let sent = association.transmit(now, &self.config, &mut self.slots, tx);
             self.collect(session);
@@ -398,10 +413,15 @@ impl<A: Aead> Lane<A> {
 
     /// Turns what happened in a session into notices.
     fn collect(&mut self, session: SessionKey) {
-        let Some(association) = self.associations.get_mut(&session) else { return };
+        let Some(association) = self.associations.get_mut(&session) else {
+            return;
+        };
         while let Some((stream, notice)) = association.streams.pop_notice() {
             let what = match notice {
-                StreamNotice::Opened { reliability, subprotocol } => What::StreamOpened(stream, reliability, subprotocol),
+                StreamNotice::Opened {
+                    reliability,
+                    subprotocol,
+                } => What::StreamOpened(stream, reliability, subprotocol),
                 StreamNotice::Writable(bytes) => What::Writable(stream, bytes),
                 StreamNotice::Finished => What::Finished(stream),
                 StreamNotice::Flushed => What::Flushed(stream),
@@ -432,7 +452,9 @@ impl<A: Aead> Lane<A> {
     }
 
     fn arm(&mut self, session: SessionKey) {
-        let Some(association) = self.associations.get_mut(&session) else { return };
+        let Some(association) = self.associations.get_mut(&session) else {
+            return;
+        };
         let at = association.deadline(&self.config);
         // An early wake-up is cheaper than moving the timer with every packet.
         if association.armed.is_none_or(|armed| at < armed) {
@@ -507,9 +529,16 @@ impl<A: Aead> Lane<A> {
         for association in self.associations.values() {
             association.check();
         }
-        let owned: usize = self.associations.values().map(|association| association.key_ids().count()).sum();
+        let owned: usize = self
+            .associations
+            .values()
+            .map(|association| association.key_ids().count())
+            .sum();
         assert!(owned <= self.slots.len(), "every key of an association is held");
         assert!(self.associations.len() <= self.config.max_sessions + self.config.max_pending);
-        assert!(self.dirty.len() <= self.associations.len() + 1, "a session is queued once");
+        assert!(
+            self.dirty.len() <= self.associations.len() + 1,
+            "a session is queued once"
+        );
     }
 }

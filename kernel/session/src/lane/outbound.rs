@@ -41,7 +41,13 @@ struct Draft {
 
 impl Association {
     /// Sends what may leave now.
-    pub(crate) fn transmit<A: Aead>(&mut self, now: Instant, config: &SessionConfig, slots: &mut Slots<A>, tx: &mut dyn Tx) -> Sent {
+    pub(crate) fn transmit<A: Aead>(
+        &mut self,
+        now: Instant,
+        config: &SessionConfig,
+        slots: &mut Slots<A>,
+        tx: &mut dyn Tx,
+    ) -> Sent {
         if !self.is_open() {
             return self.transmit_close(slots, tx);
         }
@@ -71,12 +77,17 @@ impl Association {
         if self.probes > 0 || self.received.ack_due(now) {
             return true;
         }
-        let control = self.ping || !self.echo_requests.is_empty() || !self.echo_replies.is_empty() || self.streams.owes();
+        let control =
+            self.ping || !self.echo_requests.is_empty() || !self.echo_replies.is_empty() || self.streams.owes();
         if !control && !self.streams.has_data() {
             self.recovery.on_app_limited(true);
             return false;
         }
-        let bytes = if control { CONTROL_PACKET } else { u64::from(self.mtu.current()) };
+        let bytes = if control {
+            CONTROL_PACKET
+        } else {
+            u64::from(self.mtu.current())
+        };
         self.may_send(now, bytes)
     }
 
@@ -96,11 +107,23 @@ impl Association {
     }
 
     /// One packet of whatever is waiting; `None` where nothing came of it.
-    fn transmit_packet<A: Aead>(&mut self, now: Instant, config: &SessionConfig, slots: &mut Slots<A>, tx: &mut dyn Tx) -> Option<Sent> {
+    fn transmit_packet<A: Aead>(
+        &mut self,
+        now: Instant,
+        config: &SessionConfig,
+        slots: &mut Slots<A>,
+        tx: &mut dyn Tx,
+    ) -> Option<Sent> {
         let len = usize::from(self.mtu.current());
         let data_allowed = self.probes > 0 || self.may_send(now, len as u64);
-        let Some(slot) = tx.reserve(self.dest(config), len) else { return Some(Sent::Blocked) };
-        let mut draft = Draft { content: Content::default(), eliciting: false, header: Header::default() };
+        let Some(slot) = tx.reserve(self.dest(config), len) else {
+            return Some(Sent::Blocked);
+        };
+        let mut draft = Draft {
+            content: Content::default(),
+            eliciting: false,
+            header: Header::default(),
+        };
         let mut written = self.write_control(now, &mut draft, &mut slot[HEADER_LEN..len - TAG_LEN]);
         let space = &mut slot[HEADER_LEN + written..len - TAG_LEN];
         if data_allowed && space.len() >= MIN_DATA_SPACE {
@@ -127,7 +150,10 @@ impl Association {
     }
 
     fn dest(&self, config: &SessionConfig) -> Dest {
-        Dest { to: self.path.active(), ecn: config.ecn && self.recovery.ecn_enabled() }
+        Dest {
+            to: self.path.active(),
+            ecn: config.ecn && self.recovery.ecn_enabled(),
+        }
     }
 
     /// Acknowledgement and control frames, as many as fit.
@@ -182,7 +208,9 @@ impl Association {
         draft.content.session_blocked = blocked.is_some_and(|limit| writer.frame(&Frame::DataBlocked(limit)));
         draft.content.streams = streams.is_some_and(|count| writer.frame(&Frame::MaxStreams(count)));
         for slot in &mut draft.content.owed {
-            let Some((id, owed, frame)) = self.streams.take_owed() else { break };
+            let Some((id, owed, frame)) = self.streams.take_owed() else {
+                break;
+            };
             if !writer.frame(&frame) {
                 self.streams.put_back(id, owed);
                 break;
@@ -193,7 +221,9 @@ impl Association {
 
     /// One stream's run.
     fn write_data(&mut self, draft: &mut Draft, out: &mut [u8]) -> usize {
-        let Some((id, run)) = self.streams.next_run(out.len()) else { return 0 };
+        let Some((id, run)) = self.streams.next_run(out.len()) else {
+            return 0;
+        };
         let written = self.streams.write_run(id, &run, out);
         draft.eliciting = true;
         draft.content.run = Some((id, run));
@@ -224,7 +254,15 @@ impl Association {
         self.seal_as(now, draft, slots, under, packet, false);
     }
 
-    fn seal_as<A: Aead>(&mut self, now: Instant, draft: Draft, slots: &mut Slots<A>, under: SessionId, packet: &mut [u8], probe: bool) {
+    fn seal_as<A: Aead>(
+        &mut self,
+        now: Instant,
+        draft: Draft,
+        slots: &mut Slots<A>,
+        under: SessionId,
+        packet: &mut [u8],
+        probe: bool,
+    ) {
         let Some(slot) = slots.get_mut(under) else { return };
         let counter = self.take_counter();
         let mut header = draft.header;
@@ -245,13 +283,14 @@ impl Association {
         if draft.eliciting {
             self.last_eliciting = now;
         }
-        
     }
 
     /// The empty confirm of a key the peer did not use yet.
     fn transmit_confirm<A: Aead>(&mut self, now: Instant, slots: &mut Slots<A>, tx: &mut dyn Tx) -> Sent {
         let again = self.recovery.pto();
-        let Some(next) = self.next.as_mut().filter(|next| now >= next.confirm_at) else { return Sent::All };
+        let Some(next) = self.next.as_mut().filter(|next| now >= next.confirm_at) else {
+            return Sent::All;
+        };
         let (id, to) = (next.info.local, self.path.active());
         let confirm_at = now + again;
         match self.transmit_frame(now, slots, tx, id, to, &Frame::Ping) {
@@ -266,7 +305,13 @@ impl Association {
     }
 
     /// Challenges and their answers, each to the address it is about.
-    fn transmit_paths<A: Aead>(&mut self, now: Instant, _config: &SessionConfig, slots: &mut Slots<A>, tx: &mut dyn Tx) -> Sent {
+    fn transmit_paths<A: Aead>(
+        &mut self,
+        now: Instant,
+        _config: &SessionConfig,
+        slots: &mut Slots<A>,
+        tx: &mut dyn Tx,
+    ) -> Sent {
         while let Some(&(to, data)) = self.path_responses.front() {
             if self.transmit_frame(now, slots, tx, self.current, to, &Frame::PathResponse(data)) == Sent::Blocked {
                 return Sent::Blocked;
@@ -285,13 +330,30 @@ impl Association {
     }
 
     /// A packet of one frame, outside window and pacing: there are few of them and each is bounded.
-    fn transmit_frame<A: Aead>(&mut self, now: Instant, slots: &mut Slots<A>, tx: &mut dyn Tx, under: SessionId, to: Addr, frame: &Frame<'_>) -> Sent {
+    fn transmit_frame<A: Aead>(
+        &mut self,
+        now: Instant,
+        slots: &mut Slots<A>,
+        tx: &mut dyn Tx,
+        under: SessionId,
+        to: Addr,
+        frame: &Frame<'_>,
+    ) -> Sent {
         let len = OVERHEAD + net_wire::encoded_len(frame);
-        let Some(slot) = tx.reserve(Dest { to, ecn: false }, len) else { return Sent::Blocked };
+        let Some(slot) = tx.reserve(Dest { to, ecn: false }, len) else {
+            return Sent::Blocked;
+        };
         let written = FrameWriter::new(&mut slot[HEADER_LEN..len - TAG_LEN]).frame(frame);
         debug_assert!(written, "the slot was sized for the frame");
-        let header = Header { flags: Flags::HEARTBEAT, ..Header::default() };
-        let draft = Draft { content: Content::default(), eliciting: true, header };
+        let header = Header {
+            flags: Flags::HEARTBEAT,
+            ..Header::default()
+        };
+        let draft = Draft {
+            content: Content::default(),
+            eliciting: true,
+            header,
+        };
         self.seal(now, draft, slots, under, &mut slot[..len]);
         tx.commit(len);
         self.path.on_sent(to, len as u64);
@@ -299,16 +361,30 @@ impl Association {
     }
 
     /// A packet as long as the path may carry, to find out whether it does (RFC 8899).
-    fn transmit_mtu_probe<A: Aead>(&mut self, now: Instant, config: &SessionConfig, slots: &mut Slots<A>, tx: &mut dyn Tx) -> Sent {
-        let Some(size) = self.mtu.probe_due(now).map(usize::from) else { return Sent::All };
+    fn transmit_mtu_probe<A: Aead>(
+        &mut self,
+        now: Instant,
+        config: &SessionConfig,
+        slots: &mut Slots<A>,
+        tx: &mut dyn Tx,
+    ) -> Sent {
+        let Some(size) = self.mtu.probe_due(now).map(usize::from) else {
+            return Sent::All;
+        };
         if !self.recovery.can_send(size as u64) {
             return Sent::All;
         }
-        let Some(slot) = tx.reserve(self.dest(config), size) else { return Sent::Blocked };
+        let Some(slot) = tx.reserve(self.dest(config), size) else {
+            return Sent::Blocked;
+        };
         let mut writer = FrameWriter::new(&mut slot[HEADER_LEN..size - TAG_LEN]);
         let filled = writer.frame(&Frame::Ping) && { writer.padding(writer.remaining()) };
         debug_assert!(filled, "a probe is filled to its last byte");
-        let draft = Draft { content: Content::default(), eliciting: true, header: Header::default() };
+        let draft = Draft {
+            content: Content::default(),
+            eliciting: true,
+            header: Header::default(),
+        };
         self.seal_as(now, draft, slots, self.current, &mut slot[..size], true);
         tx.commit(size);
         Sent::All
@@ -316,16 +392,42 @@ impl Association {
 
     /// The close, once now and once for every doubling of what the peer still sends.
     fn transmit_close<A: Aead>(&mut self, slots: &mut Slots<A>, tx: &mut dyn Tx) -> Sent {
-        let Phase::Closing { code, detail, reason, due: true, .. } = &self.phase else { return Sent::All };
-        let frame = Frame::Close { code: *code, detail: *detail, reason };
+        let Phase::Closing {
+            code,
+            detail,
+            reason,
+            due: true,
+            ..
+        } = &self.phase
+        else {
+            return Sent::All;
+        };
+        let frame = Frame::Close {
+            code: *code,
+            detail: *detail,
+            reason,
+        };
         let len = OVERHEAD + net_wire::encoded_len(&frame);
-        let Some(slot) = tx.reserve(Dest { to: self.path.active(), ecn: false }, len) else { return Sent::Blocked };
+        let Some(slot) = tx.reserve(
+            Dest {
+                to: self.path.active(),
+                ecn: false,
+            },
+            len,
+        ) else {
+            return Sent::Blocked;
+        };
         let written = FrameWriter::new(&mut slot[HEADER_LEN..len - TAG_LEN]).frame(&frame);
         debug_assert!(written, "the slot was sized for the frame");
         let counter = self.take_counter();
         if let Some(key) = slots.get_mut(self.current) {
             let payload_len = (len - OVERHEAD) as u16;
-            let header = Header { counter, session: key.info.remote, payload_len, ..Header::default() };
+            let header = Header {
+                counter,
+                session: key.info.remote,
+                payload_len,
+                ..Header::default()
+            };
             key.seal(&header, &mut slot[..len]);
             tx.commit(len);
         }
@@ -337,14 +439,19 @@ impl Association {
 
     /// Runs the loss timer: lost packets are repeated, and a silent peer is probed with what it may be missing.
     pub(crate) fn on_recovery_time(&mut self, now: Instant) {
-        let Self { recovery, streams, mtu, .. } = self;
+        let Self {
+            recovery, streams, mtu, ..
+        } = self;
         let mut shrunk = false;
         let timeout = recovery.on_timeout(now, &mut |number, info, content| {
             shrunk |= super::inbound::on_lost(streams, mtu, now, number, info, &content);
         });
         if let Timeout::Probe { count } = timeout {
             self.probes = if count > 1 { 2 } else { 1 };
-            let oldest = self.recovery.outstanding().find(|(_, info, content)| info.ack_eliciting && content.run.is_some());
+            let oldest = self
+                .recovery
+                .outstanding()
+                .find(|(_, info, content)| info.ack_eliciting && content.run.is_some());
             if let Some(run) = oldest.and_then(|(_, _, content)| content.run) {
                 let (id, run): (StreamId, _) = run;
                 self.streams.on_run_lost(id, &run);

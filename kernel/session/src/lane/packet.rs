@@ -62,7 +62,11 @@ pub(crate) enum Found {
     /// Bytes still lying in the datagram.
     Here(Plan),
     /// Bytes copied to `late`.
-    Late { number: u64, offset: u64, end: bool },
+    Late {
+        number: u64,
+        offset: u64,
+        end: bool,
+    },
 }
 
 /// What reading a frame led to.
@@ -101,7 +105,11 @@ impl<A: Aead> Lane<A> {
             end: len - TAG_LEN,
             ran: false,
             run: None,
-            stage: if slot.owner.is_none() { Stage::Confirming } else { Stage::Frames },
+            stage: if slot.owner.is_none() {
+                Stage::Confirming
+            } else {
+                Stage::Frames
+            },
             eliciting: false,
             path_only: true,
         });
@@ -179,12 +187,30 @@ impl<A: Aead> Lane<A> {
             Found::Here(plan) => {
                 let (peer, session, stream) = self.names()?;
                 let bytes = &batch.at(self.open.as_ref()?.spot).bytes[plan.start..plan.stop];
-                let Plan { number, offset, end, .. } = plan;
-                Some(Up::Part(Part { peer, session, stream, number, offset, end, bytes }))
+                let Plan {
+                    number, offset, end, ..
+                } = plan;
+                Some(Up::Part(Part {
+                    peer,
+                    session,
+                    stream,
+                    number,
+                    offset,
+                    end,
+                    bytes,
+                }))
             }
             Found::Late { number, offset, end } => {
                 let (peer, session, stream) = self.names()?;
-                Some(Up::Part(Part { peer, session, stream, number, offset, end, bytes: &self.late }))
+                Some(Up::Part(Part {
+                    peer,
+                    session,
+                    stream,
+                    number,
+                    offset,
+                    end,
+                    bytes: &self.late,
+                }))
             }
         }
     }
@@ -198,7 +224,9 @@ impl<A: Aead> Lane<A> {
 
     /// Reads one frame.
     fn step(&mut self, now: Instant, batch: &mut RxBatch<'_>) -> Result<Step, DropReason> {
-        let Some(open) = self.open.as_mut() else { return Ok(Step::End) };
+        let Some(open) = self.open.as_mut() else {
+            return Ok(Step::End);
+        };
         if open.owner.is_none() {
             // The kernel has just decided about the key this packet confirmed.
             open.owner = self.slots.get(open.slot).and_then(|slot| slot.owner);
@@ -211,7 +239,9 @@ impl<A: Aead> Lane<A> {
         }
         let bytes = &batch.at(open.spot).bytes[open.at..open.end];
         let mut reader = FrameReader::new(bytes);
-        let Some(frame) = reader.next()? else { return Ok(Step::End) };
+        let Some(frame) = reader.next()? else {
+            return Ok(Step::End);
+        };
         open.at = open.end - reader.remaining().len();
         let piece = match frame {
             Frame::Event(message) => Piece::whole(message),
@@ -248,32 +278,46 @@ impl<A: Aead> Lane<A> {
         let stream = open.header.stream;
         let association = open.owner.and_then(|session| self.associations.get_mut(&session));
         let Some(association) = association else { return Ok(()) };
-        let Some(entry) = association.streams.get(stream) else { return Ok(()) };
+        let Some(entry) = association.streams.get(stream) else {
+            return Ok(());
+        };
         let growth = entry.recv.end(cursor)?;
         association.streams.grew(stream, growth)
     }
 
     /// The next data that the packet's run made due, copied to `late`.
     fn pop_late(&mut self) -> Result<Option<Found>, DropReason> {
-        let Some(open) = self.open.as_mut().filter(|open| open.ran) else { return Ok(None) };
+        let Some(open) = self.open.as_mut().filter(|open| open.ran) else {
+            return Ok(None);
+        };
         let stream = open.header.stream;
         let association = open.owner.and_then(|session| self.associations.get_mut(&session));
-        let Some(association) = association else { return Ok(None) };
-        let Some(entry) = association.streams.get(stream) else { return Ok(None) };
+        let Some(association) = association else {
+            return Ok(None);
+        };
+        let Some(entry) = association.streams.get(stream) else {
+            return Ok(None);
+        };
         let Some(part) = entry.recv.pop_ready()? else {
             association.streams.settle(stream);
             return Ok(None);
         };
         self.late.clear();
         self.late.extend_from_slice(part.bytes);
-        Ok(Some(Found::Late { number: part.number, offset: part.offset, end: part.end }))
+        Ok(Some(Found::Late {
+            number: part.number,
+            offset: part.offset,
+            end: part.end,
+        }))
     }
 
     /// The packet was read to its end.
     fn finish_packet(&mut self, now: Instant) {
         let Some(open) = self.open.take() else { return };
         let Some(session) = open.owner else { return };
-        let Some(association) = self.associations.get_mut(&session) else { return };
+        let Some(association) = self.associations.get_mut(&session) else {
+            return;
+        };
         let arrived = Arrived {
             counter: open.header.counter,
             from: open.from,
@@ -290,9 +334,14 @@ impl<A: Aead> Lane<A> {
     /// else is a breach of the protocol and ends the session.
     fn refuse(&mut self, now: Instant, reason: DropReason) {
         self.drops.count(reason);
-        let Some(session) = self.open.take().and_then(|open| open.owner) else { return };
+        let Some(session) = self.open.take().and_then(|open| open.owner) else {
+            return;
+        };
         self.mark(session);
-        let local = matches!(reason, DropReason::Overloaded | DropReason::ClosedSession | DropReason::NotAllowed);
+        let local = matches!(
+            reason,
+            DropReason::Overloaded | DropReason::ClosedSession | DropReason::NotAllowed
+        );
         if let Some(association) = self.associations.get_mut(&session).filter(|_| !local) {
             association.violated(now, close_code(reason), reason);
         }
@@ -301,15 +350,24 @@ impl<A: Aead> Lane<A> {
 
 impl Open {
     /// The STREAM frame: opens the packet's run.
-    fn begin_run(&mut self, association: &mut Association, reliability: Reliability, position: u64) -> Result<(), DropReason> {
+    fn begin_run(
+        &mut self,
+        association: &mut Association,
+        reliability: Reliability,
+        position: u64,
+    ) -> Result<(), DropReason> {
         if self.ran {
             return Err(DropReason::FrameNotAllowed);
         }
         self.ran = true;
         let header = &self.header;
-        let Some(entry) = association.streams.touch(header.stream)? else { return Ok(()) };
+        let Some(entry) = association.streams.touch(header.stream)? else {
+            return Ok(());
+        };
         let fin = header.flags.contains(Flags::FIN);
-        let cursor = entry.recv.begin(header.sequence, reliability, position, header.event_count, fin)?;
+        let cursor = entry
+            .recv
+            .begin(header.sequence, reliability, position, header.event_count, fin)?;
         self.run = Some(cursor);
         association.streams.announce(header.stream, header.subprotocol);
         Ok(())
@@ -321,16 +379,32 @@ impl Open {
             return Err(DropReason::FrameNotAllowed);
         }
         // A stream that ended before: what still comes for it is acknowledged and forgotten.
-        let Some(cursor) = self.run.as_mut() else { return Ok(Step::More) };
+        let Some(cursor) = self.run.as_mut() else {
+            return Ok(Step::More);
+        };
         let len = piece.bytes.len();
-        let Some(entry) = association.streams.get(self.header.stream) else { return Ok(Step::More) };
+        let Some(entry) = association.streams.get(self.header.stream) else {
+            return Ok(Step::More);
+        };
         let action = entry.recv.on_event(cursor, piece)?;
         match action {
             Action::Skip | Action::Buffered => Ok(Step::More),
-            Action::Deliver { number, offset, end, skip, .. } => {
+            Action::Deliver {
+                number,
+                offset,
+                end,
+                skip,
+                ..
+            } => {
                 // An event frame ends with its bytes.
                 let (start, stop) = (self.at - len + skip, self.at);
-                Ok(Step::Deliver(Plan { number, offset, end, start, stop }))
+                Ok(Step::Deliver(Plan {
+                    number,
+                    offset,
+                    end,
+                    start,
+                    stop,
+                }))
             }
         }
     }

@@ -102,7 +102,12 @@ impl<A: Aead> Slot<A> {
     /// # Errors
     /// `KeyExpired`, header errors, `LengthMismatch`, `Replayed`, `BelowWindow`, `AeadFailure`.
     #[inline]
-    pub(crate) fn open(&mut self, now: Instant, config: &SessionConfig, packet: &mut [u8]) -> Result<Header, DropReason> {
+    pub(crate) fn open(
+        &mut self,
+        now: Instant,
+        config: &SessionConfig,
+        packet: &mut [u8],
+    ) -> Result<Header, DropReason> {
         if self.is_expired(now, config) {
             return Err(DropReason::KeyExpired);
         }
@@ -140,7 +145,9 @@ impl<A: Aead> Slot<A> {
     #[inline]
     pub(crate) fn seal(&mut self, header: &Header, packet: &mut [u8]) {
         let text_len = packet.len() - HEADER_LEN - TAG_LEN;
-        let (bytes, rest) = packet.split_first_chunk_mut::<HEADER_LEN>().expect("a packet is longer than its header");
+        let (bytes, rest) = packet
+            .split_first_chunk_mut::<HEADER_LEN>()
+            .expect("a packet is longer than its header");
         header.encode(bytes);
         let (text, tag) = rest.split_at_mut(text_len);
         tag.copy_from_slice(&A::seal(&self.seal, &nonce(header.counter), &bytes[..], text));

@@ -18,7 +18,9 @@ pub(crate) struct Slots<A: Aead> {
 
 impl<A: Aead> Slots<A> {
     pub(crate) fn new() -> Self {
-        Self { by_id: IdMap::default() }
+        Self {
+            by_id: IdMap::default(),
+        }
     }
 
     #[inline]

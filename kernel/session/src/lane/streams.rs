@@ -40,7 +40,10 @@ pub(crate) enum Owed {
 /// What happened to a stream that its user must learn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum StreamNotice {
-    Opened { reliability: Reliability, subprotocol: u16 },
+    Opened {
+        reliability: Reliability,
+        subprotocol: u16,
+    },
     Writable(u64),
     Finished,
     Flushed,
@@ -191,7 +194,11 @@ impl Streams {
         }
         let (index, reliability, greater) = split(id)?;
         if greater == self.greater {
-            return if index < self.next_index { Ok(None) } else { Err(DropReason::StreamState) };
+            return if index < self.next_index {
+                Ok(None)
+            } else {
+                Err(DropReason::StreamState)
+            };
         }
         if index >= self.granted_streams {
             return Err(DropReason::StreamLimit);
@@ -199,7 +206,16 @@ impl Streams {
         if self.closed.contains(index) {
             return Ok(None);
         }
-        self.insert(id, StreamSetup { reliability, priority: 0, weight: DEFAULT_WEIGHT, subprotocol: 0 }, false);
+        self.insert(
+            id,
+            StreamSetup {
+                reliability,
+                priority: 0,
+                weight: DEFAULT_WEIGHT,
+                subprotocol: 0,
+            },
+            false,
+        );
         Ok(self.table.get_mut(&id))
     }
 
@@ -216,7 +232,13 @@ impl Streams {
             entry.announced = true;
             entry.setup.subprotocol = subprotocol;
             let reliability = entry.setup.reliability;
-            self.notices.push_back((id, StreamNotice::Opened { reliability, subprotocol }));
+            self.notices.push_back((
+                id,
+                StreamNotice::Opened {
+                    reliability,
+                    subprotocol,
+                },
+            ));
         }
     }
 
@@ -224,7 +246,11 @@ impl Streams {
     ///
     /// # Errors
     /// `Closed` for an unknown stream or an ended direction, `TooLarge`. Nothing is changed.
-    pub(crate) fn push<'m>(&mut self, id: StreamId, messages: impl Iterator<Item = &'m [u8]> + Clone) -> Result<u64, PushError> {
+    pub(crate) fn push<'m>(
+        &mut self,
+        id: StreamId,
+        messages: impl Iterator<Item = &'m [u8]> + Clone,
+    ) -> Result<u64, PushError> {
         let entry = self.table.get_mut(&id).ok_or(PushError::Closed)?;
         let max = entry.send.max_message();
         if messages.clone().any(|message| message.len() > max) {
@@ -286,7 +312,9 @@ impl Streams {
     /// The user drained `bytes` that completed `messages` messages.
     pub(crate) fn consumed(&mut self, id: StreamId, bytes: u64, messages: u64) {
         let Some(entry) = self.table.get_mut(&id) else { return };
-        let positions = bytes.saturating_add(messages.saturating_mul(MESSAGE_CHARGE)).min(entry.recv.undrained());
+        let positions = bytes
+            .saturating_add(messages.saturating_mul(MESSAGE_CHARGE))
+            .min(entry.recv.undrained());
         entry.recv.on_consumed(positions);
         self.credit(id);
         self.settle(id);
@@ -456,8 +484,12 @@ impl Streams {
 
     /// Blocked by the session's limit: every stream whose last packets were lost names its position.
     fn report_unseen(&mut self) {
-        let unseen: alloc::vec::Vec<StreamId> =
-            self.table.iter().filter(|(_, entry)| entry.send.unseen_position().is_some()).map(|(&id, _)| id).collect();
+        let unseen: alloc::vec::Vec<StreamId> = self
+            .table
+            .iter()
+            .filter(|(_, entry)| entry.send.unseen_position().is_some())
+            .map(|(&id, _)| id)
+            .collect();
         for id in unseen {
             self.owe(id, Owed::Blocked);
         }
@@ -534,7 +566,9 @@ impl Streams {
         let Some(entry) = self.table.get_mut(&id) else { return };
         let matters = match owed {
             Owed::Limit | Owed::Stop => !entry.recv.is_finished(),
-            Owed::Blocked => entry.send.is_blocked(entry.limit.limit()).is_some() || entry.send.unseen_position().is_some(),
+            Owed::Blocked => {
+                entry.send.is_blocked(entry.limit.limit()).is_some() || entry.send.unseen_position().is_some()
+            }
             Owed::Reset => !entry.send.is_finished(),
         };
         if matters {
@@ -576,16 +610,26 @@ impl Streams {
             let Some(entry) = self.table.get_mut(&id) else { continue };
             entry.owed &= !(owed as u8);
             let frame = match owed {
-                Owed::Limit => Some(Frame::MaxStreamData { stream: id, limit: entry.recv.granted() }),
-                Owed::Blocked => {
-                    Some(Frame::StreamBlocked { stream: id, position: entry.send.sent_position() })
-                }
-                Owed::Reset => entry.send.reset_frame().map(|(code, final_position)| Frame::ResetStream {
+                Owed::Limit => Some(Frame::MaxStreamData {
                     stream: id,
-                    code,
-                    final_position,
+                    limit: entry.recv.granted(),
                 }),
-                Owed::Stop => Some(Frame::StopSending { stream: id, code: entry.stop_code }),
+                Owed::Blocked => Some(Frame::StreamBlocked {
+                    stream: id,
+                    position: entry.send.sent_position(),
+                }),
+                Owed::Reset => entry
+                    .send
+                    .reset_frame()
+                    .map(|(code, final_position)| Frame::ResetStream {
+                        stream: id,
+                        code,
+                        final_position,
+                    }),
+                Owed::Stop => Some(Frame::StopSending {
+                    stream: id,
+                    code: entry.stop_code,
+                }),
             };
             if let Some(frame) = frame {
                 return Some((id, owed, frame));
@@ -665,11 +709,20 @@ impl Streams {
 
     /// Asserts what must hold between turns.
     pub(crate) fn check(&self) {
-        assert!(self.send.used() <= self.send.limit(), "sent beyond the session's credit");
+        assert!(
+            self.send.used() <= self.send.limit(),
+            "sent beyond the session's credit"
+        );
         assert!(self.recv.consumed() <= self.recv.used() && self.recv.used() <= self.recv.granted());
-        assert!(self.owing.len() <= self.table.len() * 4 + OWING_SLACK, "owed frames are queued once each");
+        assert!(
+            self.owing.len() <= self.table.len() * 4 + OWING_SLACK,
+            "owed frames are queued once each"
+        );
         let remote = self.table.keys().filter(|id| (id.0 & 1 == 1) != self.greater).count() as u64;
-        assert!(remote + self.closed.count() <= self.granted_streams, "more streams than were granted");
+        assert!(
+            remote + self.closed.count() <= self.granted_streams,
+            "more streams than were granted"
+        );
     }
 }
 
