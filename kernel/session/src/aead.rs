@@ -93,3 +93,82 @@ impl Aead for Reference {
         block
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    fn hex(text: &str) -> Vec<u8> {
+        let digits = text
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| core::str::from_utf8(pair).expect("ASCII"));
+        digits
+            .map(|pair| u8::from_str_radix(pair, 16).expect("hexadecimal"))
+            .collect()
+    }
+
+    /// RFC 8439 section 2.8.2.
+    #[test]
+    fn sealing_gives_the_vector_of_rfc_8439() {
+        let key = Reference::key(&Secret(core::array::from_fn(|at| 0x80 + at as u8)));
+        let nonce = [0x07, 0, 0, 0, 0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47];
+        let aad = hex("50515253c0c1c2c3c4c5c6c7");
+        let plain = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
+                      sunscreen would be it.";
+        let mut bytes = plain.to_vec();
+        let tag = Reference::seal(&key, &nonce, &aad, &mut bytes);
+        assert_eq!(
+            bytes,
+            hex(
+                "d31a8d34648e60db7b86afbc53ef7ec2a4aded51296e08fea9e2b5a736ee62d63dbea45e8ca9671282fafb69da92728b\
+                 1a71de0a9e060b2905d6a5b67ecd3b3692ddbd7f2d778b8c9803aee328091b58fab324e4fad675945585808b4831d7bc\
+                 3ff4def08e4b7a9de576d26586cec64b6116"
+            )
+        );
+        assert_eq!(tag[..], hex("1ae10b594f09e26a7e902ecbd0600691"));
+        assert_eq!(Reference::open(&key, &nonce, &aad, &mut bytes, &tag), Ok(()));
+        assert_eq!(bytes, plain);
+    }
+
+    /// RFC 9001 appendix A.5.
+    #[test]
+    fn masking_gives_the_vector_of_rfc_9001() {
+        let key: [u8; 32] = hex("25a282b9e82f06f21f488917a4fc8f1b73573685608597d0efcb076b0ab7a7a4")
+            .try_into()
+            .unwrap();
+        let sample: [u8; 16] = hex("5e5cd55c41f69080575d7999c25a5bfb").try_into().unwrap();
+        let mask = Reference::mask(&Reference::header_key(&Secret(key)), &sample);
+        assert_eq!(mask[..5], hex("aefefe7d03"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_changed_does_not_open(
+            plain in proptest::collection::vec(any::<u8>(), 0..200),
+            aad in proptest::collection::vec(any::<u8>(), 1..80),
+            which in 0_u8..4,
+            at in any::<proptest::sample::Index>(),
+            bit in 0_u8..8,
+        ) {
+            let key = Reference::key(&Secret([1; 32]));
+            let (mut bytes, mut aad, mut nonce) = (plain.clone(), aad, [2; 12]);
+            let mut tag = Reference::seal(&key, &nonce, &aad, &mut bytes);
+            let part: &mut [u8] = match which {
+                0 => &mut bytes,
+                1 => &mut aad,
+                2 => &mut nonce,
+                _ => &mut tag,
+            };
+            let changed = !part.is_empty();
+            if changed {
+                let at = at.index(part.len());
+                part[at] ^= 1 << bit;
+            }
+            let opened = Reference::open(&key, &nonce, &aad, &mut bytes, &tag);
+            prop_assert_eq!(opened, if changed { Err(AeadError) } else { Ok(()) });
+        }
+    }
+}

@@ -136,22 +136,44 @@ fn signed_bytes(label: &str, network: Fingerprint, bytes: &[u8]) -> Vec<u8> {
 /// # Errors
 /// Which demand the key fails.
 pub fn noise_public(entity: &EntityId) -> Result<[u8; 32], BadIdentity> {
+    let point = decode(entity)?;
+    if is_torsion_free(&point) {
+        Ok(point.to_montgomery().to_bytes())
+    } else {
+        Err(BadIdentity::Torsion)
+    }
+}
+
+/// As [`noise_public`], but without its dear part, the check for torsion: for an identity that passed it
+/// before, or will before anything depends on it.
+///
+/// # Errors
+/// Which demand the key fails; never `BadIdentity::Torsion`.
+pub fn noise_public_unchecked(entity: &EntityId) -> Result<[u8; 32], BadIdentity> {
+    Ok(decode(entity)?.to_montgomery().to_bytes())
+}
+
+/// The point of an identity, after every check but that for torsion.
+fn decode(entity: &EntityId) -> Result<EdwardsPoint, BadIdentity> {
     if entity.0[31] & 0x80 != 0 {
         return Err(BadIdentity::SignBit);
+    }
+    if !is_canonical(&entity.0) {
+        return Err(BadIdentity::NotCanonical);
     }
     let point = CompressedEdwardsY(entity.0)
         .decompress()
         .ok_or(BadIdentity::NotOnCurve)?;
-    if point.compress().0 != entity.0 {
-        return Err(BadIdentity::NotCanonical);
-    }
     if point.is_small_order() {
-        return Err(BadIdentity::SmallOrder);
+        Err(BadIdentity::SmallOrder)
+    } else {
+        Ok(point)
     }
-    if !is_torsion_free(&point) {
-        return Err(BadIdentity::Torsion);
-    }
-    Ok(point.to_montgomery().to_bytes())
+}
+
+/// Whether a coordinate with its sign bit clear is below 2^255 - 19.
+fn is_canonical(y: &[u8; 32]) -> bool {
+    y[31] != 0x7F || y[1..31].iter().any(|byte| *byte != 0xFF) || y[0] < 0xED
 }
 
 /// Whether `order * point` is the identity, computed as `(order - 1) * point + point` because scalars are
@@ -209,3 +231,174 @@ impl fmt::Display for BadSignature {
 }
 
 impl core::error::Error for BadSignature {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
+    use proptest::prelude::*;
+    use x25519_dalek::{PublicKey, StaticSecret};
+
+    const NETWORK: Fingerprint = [7; 8];
+
+    fn identity(n: u8) -> Identity {
+        let mut draw = 0;
+        Identity::generate(&mut |seed| {
+            *seed = [n; 32];
+            seed[0] = draw;
+            draw += 1;
+        })
+    }
+
+    /// Reads hexadecimal.
+    fn hex<const N: usize>(text: &str) -> [u8; N] {
+        core::array::from_fn(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("hexadecimal"))
+    }
+
+    #[test]
+    fn the_public_key_is_that_of_rfc_8032() {
+        // Section 7.1, test 2, whose key has sign bit 0.
+        let seed = Secret(hex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"));
+        let public = hex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c");
+        assert_eq!(Identity::from_seed(seed).expect("usable").entity(), EntityId(public));
+    }
+
+    #[test]
+    fn seeds_with_the_sign_bit_set_are_drawn_again() {
+        let mut draws = 0;
+        for n in 0..32 {
+            let id = Identity::generate(&mut |seed| {
+                *seed = [n; 32];
+                seed[1] = draws as u8;
+                draws += 1;
+            });
+            assert_eq!(id.entity().0[31] & 0x80, 0);
+            assert_eq!(Identity::from_seed(id.seed()).expect("usable").entity(), id.entity());
+        }
+        assert!(draws > 40, "half of all seeds are refused, of {draws} none was");
+    }
+
+    #[test]
+    #[should_panic(expected = "the entropy source repeats itself")]
+    fn a_stuck_entropy_source_is_found_out() {
+        let unusable = (0..)
+            .map(|n| [n; 32])
+            .find(|seed| Identity::from_seed(Secret(*seed)).is_err());
+        let _ = Identity::generate(&mut |seed| *seed = unusable.expect("half of all seeds"));
+    }
+
+    #[test]
+    fn the_noise_key_is_the_same_key() {
+        for n in 0..8 {
+            let id = identity(n);
+            let public = PublicKey::from(&StaticSecret::from(id.noise_secret().0)).to_bytes();
+            assert_eq!(public, id.noise_public());
+            assert_eq!(noise_public(&id.entity()), Ok(public));
+            assert_eq!(noise_public_unchecked(&id.entity()), Ok(public));
+        }
+    }
+
+    #[test]
+    fn signatures_bind_label_network_and_bytes() {
+        let (id, other) = (identity(1), identity(2));
+        let signature = id.sign("a", NETWORK, b"bytes");
+        let verify = |entity: &Identity, label, network, bytes: &[u8]| {
+            verify(&entity.entity(), label, network, bytes, &signature)
+        };
+        assert_eq!(verify(&id, "a", NETWORK, b"bytes"), Ok(()));
+        assert_eq!(verify(&other, "a", NETWORK, b"bytes"), Err(BadSignature));
+        assert_eq!(verify(&id, "b", NETWORK, b"bytes"), Err(BadSignature));
+        assert_eq!(verify(&id, "a", [8; 8], b"bytes"), Err(BadSignature));
+        assert_eq!(verify(&id, "a", NETWORK, b"byte"), Err(BadSignature));
+        assert_ne!(
+            id.sign("ab", NETWORK, b""),
+            id.sign("a", *b"b\x07\x07\x07\x07\x07\x07\x07", b"\x07")
+        );
+    }
+
+    #[test]
+    fn a_malleated_signature_is_refused() {
+        let id = identity(1);
+        let mut signature = id.sign("a", NETWORK, b"bytes");
+        // s + L verifies under lax rules (RFC 8032 section 8.4).
+        let order: [u8; 32] = hex("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010");
+        let mut carry = 0;
+        for (byte, add) in signature[32..].iter_mut().zip(order) {
+            let sum = u16::from(*byte) + u16::from(add) + carry;
+            *byte = sum as u8;
+            carry = sum >> 8;
+        }
+        assert_eq!(
+            verify(&id.entity(), "a", NETWORK, b"bytes", &signature),
+            Err(BadSignature)
+        );
+    }
+
+    #[test]
+    fn points_of_small_order_are_refused() {
+        for point in EIGHT_TORSION {
+            let entity = EntityId(point.compress().0);
+            let refused = noise_public(&entity).expect_err("small order");
+            assert!(
+                matches!(refused, BadIdentity::SmallOrder | BadIdentity::SignBit),
+                "{refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn points_with_torsion_are_refused() {
+        let mut refused = 0;
+        let mut point = ED25519_BASEPOINT_POINT;
+        for _ in 0..16 {
+            for torsion in &EIGHT_TORSION[1..] {
+                let entity = EntityId((point + torsion).compress().0);
+                if entity.0[31] & 0x80 == 0 {
+                    assert_eq!(noise_public(&entity), Err(BadIdentity::Torsion));
+                    assert!(
+                        noise_public_unchecked(&entity).is_ok(),
+                        "only the dear check is left out"
+                    );
+                    refused += 1;
+                }
+            }
+            point += ED25519_BASEPOINT_POINT;
+        }
+        assert!(refused > 30);
+    }
+
+    #[test]
+    fn every_encoding_from_the_field_order_up_is_refused() {
+        for low in 0xED..=0xFF {
+            let mut y = [0xFF; 32];
+            (y[0], y[31]) = (low, 0x7F);
+            assert_eq!(noise_public(&EntityId(y)), Err(BadIdentity::NotCanonical));
+        }
+    }
+
+    #[test]
+    fn wire_labels_never_change() {
+        assert_eq!(node_id(&EntityId([1; 32])), NodeId(0x56bc_8e78_dd0c_85ca));
+    }
+
+    #[test]
+    fn identities_print_no_secret() {
+        let id = identity(3);
+        let printed = alloc::format!("{id:?}");
+        assert_eq!(printed, alloc::format!("Identity({})", id.entity()));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_accepted_is_canonical_and_convertible(bytes: [u8; 32]) {
+            let entity = EntityId(bytes);
+            if let Ok(public) = noise_public(&entity) {
+                let point = CompressedEdwardsY(bytes).decompress().expect("a point");
+                prop_assert_eq!(point.compress().0, bytes);
+                prop_assert!(point.is_torsion_free() && !point.is_small_order());
+                prop_assert_eq!(point.to_montgomery().to_edwards(0).expect("on the curve").compress().0, bytes);
+                prop_assert_eq!(point.to_montgomery().to_bytes(), public);
+            }
+        }
+    }
+}

@@ -120,3 +120,69 @@ impl fmt::Display for BadPassphrase {
 }
 
 impl core::error::Error for BadPassphrase {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_derives_from_a_key_is_separate() {
+        let key = NetworkKey::from_bytes(Secret([1; 32]));
+        let all = [key.psk().0, key.mac_key().0, key.reveal().0];
+        assert!(all[0] != all[1] && all[1] != all[2] && all[0] != all[2]);
+        assert!(all.iter().all(|secret| secret[..8] != key.fingerprint()));
+    }
+
+    #[test]
+    fn the_open_network_is_known_by_its_key() {
+        assert!(NetworkKey::open().is_open());
+        assert!(NetworkKey::from_bytes(NetworkKey::open().reveal().clone()).is_open());
+        assert!(!NetworkKey::from_bytes(Secret([1; 32])).is_open());
+    }
+
+    #[test]
+    fn a_passphrase_gives_one_key_and_another_gives_another() {
+        let key = NetworkKey::from_passphrase("correct horse").expect("long enough");
+        assert_eq!(
+            key.reveal().0,
+            NetworkKey::from_passphrase("correct horse")
+                .expect("long enough")
+                .reveal()
+                .0
+        );
+        assert_ne!(
+            key.reveal().0,
+            NetworkKey::from_passphrase("correct horsf")
+                .expect("long enough")
+                .reveal()
+                .0
+        );
+        assert!(!key.is_open());
+    }
+
+    /// Every version must derive the same, or members of one network stop finding each other.
+    #[test]
+    fn what_derives_from_a_key_never_changes() {
+        assert_eq!(NetworkKey::open().fingerprint(), [223, 199, 119, 110, 28, 46, 222, 185]);
+        assert_eq!(
+            NetworkKey::from_passphrase("correct horse")
+                .expect("long enough")
+                .fingerprint(),
+            [38, 154, 46, 134, 67, 22, 213, 117]
+        );
+    }
+
+    #[test]
+    fn short_and_endless_passphrases_are_refused_before_any_work() {
+        assert!(NetworkKey::from_passphrase("1234567").is_err());
+        assert!(NetworkKey::from_passphrase(&"x".repeat(MAX_PASSPHRASE + 1)).is_err());
+    }
+
+    #[test]
+    fn keys_print_no_secret() {
+        assert_eq!(
+            alloc::format!("{:?}", NetworkKey::from_bytes(Secret([1; 32]))),
+            "NetworkKey(..)"
+        );
+    }
+}

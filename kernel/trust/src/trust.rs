@@ -425,3 +425,253 @@ fn decode(bytes: &[u8]) -> Option<Vec<(EntityId, Epoch)>> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use net_base::rng::{Secret, Seed};
+    use net_base::{Now, Seat, SeatId};
+    use proptest::prelude::*;
+
+    struct Rig {
+        seat: Seat<Trust>,
+        now: Now,
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let identity = Identity::generate(&mut {
+                let mut draw = 0;
+                move |seed| {
+                    *seed = [draw; 32];
+                    draw += 1;
+                }
+            });
+            let trust = Trust::new(identity, Epoch(5), vec![NetworkKey::from_bytes(Secret([1; 32]))], None);
+            Self {
+                seat: Seat::new(SeatId(0), trust, &Seed::new([0; 32])),
+                now: Now::default(),
+            }
+        }
+
+        /// A machine that booted and found `cell`.
+        fn recovered(cell: Option<&[u8]>) -> Self {
+            let mut rig = Self::new();
+            rig.tell(In::Boot);
+            let get = rig.expect_get();
+            rig.seat.stored(rig.now, get, Stored::Value(cell), ());
+            rig
+        }
+
+        fn tell(&mut self, input: In) {
+            self.seat.handle(self.now, input, ());
+            self.seat.check();
+        }
+
+        fn confirm(&mut self, peer: u8, epoch: u64, counter: u64) {
+            self.tell(In::Confirmed {
+                peer: EntityId([peer; 32]),
+                epoch: Epoch(epoch),
+                counter,
+            });
+        }
+
+        fn floor(&self, peer: u8) -> Option<(u64, u64)> {
+            let floor = self.seat.machine().table().floor(&EntityId([peer; 32]));
+            floor.map(|(epoch, counter)| (epoch.0, counter))
+        }
+
+        fn expect_get(&mut self) -> Ticket {
+            let (ticket, op) = self.seat.pop_store().expect("an operation");
+            assert_eq!(op, StoreOp::Get { cell: Cell::PeerEpochs });
+            ticket
+        }
+
+        /// Fires the write timer and takes the write.
+        fn expect_put(&mut self) -> (Ticket, Vec<u8>) {
+            self.now.mono = self.seat.due().expect("a write is due");
+            assert!(self.seat.fire_due(self.now, ()));
+            match self.seat.pop_store() {
+                Some((
+                    ticket,
+                    StoreOp::Put {
+                        cell: Cell::PeerEpochs,
+                        bytes,
+                    },
+                )) => (ticket, bytes),
+                other => panic!("expected a write, got {other:?}"),
+            }
+        }
+
+        fn expect_quiet(&mut self) {
+            assert_eq!(
+                (self.seat.due(), self.seat.pop_store(), self.seat.pop_out()),
+                (None, None, None)
+            );
+        }
+    }
+
+    #[test]
+    fn floors_rise_and_never_sink() {
+        let mut rig = Rig::recovered(None);
+        for (epoch, counter, floor) in [
+            (3, 7, (3, 7)),
+            (3, 5, (3, 7)),
+            (3, 9, (3, 9)),
+            (2, 99, (3, 9)),
+            (4, 0, (4, 0)),
+            (4, 1, (4, 1)),
+        ] {
+            rig.confirm(1, epoch, counter);
+            assert_eq!(rig.floor(1), Some(floor));
+        }
+        assert_eq!(rig.floor(2), None);
+    }
+
+    #[test]
+    fn epochs_survive_a_restart_and_counters_start_anew() {
+        let mut rig = Rig::recovered(None);
+        rig.confirm(1, 10, 4);
+        rig.confirm(2, 20, 4);
+        let (_, bytes) = rig.expect_put();
+        let rig = Rig::recovered(Some(&bytes));
+        assert_eq!((rig.floor(1), rig.floor(2)), (Some((10, 0)), Some((20, 0))));
+    }
+
+    #[test]
+    fn many_confirmations_share_one_write_and_counters_cause_none() {
+        let mut rig = Rig::recovered(None);
+        for peer in 0..50 {
+            rig.confirm(peer, 1, 1);
+        }
+        let (ticket, bytes) = rig.expect_put();
+        assert_eq!(decode(&bytes).map(|epochs| epochs.len()), Some(50));
+        rig.seat.stored(rig.now, ticket, Stored::Done, ());
+        rig.confirm(3, 1, 2);
+        rig.expect_quiet();
+    }
+
+    #[test]
+    fn what_changes_during_a_write_is_written_after_it() {
+        let mut rig = Rig::recovered(None);
+        rig.confirm(1, 1, 1);
+        let (ticket, _) = rig.expect_put();
+        rig.confirm(2, 1, 1);
+        assert_eq!(rig.seat.due(), None, "one write at a time");
+        rig.seat.stored(rig.now, ticket, Stored::Done, ());
+        let (_, bytes) = rig.expect_put();
+        assert_eq!(decode(&bytes).map(|epochs| epochs.len()), Some(2));
+    }
+
+    #[test]
+    fn confirmations_during_recovery_count_at_once_and_are_kept() {
+        let mut stored = Rig::recovered(None);
+        stored.confirm(1, 10, 0);
+        stored.confirm(2, 10, 0);
+        let (_, cell) = stored.expect_put();
+
+        let mut rig = Rig::new();
+        rig.tell(In::Boot);
+        let get = rig.expect_get();
+        rig.confirm(1, 12, 3);
+        rig.confirm(2, 9, 3);
+        rig.confirm(3, 1, 1);
+        assert_eq!(rig.floor(1), Some((12, 3)));
+        rig.expect_quiet();
+        rig.seat.stored(rig.now, get, Stored::Value(Some(&cell)), ());
+        rig.seat.check();
+        assert_eq!(
+            (rig.floor(1), rig.floor(2), rig.floor(3)),
+            (Some((12, 3)), Some((10, 0)), Some((1, 1)))
+        );
+        let (_, bytes) = rig.expect_put();
+        assert_eq!(decode(&bytes).map(|epochs| epochs.len()), Some(3));
+    }
+
+    #[test]
+    fn a_clean_recovery_writes_nothing() {
+        let mut stored = Rig::recovered(None);
+        stored.confirm(1, 10, 0);
+        let (_, cell) = stored.expect_put();
+        Rig::recovered(Some(&cell)).expect_quiet();
+        Rig::recovered(None).expect_quiet();
+    }
+
+    #[test]
+    fn a_corrupt_cell_is_reported_once_and_left_alone() {
+        let mut rig = Rig::recovered(Some(b"netepoc1 but not really ours"));
+        assert_eq!(rig.seat.pop_out(), Some(Out::StoreFailed(StoreError::Corrupt)));
+        rig.confirm(1, 1, 1);
+        assert_eq!(rig.floor(1), Some((1, 1)), "in memory it goes on");
+        rig.expect_quiet();
+    }
+
+    #[test]
+    fn a_failed_write_is_reported_once_and_not_repeated() {
+        let mut rig = Rig::recovered(None);
+        rig.confirm(1, 1, 1);
+        let (ticket, _) = rig.expect_put();
+        rig.seat.stored(rig.now, ticket, Stored::Failed(StoreError::Full), ());
+        assert_eq!(rig.seat.pop_out(), Some(Out::StoreFailed(StoreError::Full)));
+        rig.confirm(2, 1, 1);
+        rig.expect_quiet();
+    }
+
+    #[test]
+    fn the_allow_list_admits_its_members_and_none_everybody() {
+        let mut rig = Rig::recovered(None);
+        let (a, b) = (EntityId([1; 32]), EntityId([2; 32]));
+        assert!(rig.seat.machine().table().admits(&a));
+        rig.tell(In::Allow(Some(vec![a])));
+        assert_eq!(rig.seat.pop_out(), Some(Out::AllowChanged));
+        let table = rig.seat.machine().table();
+        assert!(table.admits(&a) && !table.admits(&b));
+        rig.tell(In::Allow(None));
+        assert!(rig.seat.machine().table().admits(&b));
+    }
+
+    #[test]
+    fn the_floor_raised_longest_ago_is_forgotten_first() {
+        let mut floors = Floors::default();
+        let peer = |n: u32| {
+            let mut id = [0; 32];
+            id[..4].copy_from_slice(&n.to_le_bytes());
+            EntityId(id)
+        };
+        for n in 0..MAX_FLOORS as u32 {
+            floors.raise(peer(n), Epoch(1), 1);
+        }
+        floors.raise(peer(0), Epoch(2), 1);
+        floors.raise(peer(MAX_FLOORS as u32), Epoch(1), 1);
+        floors.check();
+        assert_eq!(
+            (floors.get(&peer(0)), floors.get(&peer(1))),
+            (Some((Epoch(2), 1)), None)
+        );
+        let epochs: Vec<_> = floors.epochs().collect();
+        assert_eq!(
+            decode(&encode(floors.epochs())),
+            Some(epochs),
+            "a full table is read back in its order"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn the_cell_is_read_back_or_refused(
+            epochs in proptest::collection::vec((any::<[u8; 32]>(), any::<u64>()), 0..20),
+            damage in any::<(proptest::sample::Index, u8)>(),
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let epochs: Vec<_> = epochs.into_iter().map(|(id, epoch)| (EntityId(id), Epoch(epoch))).collect();
+            let bytes = encode(epochs.iter().copied());
+            prop_assert_eq!(decode(&bytes), Some(epochs));
+            prop_assert_eq!(decode(&bytes[..cut.index(bytes.len())]), None);
+            let mut damaged = bytes.clone();
+            let at = damage.0.index(bytes.len());
+            damaged[at] ^= damage.1.max(1);
+            prop_assert_eq!(decode(&damaged), None);
+        }
+    }
+}

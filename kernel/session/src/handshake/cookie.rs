@@ -25,10 +25,11 @@ const READ_INTERVAL: Duration = Duration::from_micros(500);
 const READ_BURST: u64 = 256;
 /// Initiations read in excess of the average from which on a cookie is asked for.
 const LOADED_BACKLOG: Duration = Duration::from_micros(500 * READ_BURST / 2);
-/// Under load: initiations read per second and source.
-const SOURCE_INTERVAL: Duration = Duration::from_millis(50);
+/// Under load: one initiation per source is read in this time on average. Many nodes may stand behind one
+/// address.
+const SOURCE_INTERVAL: Duration = Duration::from_millis(20);
 /// Under load: initiations read at once from one source.
-const SOURCE_BURST: u64 = 5;
+pub(super) const SOURCE_BURST: u64 = 32;
 /// Sources whose rate is remembered.
 const MAX_SOURCES: usize = 4_096;
 
@@ -72,16 +73,28 @@ impl MacKeys {
     }
 
     /// Seals a cookie for the sender of the packet with this mac1. The recipient of that packet seals, so the
-    /// keys are those of packets to it.
-    pub(super) fn seal(&self, nonce: &[u8; COOKIE_NONCE_LEN], mac1: &Mac, cookie: &Cookie) -> [u8; SEALED_COOKIE_LEN] {
+    /// keys are those of packets to it. The nonce is a keyed hash over what is sealed as well as over
+    /// randomness: a cloned machine, whose randomness repeats, repeats a nonce only for the same message.
+    pub(super) fn seal(
+        &self,
+        random: &Secret,
+        mac1: &Mac,
+        cookie: &Cookie,
+    ) -> ([u8; COOKIE_NONCE_LEN], [u8; SEALED_COOKIE_LEN]) {
+        let mut hasher = blake3::Hasher::new_keyed(&random.0);
+        hasher.update(mac1);
+        hasher.update(cookie);
+        let mut nonce = [0; COOKIE_NONCE_LEN];
+        hasher.finalize_xof().fill(&mut nonce);
+        hasher.zeroize();
         let mut sealed = [0; SEALED_COOKIE_LEN];
         let (body, tag) = sealed.split_at_mut(COOKIE_LEN);
         body.copy_from_slice(cookie);
         let made = XChaCha20Poly1305::new((&self.cookie.0).into())
-            .encrypt_inout_detached(nonce.into(), mac1, body.into())
+            .encrypt_inout_detached((&nonce).into(), mac1, body.into())
             .expect("sixteen bytes are below the cipher's limit");
         tag.copy_from_slice(&made);
-        sealed
+        (nonce, sealed)
     }
 
     /// Opens a cookie that answers our packet with this mac1.
@@ -281,12 +294,19 @@ mod tests {
     #[test]
     fn a_sealed_cookie_opens_only_for_the_packet_it_answers() {
         let keys = MacKeys::new(&Secret([1; 32]), &EntityId([1; 32]));
-        let sealed = keys.seal(&[3; 24], &[4; 16], &[5; 16]);
-        assert_eq!(keys.unseal(&[3; 24], &[4; 16], &sealed), Some([5; 16]));
-        assert_eq!(keys.unseal(&[3; 24], &[9; 16], &sealed), None);
+        let (nonce, sealed) = keys.seal(&Secret([3; 32]), &[4; 16], &[5; 16]);
+        assert_eq!(keys.unseal(&nonce, &[4; 16], &sealed), Some([5; 16]));
+        assert_eq!(keys.unseal(&nonce, &[9; 16], &sealed), None);
         assert_eq!(keys.unseal(&[9; 24], &[4; 16], &sealed), None);
         let other = MacKeys::new(&Secret([1; 32]), &EntityId([2; 32]));
-        assert_eq!(other.unseal(&[3; 24], &[4; 16], &sealed), None);
+        assert_eq!(other.unseal(&nonce, &[4; 16], &sealed), None);
+    }
+
+    #[test]
+    fn a_clone_with_the_same_randomness_repeats_no_nonce_for_another_cookie() {
+        let keys = MacKeys::new(&Secret([1; 32]), &EntityId([1; 32]));
+        let nonce = |mac1: u8, cookie: u8| keys.seal(&Secret([3; 32]), &[mac1; 16], &[cookie; 16]).0;
+        assert!(nonce(4, 5) != nonce(4, 6) && nonce(4, 5) != nonce(5, 5));
     }
 
     #[test]
@@ -326,7 +346,7 @@ mod tests {
             "another port is the same source"
         );
         assert!(load.take_source(at(0), &address(2, 1)));
-        assert!(load.take_source(at(50), &address(1, 1)), "one token came back");
+        assert!(load.take_source(at(20), &address(1, 1)), "one token came back");
         load.check();
     }
 

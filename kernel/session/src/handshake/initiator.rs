@@ -274,6 +274,7 @@ impl Handshakes {
             statics: self.statics.clone(),
             peer,
             peer_public: attempt.peer_public,
+            known: view.trust.floor(&peer).is_some(),
             drawn: self.secrets.draw(),
             payload: payload.encode(),
         })

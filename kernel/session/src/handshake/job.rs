@@ -5,11 +5,12 @@
 //! Not here: when jobs are handed out and whether their result still counts (`initiator.rs`,
 //! `responder.rs`).
 
+use alloc::boxed::Box;
 use core::fmt;
 
 use net_base::EntityId;
 use net_base::rng::Secret;
-use net_trust::{BadIdentity, noise_public};
+use net_trust::{BadIdentity, noise_public, noise_public_unchecked};
 use net_wire::DropReason;
 use net_wire::handshake::{
     INITIATION_NOISE_LEN, INITIATION_PAYLOAD_LEN, InitiationPayload, RESPONSE_NOISE_LEN, RESPONSE_PAYLOAD_LEN,
@@ -33,11 +34,13 @@ pub(super) enum Work {
         peer: EntityId,
         /// The peer's X25519 key, where an earlier start of the same dial computed it.
         peer_public: Option<[u8; 32]>,
+        /// The peer confirmed a handshake before, so its identity was found usable.
+        known: bool,
         /// From the key-erasing generator.
         drawn: Secret,
         payload: [u8; INITIATION_PAYLOAD_LEN],
     },
-    /// Responder: read message 1 (two DH, a check of the identity).
+    /// Responder: read message 1 (two DH) and check that the identity named is the one proved.
     Read {
         about: Reading,
         statics: Statics,
@@ -45,12 +48,13 @@ pub(super) enum Work {
         drawn: Secret,
         message: [u8; INITIATION_NOISE_LEN],
     },
-    /// Responder: make message 2 (key generation, two DH).
+    /// Responder: make message 2 (key generation, two DH); for an unknown peer check its identity for torsion.
     Respond {
         about: Answering,
         state: State,
         psk: Secret,
         payload: [u8; RESPONSE_PAYLOAD_LEN],
+        unknown: Option<EntityId>,
     },
     /// Initiator: read message 2 (two DH).
     Finish {
@@ -62,7 +66,10 @@ pub(super) enum Work {
 }
 
 /// The result of a job.
-pub struct JobDone {
+pub struct JobDone(pub(super) Box<Finished>);
+
+/// What came back.
+pub(super) struct Finished {
     /// What the machine's own generator takes from the entropy that was lent.
     pub(super) fresh: Option<Secret>,
     pub(super) done: Done,
@@ -96,37 +103,38 @@ impl Job {
     pub fn run(self, entropy: &mut dyn FnMut(&mut [u8; 32])) -> JobDone {
         let done = work(self.0, entropy);
         scrub_stack();
-        done
+        JobDone(done)
     }
 }
 
 #[inline(never)]
-fn work(work: Work, entropy: &mut dyn FnMut(&mut [u8; 32])) -> JobDone {
-    match work {
+fn work(work: Work, entropy: &mut dyn FnMut(&mut [u8; 32])) -> Box<Finished> {
+    let (fresh, done) = match work {
         Work::Start {
             about,
             statics,
             peer,
             peer_public,
+            known,
             drawn,
             payload,
         } => {
             let (seed, fresh) = mix(&drawn, entropy);
-            let started = peer_public
-                .map_or_else(|| noise_public(&peer), Ok)
-                .and_then(|peer_public| {
-                    let (state, message) = noise::start(&statics, &peer, &peer_public, seed, &payload)
-                        .map_err(|_| BadIdentity::SmallOrder)?;
-                    Ok(Started {
-                        state,
-                        message,
-                        peer_public,
-                    })
-                });
-            JobDone {
-                fresh: Some(fresh),
-                done: Done::Start(about, started),
-            }
+            let public = match peer_public {
+                Some(public) => Ok(public),
+                None if known => noise_public_unchecked(&peer),
+                None => noise_public(&peer),
+            };
+            let started = public.and_then(|peer_public| {
+                let (state, message) =
+                    noise::start(&statics, &peer, &peer_public, seed, &payload).map_err(|_| BadIdentity::SmallOrder)?;
+                Ok(Started {
+                    state,
+                    message,
+                    peer_public,
+                })
+            });
+            (Some(fresh), Done::Start(about, started))
         }
         Work::Read {
             about,
@@ -136,20 +144,21 @@ fn work(work: Work, entropy: &mut dyn FnMut(&mut [u8; 32])) -> JobDone {
             message,
         } => {
             let (seed, fresh) = mix(&drawn, entropy);
-            JobDone {
-                fresh: Some(fresh),
-                done: Done::Read(about, read(&statics, &own, seed, &message)),
-            }
+            (Some(fresh), Done::Read(about, read(&statics, &own, seed, &message)))
         }
         Work::Respond {
             about,
             state,
             psk,
             payload,
-        } => JobDone {
-            fresh: None,
-            done: Done::Respond(about, noise::respond(state, &psk, &payload)),
-        },
+            unknown,
+        } => {
+            let usable = unknown.map_or(Ok(()), |entity| noise_public(&entity).map(|_| ()).map_err(bad_identity));
+            (
+                None,
+                Done::Respond(about, usable.and_then(|()| noise::respond(state, &psk, &payload))),
+            )
+        }
         Work::Finish {
             about,
             state,
@@ -160,12 +169,10 @@ fn work(work: Work, entropy: &mut dyn FnMut(&mut [u8; 32])) -> JobDone {
                 let payload = ResponsePayload::decode(&payload).expect("the payload has its exact length");
                 (payload, secrets)
             });
-            JobDone {
-                fresh: None,
-                done: Done::Finish(about, finished),
-            }
+            (None, Done::Finish(about, finished))
         }
-    }
+    };
+    Box::new(Finished { fresh, done })
 }
 
 /// Reads message 1 and checks that the identity it names is the one that was proved.
@@ -180,12 +187,18 @@ fn read(
         return Err(DropReason::OwnIdentity);
     }
     let payload = InitiationPayload::decode(&payload)?;
-    match noise_public(&payload.entity) {
+    match noise_public_unchecked(&payload.entity) {
         Ok(public) if public == proved => Ok((state, payload)),
         Ok(_) => Err(DropReason::EntityMismatch),
-        Err(BadIdentity::SmallOrder) => Err(DropReason::LowOrderPoint),
-        Err(BadIdentity::SignBit | BadIdentity::NotOnCurve | BadIdentity::NotCanonical | BadIdentity::Torsion) => {
-            Err(DropReason::EntityMismatch)
+        Err(bad) => Err(bad_identity(bad)),
+    }
+}
+
+fn bad_identity(bad: BadIdentity) -> DropReason {
+    match bad {
+        BadIdentity::SmallOrder => DropReason::LowOrderPoint,
+        BadIdentity::SignBit | BadIdentity::NotOnCurve | BadIdentity::NotCanonical | BadIdentity::Torsion => {
+            DropReason::EntityMismatch
         }
     }
 }
@@ -222,7 +235,7 @@ impl fmt::Debug for Job {
 
 impl fmt::Debug for JobDone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.done {
+        f.write_str(match self.0.done {
             Done::Start(..) => "JobDone(start)",
             Done::Read(..) => "JobDone(read)",
             Done::Respond(..) => "JobDone(respond)",

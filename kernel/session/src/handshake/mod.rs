@@ -35,7 +35,7 @@ use net_wire::{Datagram, DropReason, HandshakeKind, peek};
 
 use self::cookie::{COOKIE_ROTATION, MacKeys};
 use self::initiator::Initiator;
-use self::job::{Done, Work};
+use self::job::{Done, Finished, Work};
 pub use self::job::{Job, JobDone};
 use self::noise::Statics;
 use self::responder::Responder;
@@ -274,10 +274,11 @@ impl Handshakes {
         if !self.jobs.remove(&id) {
             return;
         }
-        if let Some(fresh) = &done.fresh {
+        let Finished { fresh, done } = *done.0;
+        if let Some(fresh) = &fresh {
             self.secrets.mix(fresh);
         }
-        match done.done {
+        match done {
             Done::Start(about, started) => self.on_started(about, started.ok(), fx),
             Done::Read(about, read) => self.on_read(about, read, view, fx),
             Done::Respond(about, made) => self.on_answered(about, made, view, fx),

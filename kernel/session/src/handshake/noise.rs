@@ -226,3 +226,44 @@ impl fmt::Debug for State {
         f.write_str("State(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wiped_state_is_that_of_the_blank_protocol() {
+        let statics = Statics {
+            secret: Secret([1; 32]),
+            public: [9; 32],
+        };
+        let mut public = [0; 32];
+        public[0] = 9;
+        let (mut state, _) = start(&statics, &EntityId([2; 32]), &public, Secret([3; 32]), &[4; 56]).expect("usable");
+        let before = (
+            state.0.dangerously_get_raw_split(),
+            state.0.get_handshake_hash().to_vec(),
+        );
+        state.wipe();
+        let after = (
+            state.0.dangerously_get_raw_split(),
+            state.0.get_handshake_hash().to_vec(),
+        );
+        let mut blank = builder(BLANK, [0; 32], Secret([0; 32]))
+            .and_then(Builder::build_initiator)
+            .expect("keyless");
+        assert_ne!(before, after);
+        assert_eq!(
+            after,
+            (blank.dangerously_get_raw_split(), blank.get_handshake_hash().to_vec())
+        );
+    }
+
+    #[test]
+    fn the_pre_shared_key_of_a_handshake_depends_on_both_ids_and_their_order() {
+        let key = |a, b| bind_psk(&Secret([1; 32]), SessionId(a), SessionId(b)).0;
+        assert_ne!(key(1, 2), key(2, 1));
+        assert_ne!(key(1, 2), key(1, 3));
+        assert_ne!(key(1, 2), bind_psk(&Secret([2; 32]), SessionId(1), SessionId(2)).0);
+    }
+}

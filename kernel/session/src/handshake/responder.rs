@@ -203,9 +203,9 @@ impl Handshakes {
         if new {
             fx.arm(Timer::CookieRotate, fx.now() + COOKIE_ROTATION);
         }
-        let mut nonce = [0; 24];
-        fx.rng().fill(&mut nonce);
-        let sealed = self.networks[network].own.seal(&nonce, initiation.mac1(), &cookie);
+        let (nonce, sealed) = self.networks[network]
+            .own
+            .seal(&self.secrets.draw(), initiation.mac1(), &cookie);
         let packet = Packet::new(&CookieReply::encode(initiation.sender(), &nonce, &sealed));
         fx.emit(Out::Transmit { to: from, packet });
         Err(refused)
@@ -236,17 +236,20 @@ impl Handshakes {
             association,
         }
         .encode();
+        let unknown = view.trust.floor(&hello.entity).is_none().then_some(hello.entity);
+        let about = Answering {
+            reading,
+            local,
+            hello,
+            association,
+        };
         self.hand_out(
             Work::Respond {
-                about: Answering {
-                    reading,
-                    local,
-                    hello,
-                    association,
-                },
+                about,
                 state,
                 psk,
                 payload,
+                unknown,
             },
             fx,
         );

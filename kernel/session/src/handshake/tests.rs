@@ -6,6 +6,8 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use curve25519_dalek::constants::EIGHT_TORSION;
+use curve25519_dalek::edwards::CompressedEdwardsY;
 use net_base::Seat;
 use net_base::rng::{Secret, Seed};
 use net_base::store::Stored;
@@ -535,6 +537,12 @@ fn the_own_identity_is_refused() {
 impl Node {
     /// Makes the node claim to be somebody else in message 1.
     fn own_is(&mut self, claimed: EntityId) {
+        let public = self.trust.machine().table().identity().noise_public();
+        self.pose(claimed, public);
+    }
+
+    /// The same, and another static key in Noise.
+    fn pose(&mut self, claimed: EntityId, public: [u8; 32]) {
         let seed = Seed::new([77; 32]);
         let mut shakes = Handshakes::new(
             &SessionConfig::default(),
@@ -543,6 +551,7 @@ impl Node {
             seed.fork_erasing("x"),
         );
         shakes.own = claimed;
+        shakes.statics.public = public;
         self.shakes = Seat::new(SeatId(1), shakes, &seed);
     }
 }
@@ -564,6 +573,22 @@ fn the_other_identity_of_the_same_noise_key_is_refused() {
     a.own_is(negated);
     a.dial(1, &b, 1);
     b.take(a.address, &a.pop());
+    b.refused_only(DropReason::EntityMismatch);
+}
+
+#[test]
+fn a_second_identity_for_the_same_secret_is_refused() {
+    // The own point with one of order 8 added: Noise agrees, since clamped scalars cancel it.
+    let (mut a, mut b) = (Node::new(1), Node::new(2));
+    let point = CompressedEdwardsY(a.entity.0).decompress().unwrap();
+    let twins = EIGHT_TORSION[1..]
+        .iter()
+        .map(|torsion| EntityId((point + torsion).compress().0));
+    let twin = twins.into_iter().find(|twin| twin.0[31] & 0x80 == 0).unwrap();
+    a.pose(twin, net_trust::noise_public_unchecked(&twin).unwrap());
+    a.dial(1, &b, 1);
+    b.take(a.address, &a.pop());
+    assert_eq!(b.jobs_run, 2, "found out only by the check for torsion");
     b.refused_only(DropReason::EntityMismatch);
 }
 
@@ -775,34 +800,59 @@ fn a_forged_cookie_reply_changes_nothing() {
 }
 
 #[test]
-fn one_source_with_a_cookie_is_rate_limited() {
-    let (mut a, mut b) = (Node::new(1), Node::new(2));
-    a.config_retry_fast();
-    load(&mut b);
-    a.dial(1, &b, 1);
-    b.receive(a.address, &a.pop());
-    let reply = b.pop();
-    a.take(b.address, &reply);
-    a.wait(Duration::from_secs(9));
-    let messages: Vec<_> = core::iter::from_fn(|| a.sent.pop_front()).collect();
-    assert!(messages.len() > 20);
-    for (_, packet) in &messages {
-        b.receive(a.address, packet.bytes());
+fn one_source_with_a_cookie_is_rate_limited_and_others_are_not() {
+    let mut b = Node::new(2);
+    for n in 0..150 {
+        let message = spoofed(&b, n);
+        b.take(([172, 16, 0, 1], n as u16 + 1).into(), &message);
     }
-    assert_eq!(b.dropped(DropReason::RateLimited) as usize, messages.len() - 5);
+    b.sent.clear();
+    // The machine is quiet again but read much lately: everybody needs a cookie now.
+    let mut greedy = Node::new(1);
+    let mut got_in = 0;
+    for n in 0..60 {
+        greedy.dial(n, &b, n);
+        b.take(greedy.address, &greedy.pop());
+        greedy.take(b.address, &b.pop());
+        let before = b.installs.len();
+        b.take(greedy.address, &greedy.pop());
+        got_in += b.installs.len() - before;
+        b.sent.clear();
+    }
+    assert_eq!(got_in as u64, super::cookie::SOURCE_BURST);
+    assert_eq!(b.dropped(DropReason::RateLimited), 60 - got_in as u32);
+    let mut modest = Node::new(3);
+    modest.dial(1, &b, 1);
+    talk(&mut modest, &mut b);
+    assert_eq!(modest.installs.len(), 1);
 }
 
-impl Node {
-    fn config_retry_fast(&mut self) {
-        let config = SessionConfig {
-            handshake_retry: Duration::from_millis(100),
-            handshake_retry_max: Duration::from_millis(100),
-            ..SessionConfig::default()
-        };
-        let seed = Seed::new([78; 32]);
-        let shakes = Handshakes::new(&config, self.trust.machine().table(), LANES, seed.fork_erasing("x"));
-        self.shakes = Seat::new(SeatId(1), shakes, &seed);
+#[test]
+fn peers_with_a_live_session_get_in_where_strangers_do_not() {
+    let (mut a, mut stranger, mut b) = (Node::new(1), Node::new(3), Node::new(2));
+    let live = Live {
+        local: AssociationId(20),
+        remote: AssociationId(10),
+        address: a.address,
+    };
+    b.roster.set(a.entity, live);
+    // Strangers with cookies, from as many addresses, fill what strangers may use.
+    load(&mut b);
+    for n in 0..MAX_STRANGER_JOBS as u8 {
+        let from: Addr = ([172, 16, 1, n], 1).into();
+        stranger.dial(u64::from(n), &b, 1);
+        b.receive(from, &stranger.pop());
+        let reply = b.pop();
+        stranger.take(b.address, &reply);
+        b.receive(from, &stranger.pop());
     }
+    assert_eq!(b.jobs.len(), MAX_STRANGER_JOBS);
+    assert!(b.dropped(DropReason::Overloaded) > 0);
+    a.dial(1, &b, 10);
+    b.receive(a.address, &a.pop());
+    a.take(b.address, &b.pop());
+    b.receive(a.address, &a.pop());
+    assert_eq!(b.jobs.len(), MAX_STRANGER_JOBS + 1, "a rekey is worked on all the same");
 }
 
 /// Gives `node` so many strangers' first messages at once that it asks for cookies.
