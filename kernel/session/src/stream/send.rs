@@ -729,11 +729,14 @@ mod tests {
         let mut reader = FrameReader::new(&out[..written.len]);
         let mut found = Vec::new();
         while let Ok(Some(frame)) = reader.next() {
-            match frame {
-                Frame::Stream { position, .. } => assert_eq!((position, found.len()), (run.start, 0)),
-                Frame::Event(message) => found.push((0, None, message.len())),
-                Frame::Segment { offset, total, bytes } => found.push((offset, Some(total), bytes.len())),
-                other => panic!("{other:?}"),
+            if let Frame::Stream { position, .. } = frame {
+                assert_eq!((position, found.len()), (run.start, 0));
+            } else if let Frame::Event(message) = frame {
+                found.push((0, None, message.len()));
+            } else if let Frame::Segment { offset, total, bytes } = frame {
+                found.push((offset, Some(total), bytes.len()));
+            } else {
+                panic!("{frame:?}");
             }
         }
         assert_eq!(found.len(), run.count as usize);

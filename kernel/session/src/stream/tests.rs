@@ -210,10 +210,12 @@ impl World {
             .receiver
             .begin(run.sequence, reliability, position, run.count, run.fin)?;
         while let Some(frame) = frames.next()? {
-            let piece = match frame {
-                Frame::Event(message) => Piece::whole(message),
-                Frame::Segment { offset, total, bytes } => Piece { offset, total, bytes },
-                other => panic!("{other:?} in a run"),
+            let piece = if let Frame::Event(message) = frame {
+                Piece::whole(message)
+            } else if let Frame::Segment { offset, total, bytes } = frame {
+                Piece { offset, total, bytes }
+            } else {
+                panic!("{frame:?} in a run");
             };
             if let Action::Deliver {
                 number,
