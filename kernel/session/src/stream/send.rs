@@ -242,7 +242,7 @@ impl SendStream {
     }
 
     /// An empty packet now has `bytes` bytes of plaintext. FireAndForget messages that wait and fit none any more are
-    /// dropped; returns how many.
+    /// dropped; returns the positions of the buffer that this frees.
     pub fn set_max_plaintext(&mut self, bytes: usize) -> u64 {
         let shrinks = bytes < self.config.max_plaintext;
         self.config.max_plaintext = bytes;
@@ -668,20 +668,18 @@ impl SendStream {
         let frames = core::mem::take(&mut self.front.frame_start);
         let mut start = self.front.start;
         let mut frame_start = frames;
-        let mut dropped = 0;
+        let before = waiting.back().map_or(start, |message| message.end);
         for message in waiting {
             let length = (message.end - start - MESSAGE_CHARGE) as usize;
             if length <= max {
                 let mut bytes = vec![0; length];
                 ring.copy_out(frame_start + (event_frame_len(length) - length) as u64, &mut bytes);
                 self.append(&bytes);
-            } else {
-                dropped += 1;
             }
             start = message.end;
             frame_start = message.frame_end;
         }
-        dropped
+        before - self.pushed()
     }
 }
 
@@ -955,7 +953,7 @@ mod tests {
         assert_eq!(stream.unseen_position(), Some(first.end));
         stream.on_lost(&first);
         // The path shrinks under what waits.
-        assert_eq!(stream.set_max_plaintext(600), 2);
+        assert_eq!(stream.set_max_plaintext(600), 2 * 916);
         assert_eq!(stream.buffered(), 26);
         let last = stream.next_run(600, u64::MAX).expect("the short message is left");
         assert_eq!((last.start, last.sequence), (first.end, 1));
