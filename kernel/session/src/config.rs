@@ -68,7 +68,7 @@ impl Default for SessionConfig {
             session_window: 32 << 20,
             send_buffer: 4 << 20,
             max_mtu: net_base::limit::MAX_DATAGRAM as u16,
-            max_message: net_wire::frame::MAX_MESSAGE as u32,
+            max_message: net_wire::frame::MAX_MESSAGE,
             ecn: true,
         }
     }

@@ -39,10 +39,30 @@ const MAX_DRAINING: usize = 2;
 /// A key that the peer did not use for this long after we agreed on it is dropped.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A key in use by an association.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    pub(crate) id: SessionId,
+    /// Whether we started its handshake.
+    initiator: bool,
+    installed: Instant,
+}
+
+/// A replaced key that still opens packets.
+#[derive(Clone, Copy, Debug)]
+struct Draining {
+    key: Key,
+    since: Instant,
+    until: Instant,
+    /// When the peer last used it.
+    heard: Instant,
+}
+
 /// A key we agreed on as initiator and have not heard the peer use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Next {
-    pub(crate) info: KeyInfo,
+    pub(crate) key: Key,
+    peer_epoch: Epoch,
     until: Instant,
     /// When to send the (next) confirm.
     pub(crate) confirm_at: Instant,
@@ -99,14 +119,12 @@ pub(crate) struct Association {
     pub(crate) peer_epoch: Epoch,
     /// Whether this side has the greater EntityId.
     pub(crate) greater: bool,
-    pub(crate) current: SessionId,
-    /// Replaced keys that still open packets.
-    pub(crate) draining: Vec<(SessionId, Instant)>,
+    pub(crate) current: Key,
+    draining: Vec<Draining>,
     /// A key we agreed on that the peer did not use yet.
     pub(crate) next: Option<Next>,
-    heard_current: bool,
-    pub(crate) installed: Instant,
-    pub(crate) initiator: bool,
+    /// When the peer last used the current key.
+    heard_current: Instant,
     pub(crate) phase: Phase,
     pub(crate) path: Paths,
     pub(crate) recovery: Recovery<Content>,
@@ -154,12 +172,14 @@ impl Association {
             peer: info.peer,
             peer_epoch: info.peer_epoch,
             greater,
-            current: info.local,
+            current: Key {
+                id: info.local,
+                initiator: info.initiator,
+                installed: now,
+            },
             draining: Vec::new(),
             next: None,
-            heard_current: false,
-            installed: now,
-            initiator: info.initiator,
+            heard_current: now,
             phase: Phase::Open,
             path: Paths::new(info.address, true),
             recovery: Recovery::new(&recovery, now),
@@ -193,47 +213,76 @@ impl Association {
     /// then does it replace the current one, so that a peer that lost its half of it costs nothing. Answers
     /// the key it replaces.
     pub(crate) fn propose(&mut self, info: &KeyInfo, now: Instant) -> Option<SessionId> {
-        let replaced = self.next.replace(Next {
-            info: *info,
+        let key = Key {
+            id: info.local,
+            initiator: info.initiator,
+            installed: now,
+        };
+        let next = Next {
+            key,
+            peer_epoch: info.peer_epoch,
             until: now + CONFIRM_TIMEOUT,
             confirm_at: now,
-        });
-        replaced.map(|next| next.info.local)
+        };
+        self.next.replace(next).map(|replaced| replaced.key.id)
     }
 
-    /// A key both sides are known to hold comes into use. Answers a key that falls out of use at once.
-    ///
+    /// A key the peer has confirmed comes into use; `installed` is when we agreed it. Answers a key that falls
+    /// out of use at once.
+    pub(crate) fn attach(
+        &mut self,
+        info: &KeyInfo,
+        installed: Instant,
+        config: &SessionConfig,
+        now: Instant,
+    ) -> Option<SessionId> {
+        let key = Key {
+            id: info.local,
+            initiator: info.initiator,
+            installed,
+        };
+        self.replace(key, info.peer_epoch, config, now)
+    }
+
     /// Where both sides started a handshake at the same time, the key of the one started by the greater
     /// EntityId seals and the other drains (PROTOCOL 4).
-    pub(crate) fn attach(&mut self, info: &KeyInfo, config: &SessionConfig, now: Instant) -> Option<SessionId> {
-        self.peer_epoch = info.peer_epoch;
-        let crossed = self.initiator != info.initiator && now.since(self.installed) < config.previous_drain;
-        let keeps = crossed && self.initiator == self.greater;
+    fn replace(&mut self, key: Key, peer_epoch: Epoch, config: &SessionConfig, now: Instant) -> Option<SessionId> {
+        self.peer_epoch = peer_epoch;
+        let crossed =
+            self.current.initiator != key.initiator && now.since(self.current.installed) < config.previous_drain;
+        let keeps = crossed && self.current.initiator == self.greater;
         let drains = if keeps {
-            info.local
+            key
         } else {
-            core::mem::replace(&mut self.current, info.local)
+            core::mem::replace(&mut self.current, key)
         };
-        self.draining.push((drains, now + config.previous_drain));
+        self.draining.push(Draining {
+            key: drains,
+            since: now,
+            until: now + config.previous_drain,
+            heard: now,
+        });
         if !keeps {
-            self.installed = now;
-            self.initiator = info.initiator;
-            self.heard_current = false;
+            self.heard_current = now;
             self.rekey_asked = None;
             self.totals.rekeys += 1;
             self.notices.push_back(AssociationNotice::Rekeyed);
         }
-        (self.draining.len() > MAX_DRAINING).then(|| self.draining.remove(0).0)
+        (self.draining.len() > MAX_DRAINING).then(|| self.draining.remove(0).key.id)
     }
 
     /// Something authentic arrived under the key `id`.
     pub(crate) fn heard(&mut self, id: SessionId, config: &SessionConfig, now: Instant) -> Option<SessionId> {
-        if id == self.current {
-            self.heard_current = true;
+        if id == self.current.id {
+            self.heard_current = now;
             return None;
         }
-        let next = self.next.take_if(|next| next.info.local == id)?;
-        self.attach(&next.info, config, now)
+        if let Some(draining) = self.draining.iter_mut().find(|draining| draining.key.id == id) {
+            draining.heard = now;
+            return None;
+        }
+        let next = self.next.take_if(|next| next.key.id == id)?;
+        self.replace(next.key, next.peer_epoch, config, now)
     }
 
     /// The number of the next packet.
@@ -286,12 +335,9 @@ impl Association {
 
     /// Every key it holds.
     pub(crate) fn key_ids(&self) -> impl Iterator<Item = SessionId> + '_ {
-        let others = self
-            .draining
-            .iter()
-            .map(|&(id, _)| id)
-            .chain(self.next.as_ref().map(|next| next.info.local));
-        core::iter::once(self.current).chain(others)
+        let draining = self.draining.iter().map(|draining| draining.key.id);
+        let others = draining.chain(self.next.as_ref().map(|next| next.key.id));
+        core::iter::once(self.current.id).chain(others)
     }
 
     /// Measures the round trip; `token` comes back in the notice.
@@ -353,12 +399,12 @@ impl Association {
 
     /// When the keys are to be replaced.
     fn rekey_at(&self, config: &SessionConfig) -> Instant {
-        let age = if self.initiator {
+        let age = if self.current.initiator {
             config.rekey_after
         } else {
             config.rekey_after_responder
         };
-        let due = self.installed + age;
+        let due = self.current.installed + age;
         self.rekey_asked.map_or(due, |asked| due.max(asked + REKEY_RETRY))
     }
 
@@ -370,6 +416,7 @@ impl Association {
         let mut at = self.last_received + config.idle_timeout;
         let mut sooner = |other: Option<Instant>| at = at.min(other.unwrap_or(Instant::MAX));
         sooner(Some(self.rekey_at(config)));
+        sooner(Some(self.current.installed + config.reject_after));
         sooner(
             config
                 .keep_alive
@@ -379,7 +426,7 @@ impl Association {
         sooner(self.received.deadline());
         sooner(self.pace_until);
         sooner(self.path.deadline());
-        sooner(self.draining.iter().map(|&(_, until)| until).min());
+        sooner(self.draining.iter().map(|draining| draining.until).min());
         sooner(self.next.as_ref().map(|next| next.until.min(next.confirm_at)));
         sooner(self.mtu.deadline());
         at
@@ -393,6 +440,11 @@ impl Association {
         if now >= self.last_received + config.idle_timeout {
             self.notices
                 .push_back(AssociationNotice::Closed(super::Closed::TimedOut));
+            return None;
+        }
+        if now >= self.current.installed + config.reject_after {
+            // No new key was agreed in time, and nothing may be sealed or opened under this one any more.
+            self.violated(now, CloseCode::KeyExpired, DropReason::KeyExpired);
             return None;
         }
         if config
@@ -416,24 +468,28 @@ impl Association {
     /// which key is current, the side with the lesser EntityId follows the other.
     fn retire(&mut self, now: Instant, config: &SessionConfig) -> Option<SessionId> {
         if let Some(next) = self.next.take_if(|next| now >= next.until) {
-            return Some(next.info.local);
+            return Some(next.key.id);
         }
-        let at = self.draining.iter().position(|&(_, until)| now >= until)?;
-        if self.heard_current {
-            return Some(self.draining.remove(at).0);
+        let at = self.draining.iter().position(|draining| now >= draining.until)?;
+        let draining = &mut self.draining[at];
+        // A peer that merely had packets under way stopped using it within a round trip or two.
+        let settled = draining.since + config.previous_drain / 2;
+        if draining.heard <= self.heard_current || draining.heard < settled {
+            return Some(self.draining.remove(at).key.id);
         }
+        draining.until = now + config.previous_drain;
         if !self.greater {
-            core::mem::swap(&mut self.draining[at].0, &mut self.current);
+            core::mem::swap(&mut draining.key, &mut self.current);
         }
-        self.draining[at].1 = now + config.previous_drain;
         None
     }
 
     /// Asserts what must hold between turns.
     pub(crate) fn check(&self) {
         self.streams.check();
+        let current = self.current.id;
         assert!(
-            self.draining.iter().all(|&(id, _)| id != self.current),
+            self.draining.iter().all(|draining| draining.key.id != current),
             "one key in two places"
         );
         assert!(self.draining.len() <= MAX_DRAINING);

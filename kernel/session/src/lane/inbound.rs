@@ -237,11 +237,12 @@ pub(crate) fn on_lost(
 /// What a session is closed with when the peer broke the protocol by `reason`.
 #[must_use]
 pub fn close_code(reason: DropReason) -> CloseCode {
-    match reason {
-        DropReason::FlowControl => CloseCode::FlowControl,
-        DropReason::StreamLimit => CloseCode::StreamLimit,
-        DropReason::MessageTooLarge => CloseCode::MessageTooLarge,
-        DropReason::KeyExpired => CloseCode::KeyExpired,
-        _ => CloseCode::ProtocolViolation,
-    }
+    const OWN_CODES: [(DropReason, CloseCode); 4] = [
+        (DropReason::FlowControl, CloseCode::FlowControl),
+        (DropReason::StreamLimit, CloseCode::StreamLimit),
+        (DropReason::MessageTooLarge, CloseCode::MessageTooLarge),
+        (DropReason::KeyExpired, CloseCode::KeyExpired),
+    ];
+    let own = OWN_CODES.iter().find(|(known, _)| *known == reason);
+    own.map_or(CloseCode::ProtocolViolation, |&(_, code)| code)
 }

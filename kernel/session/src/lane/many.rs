@@ -135,10 +135,12 @@ impl<A: Aead> Lanes<A> {
 
     /// Lets every lane send; false where the transmitter is full.
     pub fn transmit(&mut self, now: Instant, tx: &mut dyn Tx) -> bool {
-        // All lanes, even when one was refused: each must collect its notices and arm its timers.
-        self.lanes
-            .iter_mut()
-            .fold(true, |free, lane| lane.transmit(now, tx) && free)
+        let mut free = true;
+        for lane in &mut self.lanes {
+            // All lanes, even after a refusal: each must collect its notices and arm its timers.
+            free &= lane.transmit(now, tx);
+        }
+        free
     }
 
     /// When the earliest lane must be woken.

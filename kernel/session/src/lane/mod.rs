@@ -221,7 +221,7 @@ impl<A: Aead> Lane<A> {
             return false;
         };
         slot.owner = Some(session);
-        if let Some(unused) = association.attach(&slot.info, &self.config, now) {
+        if let Some(unused) = association.attach(&slot.info, slot.installed, &self.config, now) {
             self.slots.remove(unused);
         }
         self.mark(session);
@@ -383,7 +383,7 @@ impl<A: Aead> Lane<A> {
                 self.remove(session);
                 continue;
             }
-            let packets = self.slots.get(association.current).map_or(0, |slot| slot.sealed);
+            let packets = self.slots.get(association.current.id).map_or(0, |slot| slot.sealed);
             if let Some(unused) = association.on_time(now, &self.config, packets) {
                 self.slots.remove(unused);
             }

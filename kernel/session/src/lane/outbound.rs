@@ -49,9 +49,12 @@ impl Association {
         tx: &mut dyn Tx,
     ) -> Sent {
         if !self.is_open() {
-            return self.transmit_close(slots, tx);
+            return self.transmit_close(now, config, slots, tx);
         }
-        if slots.get(self.current).is_none_or(|slot| slot.is_expired(now, config)) {
+        if slots
+            .get(self.current.id)
+            .is_none_or(|slot| slot.is_expired(now, config))
+        {
             // Nothing may be sealed any more: a new key or the idle timeout ends this.
             return Sent::All;
         }
@@ -142,7 +145,7 @@ impl Association {
             self.probes = self.probes.saturating_sub(1);
         }
         let packet = &mut slot[..OVERHEAD + written];
-        self.seal(now, draft, slots, self.current, packet);
+        self.seal(now, draft, slots, self.current.id, packet);
         let len = packet.len();
         tx.commit(len);
         self.path.on_sent(self.path.active(), len as u64);
@@ -291,7 +294,7 @@ impl Association {
         let Some(next) = self.next.as_mut().filter(|next| now >= next.confirm_at) else {
             return Sent::All;
         };
-        let (id, to) = (next.info.local, self.path.active());
+        let (id, to) = (next.key.id, self.path.active());
         let confirm_at = now + again;
         match self.transmit_frame(now, slots, tx, id, to, &Frame::Ping) {
             Sent::Blocked => Sent::Blocked,
@@ -313,7 +316,7 @@ impl Association {
         tx: &mut dyn Tx,
     ) -> Sent {
         while let Some(&(to, data)) = self.path_responses.front() {
-            if self.transmit_frame(now, slots, tx, self.current, to, &Frame::PathResponse(data)) == Sent::Blocked {
+            if self.transmit_frame(now, slots, tx, self.current.id, to, &Frame::PathResponse(data)) == Sent::Blocked {
                 return Sent::Blocked;
             }
             self.path_responses.pop_front();
@@ -321,7 +324,8 @@ impl Association {
         while let Some((to, data)) = self.path.poll_challenge(now) {
             // A challenge that finds the transmitter full is repeated a probe timeout later.
             if self.path.may_send(to, PATH_PACKET)
-                && self.transmit_frame(now, slots, tx, self.current, to, &Frame::PathChallenge(data)) == Sent::Blocked
+                && self.transmit_frame(now, slots, tx, self.current.id, to, &Frame::PathChallenge(data))
+                    == Sent::Blocked
             {
                 return Sent::Blocked;
             }
@@ -385,13 +389,19 @@ impl Association {
             eliciting: true,
             header: Header::default(),
         };
-        self.seal_as(now, draft, slots, self.current, &mut slot[..size], true);
+        self.seal_as(now, draft, slots, self.current.id, &mut slot[..size], true);
         tx.commit(size);
         Sent::All
     }
 
     /// The close, once now and once for every doubling of what the peer still sends.
-    fn transmit_close<A: Aead>(&mut self, slots: &mut Slots<A>, tx: &mut dyn Tx) -> Sent {
+    fn transmit_close<A: Aead>(
+        &mut self,
+        now: Instant,
+        config: &SessionConfig,
+        slots: &mut Slots<A>,
+        tx: &mut dyn Tx,
+    ) -> Sent {
         let Phase::Closing {
             code,
             detail,
@@ -420,7 +430,10 @@ impl Association {
         let written = FrameWriter::new(&mut slot[HEADER_LEN..len - TAG_LEN]).frame(&frame);
         debug_assert!(written, "the slot was sized for the frame");
         let counter = self.take_counter();
-        if let Some(key) = slots.get_mut(self.current) {
+        if let Some(key) = slots
+            .get_mut(self.current.id)
+            .filter(|key| !key.is_expired(now, config))
+        {
             let payload_len = (len - OVERHEAD) as u16;
             let header = Header {
                 counter,

@@ -239,7 +239,10 @@ impl<A: Aead> Lane<A> {
         }
         let bytes = &batch.at(open.spot).bytes[open.at..open.end];
         let mut reader = FrameReader::new(bytes);
-        let Some(frame) = reader.next()? else {
+        let frame = reader.next()?;
+        // What is skipped may matter to its sender.
+        open.eliciting |= reader.skipped() > 0;
+        let Some(frame) = frame else {
             return Ok(Step::End);
         };
         open.at = open.end - reader.remaining().len();
@@ -256,10 +259,21 @@ impl<A: Aead> Lane<A> {
                 association.on_control(now, open.from, &frame)?;
                 return Ok(Step::More);
             }
-            other => {
-                open.eliciting |= other.is_ack_eliciting();
+            Frame::Ack(_)
+            | Frame::MaxData(_)
+            | Frame::MaxStreamData { .. }
+            | Frame::DataBlocked(_)
+            | Frame::StreamBlocked { .. }
+            | Frame::ResetStream { .. }
+            | Frame::StopSending { .. }
+            | Frame::Ping
+            | Frame::Echo(_)
+            | Frame::EchoReply(_)
+            | Frame::MaxStreams(_)
+            | Frame::Close { .. } => {
+                open.eliciting |= frame.is_ack_eliciting();
                 open.path_only = false;
-                association.on_control(now, open.from, &other)?;
+                association.on_control(now, open.from, &frame)?;
                 return Ok(Step::More);
             }
         };

@@ -285,7 +285,9 @@ impl Streams {
         if let Some(entry) = self.table.get_mut(&id)
             && entry.send.reset_frame().is_none()
         {
+            let freed = entry.send.buffered();
             entry.send.reset(code);
+            self.freed(id, freed);
             self.scheduler.deactivate(id);
             self.owe(id, Owed::Reset);
         }
@@ -554,9 +556,7 @@ impl Streams {
         if owed == Owed::Reset
             && let Some(entry) = self.table.get_mut(&id)
         {
-            let freed = entry.send.buffered();
             entry.send.on_reset_acked();
-            self.freed(id, freed);
             self.settle(id);
         }
     }
