@@ -4,7 +4,7 @@
 //! Invariants: a packet is acknowledged only when it was read to its end; the count of event frames in the header
 //! is what the packet carries. Not here: what single frames do (`inbound.rs`, `stream/`).
 
-use net_base::{Instant, SessionId, StreamId};
+use net_base::{EntityId, Instant, SessionId, StreamId};
 use net_wire::{DropReason, Flags, Frame, FrameReader, HEADER_LEN, Header, Reliability, TAG_LEN};
 
 use crate::aead::Aead;
@@ -26,6 +26,10 @@ pub(crate) struct Open {
     header: Header,
     slot: SessionId,
     owner: Option<SessionKey>,
+    peer: EntityId,
+    /// Where association and stream lie in their tables; hints, checked against their keys.
+    place: usize,
+    entry: usize,
     /// Next frame and end of the plaintext, as offsets in the datagram.
     at: usize,
     end: usize,
@@ -101,6 +105,9 @@ impl<A: Aead> Lane<A> {
             header,
             slot: id,
             owner: slot.owner,
+            peer: slot.info.peer,
+            place: 0,
+            entry: 0,
             at: HEADER_LEN,
             end: len - TAG_LEN,
             ran: false,
@@ -120,12 +127,16 @@ impl<A: Aead> Lane<A> {
 
     /// A packet under the key `id` authenticated.
     fn heard(&mut self, now: Instant, session: SessionKey, id: SessionId) {
-        if let Some(association) = self.associations.get_mut(&session) {
-            if let Some(unused) = association.heard(id, &self.config, now) {
-                self.slots.remove(unused);
-            }
-            self.mark(session);
+        let Some((place, _, association)) = self.associations.get_full_mut(&session) else {
+            return;
+        };
+        if let Some(open) = self.open.as_mut() {
+            open.place = place;
         }
+        if let Some(unused) = association.heard(id, &self.config, now) {
+            self.slots.remove(unused);
+        }
+        self.mark(session);
     }
 
     /// Whether a packet is under the kernel's hand.
@@ -142,7 +153,7 @@ impl<A: Aead> Lane<A> {
                     open.stage = Stage::Frames;
                     self.slots.get(open.slot).map(|slot| Found::Confirm(slot.info))
                 }
-                Stage::Frames => match self.step(now, batch) {
+                Stage::Frames => match self.step_event(batch).unwrap_or_else(|| self.step(now, batch)) {
                     Ok(Step::More) => None,
                     Ok(Step::Deliver(plan)) => Some(Found::Here(plan)),
                     Ok(Step::End) => {
@@ -216,10 +227,34 @@ impl<A: Aead> Lane<A> {
     }
 
     /// Whom the packet under the hand is from.
-    fn names(&self) -> Option<(net_base::EntityId, SessionKey, StreamId)> {
+    fn names(&self) -> Option<(EntityId, SessionKey, StreamId)> {
         let open = self.open.as_ref()?;
-        let session = open.owner?;
-        Some((self.associations.get(&session)?.peer, session, open.header.stream))
+        Some((open.peer, open.owner?, open.header.stream))
+    }
+
+    /// Reads one EVENT frame of a run already opened, which is what most frames are. `None` for anything else.
+    #[inline]
+    fn step_event(&mut self, batch: &mut RxBatch<'_>) -> Option<Result<Step, DropReason>> {
+        let open = self.open.as_mut()?;
+        let cursor = open.run.as_mut()?;
+        let association = self
+            .associations
+            .get_index_mut(open.place)
+            .filter(|(key, _)| Some(**key) == open.owner)?
+            .1;
+        if !association.is_open() {
+            return None;
+        }
+        let entry = association.streams.at(open.entry, open.header.stream)?;
+        let mut reader = FrameReader::new(&batch.at(open.spot).bytes[open.at..open.end]);
+        let message = reader.next_event()?;
+        open.at = open.end - reader.remaining().len();
+        let len = message.len();
+        let action = match entry.recv.on_event(cursor, Piece::whole(message)) {
+            Ok(action) => action,
+            Err(reason) => return Some(Err(reason)),
+        };
+        Some(Ok(open.act(action, len)))
     }
 
     /// Reads one frame.
@@ -232,7 +267,11 @@ impl<A: Aead> Lane<A> {
             open.owner = self.slots.get(open.slot).and_then(|slot| slot.owner);
         }
         let session = open.owner.ok_or(DropReason::NotAllowed)?;
-        let association = self.associations.get_mut(&session).ok_or(DropReason::ClosedSession)?;
+        let (place, _, association) = self
+            .associations
+            .get_full_mut(&session)
+            .ok_or(DropReason::ClosedSession)?;
+        open.place = place;
         if !association.is_open() {
             open.at = open.end;
             return Ok(Step::End);
@@ -383,6 +422,7 @@ impl Open {
             .recv
             .begin(header.sequence, reliability, position, header.event_count, fin)?;
         self.run = Some(cursor);
+        self.entry = association.streams.place(header.stream);
         association.streams.announce(header.stream, header.subprotocol);
         Ok(())
     }
@@ -401,8 +441,14 @@ impl Open {
             return Ok(Step::More);
         };
         let action = entry.recv.on_event(cursor, piece)?;
+        Ok(self.act(action, len))
+    }
+
+    /// What the receiving end of the stream wants done with the `len` bytes that end at `self.at`.
+    #[inline]
+    fn act(&self, action: Action, len: usize) -> Step {
         match action {
-            Action::Skip | Action::Buffered => Ok(Step::More),
+            Action::Skip | Action::Buffered => Step::More,
             Action::Deliver {
                 number,
                 offset,
@@ -412,13 +458,13 @@ impl Open {
             } => {
                 // An event frame ends with its bytes.
                 let (start, stop) = (self.at - len + skip, self.at);
-                Ok(Step::Deliver(Plan {
+                Step::Deliver(Plan {
                     number,
                     offset,
                     end,
                     start,
                     stop,
-                }))
+                })
             }
         }
     }

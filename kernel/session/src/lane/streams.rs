@@ -224,6 +224,20 @@ impl Streams {
         self.table.get_mut(&id)
     }
 
+    /// Where `id` lies in the table: a hint for [`Self::at`].
+    pub(crate) fn place(&self, id: StreamId) -> usize {
+        self.table.get_index_of(&id).unwrap_or(usize::MAX)
+    }
+
+    /// The stream at `place`, if it is still `id`.
+    #[inline]
+    pub(crate) fn at(&mut self, place: usize, id: StreamId) -> Option<&mut Entry> {
+        self.table
+            .get_index_mut(place)
+            .filter(|(key, _)| **key == id)
+            .map(|(_, entry)| entry)
+    }
+
     /// Tells the user of a stream that the peer opened, once its first data says what it carries.
     pub(crate) fn announce(&mut self, id: StreamId, subprotocol: u16) {
         if let Some(entry) = self.table.get_mut(&id)
