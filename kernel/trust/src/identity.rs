@@ -136,25 +136,6 @@ fn signed_bytes(label: &str, network: Fingerprint, bytes: &[u8]) -> Vec<u8> {
 /// # Errors
 /// Which demand the key fails.
 pub fn noise_public(entity: &EntityId) -> Result<[u8; 32], BadIdentity> {
-    let point = decode(entity)?;
-    if is_torsion_free(&point) {
-        Ok(point.to_montgomery().to_bytes())
-    } else {
-        Err(BadIdentity::Torsion)
-    }
-}
-
-/// As [`noise_public`], but without its dear part, the check for torsion: for an identity that passed it
-/// before, or will before anything depends on it.
-///
-/// # Errors
-/// Which demand the key fails; never `BadIdentity::Torsion`.
-pub fn noise_public_unchecked(entity: &EntityId) -> Result<[u8; 32], BadIdentity> {
-    Ok(decode(entity)?.to_montgomery().to_bytes())
-}
-
-/// The point of an identity, after every check but that for torsion.
-fn decode(entity: &EntityId) -> Result<EdwardsPoint, BadIdentity> {
     if entity.0[31] & 0x80 != 0 {
         return Err(BadIdentity::SignBit);
     }
@@ -165,10 +146,12 @@ fn decode(entity: &EntityId) -> Result<EdwardsPoint, BadIdentity> {
         .decompress()
         .ok_or(BadIdentity::NotOnCurve)?;
     if point.is_small_order() {
-        Err(BadIdentity::SmallOrder)
-    } else {
-        Ok(point)
+        return Err(BadIdentity::SmallOrder);
     }
+    if !is_torsion_free(&point) {
+        return Err(BadIdentity::Torsion);
+    }
+    Ok(point.to_montgomery().to_bytes())
 }
 
 /// Whether a coordinate with its sign bit clear is below 2^255 - 19.
@@ -294,7 +277,6 @@ mod tests {
             let public = PublicKey::from(&StaticSecret::from(id.noise_secret().0)).to_bytes();
             assert_eq!(public, id.noise_public());
             assert_eq!(noise_public(&id.entity()), Ok(public));
-            assert_eq!(noise_public_unchecked(&id.entity()), Ok(public));
         }
     }
 
@@ -355,10 +337,6 @@ mod tests {
                 let entity = EntityId((point + torsion).compress().0);
                 if entity.0[31] & 0x80 == 0 {
                     assert_eq!(noise_public(&entity), Err(BadIdentity::Torsion));
-                    assert!(
-                        noise_public_unchecked(&entity).is_ok(),
-                        "only the dear check is left out"
-                    );
                     refused += 1;
                 }
             }

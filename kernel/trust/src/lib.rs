@@ -18,6 +18,6 @@ pub mod identity;
 pub mod network;
 pub mod trust;
 
-pub use identity::{BadIdentity, BadSignature, Identity, node_id, noise_public, noise_public_unchecked, verify};
+pub use identity::{BadIdentity, BadSignature, Identity, node_id, noise_public, verify};
 pub use network::{BadPassphrase, Fingerprint, NetworkKey};
 pub use trust::{In, MAX_FLOORS, MAX_NETWORKS, Out, Timer, Trust, TrustTable};

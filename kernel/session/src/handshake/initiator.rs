@@ -35,8 +35,6 @@ pub(super) struct Attempt {
     /// Tells this dial from an earlier one under the same id, whose job may still be running.
     serial: u64,
     peer: EntityId,
-    /// The peer's X25519 key, once a job computed it.
-    peer_public: Option<[u8; 32]>,
     addresses: Vec<Addr>,
     /// Which address comes next.
     next: usize,
@@ -189,7 +187,6 @@ impl Handshakes {
         let attempt = Attempt {
             serial: self.initiator.serial,
             peer,
-            peer_public: None,
             addresses,
             next: 0,
             association,
@@ -273,8 +270,7 @@ impl Handshakes {
             },
             statics: self.statics.clone(),
             peer,
-            peer_public: attempt.peer_public,
-            known: view.trust.floor(&peer).is_some(),
+            vetted: self.vetted.get(&peer),
             drawn: self.secrets.draw(),
             payload: payload.encode(),
         })
@@ -314,7 +310,7 @@ impl Handshakes {
             let mac = mac2(cookie, &packet[..Initiation::MAC2_AT]);
             Initiation::set_mac2(&mut packet, &mac);
         }
-        attempt.peer_public = Some(peer_public);
+        self.vetted.insert(attempt.peer, peer_public);
         attempt.sent = attempt.sent.saturating_add(1);
         attempt.awaited.push_back(local);
         let forgotten = if attempt.awaited.len() > MAX_AWAITED + attempt.addresses.len() - 1 {

@@ -10,7 +10,7 @@ use core::fmt;
 
 use net_base::EntityId;
 use net_base::rng::Secret;
-use net_trust::{BadIdentity, noise_public, noise_public_unchecked};
+use net_trust::{BadIdentity, noise_public};
 use net_wire::DropReason;
 use net_wire::handshake::{
     INITIATION_NOISE_LEN, INITIATION_PAYLOAD_LEN, InitiationPayload, RESPONSE_NOISE_LEN, RESPONSE_PAYLOAD_LEN,
@@ -32,15 +32,13 @@ pub(super) enum Work {
         about: Starting,
         statics: Statics,
         peer: EntityId,
-        /// The peer's X25519 key, where an earlier start of the same dial computed it.
-        peer_public: Option<[u8; 32]>,
-        /// The peer confirmed a handshake before, so its identity was found usable.
-        known: bool,
+        /// The peer's X25519 key, where its identity was checked before.
+        vetted: Option<[u8; 32]>,
         /// From the key-erasing generator.
         drawn: Secret,
         payload: [u8; INITIATION_PAYLOAD_LEN],
     },
-    /// Responder: read message 1 (two DH) and check that the identity named is the one proved.
+    /// Responder: read message 1 (two DH).
     Read {
         about: Reading,
         statics: Statics,
@@ -48,13 +46,14 @@ pub(super) enum Work {
         drawn: Secret,
         message: [u8; INITIATION_NOISE_LEN],
     },
-    /// Responder: make message 2 (key generation, two DH); for an unknown peer check its identity for torsion.
+    /// Responder: check the identity, unless it was before, and make message 2 (key generation, two DH).
     Respond {
         about: Answering,
         state: State,
         psk: Secret,
         payload: [u8; RESPONSE_PAYLOAD_LEN],
-        unknown: Option<EntityId>,
+        /// The identity named and the X25519 key proved.
+        unvetted: Option<(EntityId, [u8; 32])>,
     },
     /// Initiator: read message 2 (two DH).
     Finish {
@@ -78,7 +77,7 @@ pub(super) struct Finished {
 /// What came of the work.
 pub(super) enum Done {
     Start(Starting, Result<Started, BadIdentity>),
-    Read(Reading, Result<(State, InitiationPayload), DropReason>),
+    Read(Reading, Result<Read, DropReason>),
     Respond(
         Answering,
         Result<([u8; RESPONSE_NOISE_LEN], TrafficSecrets), DropReason>,
@@ -94,6 +93,14 @@ pub(super) struct Started {
     pub(super) state: State,
     pub(super) message: [u8; INITIATION_NOISE_LEN],
     pub(super) peer_public: [u8; 32],
+}
+
+/// Message 1, read.
+pub(super) struct Read {
+    pub(super) state: State,
+    pub(super) hello: InitiationPayload,
+    /// The X25519 key that was proved.
+    pub(super) proved: [u8; 32],
 }
 
 impl Job {
@@ -114,17 +121,12 @@ fn work(work: Work, entropy: &mut dyn FnMut(&mut [u8; 32])) -> Box<Finished> {
             about,
             statics,
             peer,
-            peer_public,
-            known,
+            vetted,
             drawn,
             payload,
         } => {
             let (seed, fresh) = mix(&drawn, entropy);
-            let public = match peer_public {
-                Some(public) => Ok(public),
-                None if known => noise_public_unchecked(&peer),
-                None => noise_public(&peer),
-            };
+            let public = vetted.map_or_else(|| noise_public(&peer), Ok);
             let started = public.and_then(|peer_public| {
                 let (state, message) =
                     noise::start(&statics, &peer, &peer_public, seed, &payload).map_err(|_| BadIdentity::SmallOrder)?;
@@ -151,13 +153,11 @@ fn work(work: Work, entropy: &mut dyn FnMut(&mut [u8; 32])) -> Box<Finished> {
             state,
             psk,
             payload,
-            unknown,
+            unvetted,
         } => {
-            let usable = unknown.map_or(Ok(()), |entity| noise_public(&entity).map(|_| ()).map_err(bad_identity));
-            (
-                None,
-                Done::Respond(about, usable.and_then(|()| noise::respond(state, &psk, &payload))),
-            )
+            let vetted = unvetted.map_or(Ok(()), |(entity, proved)| vet(&entity, &proved));
+            let made = vetted.and_then(|()| noise::respond(state, &psk, &payload));
+            (None, Done::Respond(about, made))
         }
         Work::Finish {
             about,
@@ -175,20 +175,24 @@ fn work(work: Work, entropy: &mut dyn FnMut(&mut [u8; 32])) -> Box<Finished> {
     Box::new(Finished { fresh, done })
 }
 
-/// Reads message 1 and checks that the identity it names is the one that was proved.
 fn read(
     statics: &Statics,
     own: &EntityId,
     seed: Secret,
     message: &[u8; INITIATION_NOISE_LEN],
-) -> Result<(State, InitiationPayload), DropReason> {
+) -> Result<Read, DropReason> {
     let (state, payload, proved) = noise::read(statics, own, seed, message)?;
     if proved == statics.public {
         return Err(DropReason::OwnIdentity);
     }
-    let payload = InitiationPayload::decode(&payload)?;
-    match noise_public_unchecked(&payload.entity) {
-        Ok(public) if public == proved => Ok((state, payload)),
+    let hello = InitiationPayload::decode(&payload)?;
+    Ok(Read { state, hello, proved })
+}
+
+/// Checks that `entity` is a usable identity and the one whose X25519 key was proved.
+fn vet(entity: &EntityId, proved: &[u8; 32]) -> Result<(), DropReason> {
+    match noise_public(entity) {
+        Ok(public) if public == *proved => Ok(()),
         Ok(_) => Err(DropReason::EntityMismatch),
         Err(bad) => Err(bad_identity(bad)),
     }

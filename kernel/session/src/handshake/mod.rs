@@ -7,6 +7,7 @@
 //! | `cookie.rs` | MACs, cookies, load |
 //! | `noise.rs` | the four steps of Noise IKpsk2 |
 //! | `resolver.rs` | the primitives of Noise |
+//! | `vetted.rs` | identities checked lately |
 //! | `job.rs` | heavy work as values |
 //!
 //! Invariants: nothing from message 1 takes effect until the initiator's first packet authenticates; a
@@ -22,6 +23,7 @@ mod resolver;
 mod responder;
 #[cfg(test)]
 mod tests;
+mod vetted;
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -39,6 +41,7 @@ use self::job::{Done, Finished, Work};
 pub use self::job::{Job, JobDone};
 use self::noise::Statics;
 use self::responder::Responder;
+use self::vetted::Vetted;
 use crate::config::SessionConfig;
 use crate::install::Install;
 use crate::roster::{Roster, lane_of};
@@ -202,6 +205,7 @@ pub struct Handshakes {
     jobs: BTreeSet<JobId>,
     initiator: Initiator,
     responder: Responder,
+    vetted: Vetted,
 }
 
 impl Handshakes {
@@ -236,6 +240,7 @@ impl Handshakes {
             jobs: BTreeSet::new(),
             initiator: Initiator::default(),
             responder: Responder::default(),
+            vetted: Vetted::default(),
         }
     }
 
@@ -368,6 +373,7 @@ impl Machine for Handshakes {
     fn check(&self) {
         assert!(self.jobs.len() <= MAX_JOBS);
         self.initiator.check();
+        self.vetted.check();
         self.responder.check(self.config.max_pending);
     }
 }

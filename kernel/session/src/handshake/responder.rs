@@ -14,8 +14,8 @@ use net_wire::handshake::{
 };
 
 use super::cookie::{COOKIE_ROTATION, CookieJar, Load, Mac, MacKeys};
-use super::job::Work;
-use super::noise::{State, bind_psk};
+use super::job::{Read, Work};
+use super::noise::bind_psk;
 use super::{
     HandshakeFx, Handshakes, LOADED_JOBS, MAX_CLOCK_LEAD, MAX_JOBS, MAX_STRANGER_JOBS, Out, Packet, Timer, View,
 };
@@ -43,6 +43,7 @@ pub(super) struct Answering {
     reading: Reading,
     local: SessionId,
     hello: InitiationPayload,
+    proved: [u8; 32],
     association: AssociationId,
 }
 
@@ -215,13 +216,19 @@ impl Handshakes {
     pub(super) fn on_read(
         &mut self,
         reading: Reading,
-        read: Result<(State, InitiationPayload), DropReason>,
+        read: Result<Read, DropReason>,
         view: View<'_>,
         fx: &mut HandshakeFx<'_>,
     ) {
         self.responder.strangers -= usize::from(reading.stranger);
-        let accepted = read.and_then(|(state, hello)| self.check_hello(&hello, view, fx).map(|()| (state, hello)));
-        let (state, hello) = match accepted {
+        let accepted = read.and_then(|read| {
+            self.check_hello(&read.hello, view, fx)?;
+            match self.vetted.get(&read.hello.entity) {
+                Some(key) if key != read.proved => Err(DropReason::EntityMismatch),
+                known => Ok((read, known.is_some())),
+            }
+        });
+        let (Read { state, hello, proved }, vetted) = match accepted {
             Ok(accepted) => accepted,
             Err(reason) => {
                 self.refuse(&reading, reason, fx);
@@ -236,11 +243,12 @@ impl Handshakes {
             association,
         }
         .encode();
-        let unknown = view.trust.floor(&hello.entity).is_none().then_some(hello.entity);
+        let unvetted = (!vetted).then_some((hello.entity, proved));
         let about = Answering {
             reading,
             local,
             hello,
+            proved,
             association,
         };
         self.hand_out(
@@ -249,7 +257,7 @@ impl Handshakes {
                 state,
                 psk,
                 payload,
-                unknown,
+                unvetted,
             },
             fx,
         );
@@ -267,8 +275,12 @@ impl Handshakes {
             reading,
             local,
             hello,
+            proved,
             association,
         } = about;
+        if made.is_ok() {
+            self.vetted.insert(hello.entity, proved);
+        }
         let made = made.and_then(|made| self.check_hello(&hello, view, fx).map(|()| made));
         let (message, secrets) = match made {
             Ok(made) => made,

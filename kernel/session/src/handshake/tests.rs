@@ -566,6 +566,19 @@ fn an_identity_other_than_the_proved_one_is_refused() {
 }
 
 #[test]
+fn an_identity_checked_before_is_still_not_another_keys() {
+    let (mut a, mut b, mut c) = (Node::new(1), Node::new(2), Node::new(3));
+    a.dial(1, &b, 1);
+    talk(&mut a, &mut b);
+    c.own_is(a.entity);
+    c.dial(1, &b, 1);
+    let jobs = b.jobs_run;
+    b.take(c.address, &c.pop());
+    assert_eq!(b.dropped(DropReason::EntityMismatch), 1);
+    assert_eq!((b.installs.len(), b.jobs_run), (1, jobs + 1));
+}
+
+#[test]
 fn the_other_identity_of_the_same_noise_key_is_refused() {
     let (mut a, mut b) = (Node::new(1), Node::new(2));
     let mut negated = a.entity;
@@ -585,7 +598,8 @@ fn a_second_identity_for_the_same_secret_is_refused() {
         .iter()
         .map(|torsion| EntityId((point + torsion).compress().0));
     let twin = twins.into_iter().find(|twin| twin.0[31] & 0x80 == 0).unwrap();
-    a.pose(twin, net_trust::noise_public_unchecked(&twin).unwrap());
+    let twisted = CompressedEdwardsY(twin.0).decompress().unwrap();
+    a.pose(twin, twisted.to_montgomery().to_bytes());
     a.dial(1, &b, 1);
     b.take(a.address, &a.pop());
     assert_eq!(b.jobs_run, 2, "found out only by the check for torsion");
