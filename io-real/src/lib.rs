@@ -1,1 +1,54 @@
-//! Placeholder.
+//! Drives one kernel over real UDP, disks and clocks, and hands users async sessions and streams.
+//!
+//! | file | role |
+//! |---|---|
+//! | `node.rs` | a node: built, bound, connecting, accepting, closing |
+//! | `session.rs` | sessions, and the handle that keeps a node running |
+//! | `stream.rs` | streams: messages out and in |
+//! | `error.rs` | errors users meet |
+//! | `state.rs` | the state directory: identity, epoch, port, cells |
+//! | `metrics.rs` | what prometheus is told |
+//! | `traits.rs` | what the driver asks of the world |
+//! | `driver.rs` | the loop |
+//! | `hub.rs` | what the driver and the handles share |
+//! | `tx.rs` | the transmit buffer |
+//! | `inbox.rs` | received messages on their way to the application |
+//! | `jobs.rs` | where heavy work and disk writes run |
+//! | `slots.rs` | a table with stable row numbers |
+//! | `tokio.rs` | the driver's world under tokio |
+//! | `aead.rs` | ChaCha20-Poly1305 by ring |
+//! | `api.rs` | the kernel's names used here |
+//!
+//! Invariants: no protocol decision is taken here; the driver names no runtime; no secret is logged.
+//! Not here: what a packet means (`net-kernel`), the command line (`net-cli`).
+
+#[cfg(feature = "aead-ring")]
+pub mod aead;
+pub mod api;
+pub mod driver;
+pub mod error;
+mod hub;
+mod inbox;
+mod jobs;
+pub mod metrics;
+pub mod node;
+pub mod session;
+mod slots;
+pub mod state;
+pub mod stream;
+#[cfg(test)]
+mod testing;
+pub mod tokio;
+pub mod traits;
+mod tx;
+
+pub use api::{
+    CloseCode, CloseReason, Drops, EntityId, Identity, NetworkKey, Refused, Reliability, SessionConfig, SessionStats,
+    StreamId, StreamOptions,
+};
+pub use error::{ConnectError, RecvError, RolledBack, SendError, SessionError, StartError};
+pub use net_kernel::wire::ticket::{Ticket, TicketError};
+pub use node::{Builder, Node};
+pub use session::Session;
+pub use state::{StateDir, StateError, read_network_key, write_network_key};
+pub use stream::{Piece, RecvHalf, SendHalf, Stream};

@@ -1,0 +1,507 @@
+//! The loop that owns one node's socket, clock, disk and threads, and runs the kernel's turns on what they bring.
+//!
+//! Invariants: a fixed order of sources, commands first; bounded work per poll, so that other tasks run; after every turn
+//! what it committed is sent; the socket's receive state lives across polls, so no datagram is lost by waiting.
+//! Not here: what handles do with the board (`hub.rs`), runtimes (`tokio.rs`).
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use crate::api::{Command, Ecn, Input, Instant, Job, JobDone, LinkChange, RxBatch, RxBuf, Stored};
+
+use crate::hub::{Counters, Phase, Shared};
+use crate::jobs::Pool;
+use crate::traits::{Clock, DatagramSocket, Disk, Entropy, RECV_BUFFER_LEN, RECV_BUFFERS, RecvMeta};
+use crate::tx::Transmitter;
+
+/// Rounds of one poll before other tasks get their turn.
+const ROUNDS: usize = 16;
+/// Bytes one turn opens at most: the lock is held for so long (about 0.3 ms at 1 GB/s).
+const TURN_BYTES: usize = 256 << 10;
+/// More received datagrams than this in a round are traffic that a job must not delay.
+const IDLE_DATAGRAMS: u64 = 4;
+/// Receive errors in a row after which the socket counts as broken.
+const MAX_ERRORS: u32 = 64;
+
+/// Why a driver ended on its own account.
+#[derive(Debug)]
+pub struct DriverError {
+    /// What the socket answered over and over.
+    pub socket: io::Error,
+}
+
+impl fmt::Display for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the UDP socket stopped working ({}); check the host's network and start the node again",
+            self.socket
+        )
+    }
+}
+
+impl std::error::Error for DriverError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.socket)
+    }
+}
+
+/// Where a new socket waits for the driver.
+#[derive(Debug)]
+pub(crate) struct SocketSlot<S>(Arc<Mutex<Option<S>>>);
+
+impl<S> Clone for SocketSlot<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S> SocketSlot<S> {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(None)))
+    }
+
+    /// The driver takes it at its next poll; call it afterwards.
+    pub(crate) fn put(&self, socket: S) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
+    }
+
+    fn take(&self) -> Option<S> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// The future that drives one node. It ends when the node was closed, or its last handle dropped, and everything it had
+/// to say has left.
+#[must_use = "a node stands still unless its driver is polled"]
+pub struct Driver<S, C, E, D> {
+    shared: Arc<Shared>,
+    /// Taken when the driver ends, so that what it holds is let go before anybody is told.
+    inner: Option<Box<Loop<S, C, E, D>>>,
+}
+
+struct Loop<S, C, E, D> {
+    shared: Arc<Shared>,
+    socket: S,
+    next_socket: SocketSlot<S>,
+    clock: C,
+    entropy: Arc<E>,
+    pool: Pool<E, D>,
+    tx: Transmitter,
+    bufs: Vec<Box<[u8]>>,
+    metas: Vec<RecvMeta>,
+    deadline: Option<Instant>,
+    /// The kernel waits for `TxReady`.
+    wants_tx: bool,
+    /// Datagrams received in this round.
+    received: u64,
+    errors: u32,
+    /// Jobs or storage operations wait to be started.
+    work_waits: bool,
+    /// Results of threads wait to be told.
+    results_wait: bool,
+    hints: Vec<LinkChange>,
+    counts: Counters,
+}
+
+#[derive(PartialEq, Eq)]
+enum Round {
+    Busy,
+    Idle,
+    Ended,
+}
+
+/// What a driver is made of.
+pub(crate) struct Parts<S, C, E, D> {
+    pub(crate) socket: S,
+    pub(crate) clock: C,
+    pub(crate) entropy: Arc<E>,
+    pub(crate) disk: Arc<D>,
+    /// Threads for jobs; 0 runs jobs and storage inline.
+    pub(crate) threads: usize,
+}
+
+impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Driver<S, C, E, D> {
+    pub(crate) fn new(shared: Arc<Shared>, parts: Parts<S, C, E, D>) -> Self {
+        Self {
+            inner: Some(Box::new(Loop::new(shared.clone(), parts))),
+            shared,
+        }
+    }
+
+    pub(crate) fn socket_slot(&self) -> SocketSlot<S> {
+        self.inner
+            .as_ref()
+            .expect("taken only when the driver ends")
+            .next_socket
+            .clone()
+    }
+}
+
+impl<S, C, E, D> Driver<S, C, E, D> {
+    fn end(&mut self) {
+        self.shared.lock().board.end();
+        if self.inner.take().is_some() {
+            self.shared.lock().board.gone();
+        }
+    }
+}
+
+impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
+    fn new(shared: Arc<Shared>, parts: Parts<S, C, E, D>) -> Self {
+        let Parts {
+            socket,
+            clock,
+            entropy,
+            disk,
+            threads,
+        } = parts;
+        let tx = Transmitter::new(socket.max_segments());
+        let empty = RecvMeta {
+            from: std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
+            len: 0,
+            stride: 0,
+            ecn: Ecn::NotEct,
+        };
+        Self {
+            pool: Pool::new(shared.clone(), entropy.clone(), disk, threads),
+            shared,
+            socket,
+            next_socket: SocketSlot::new(),
+            clock,
+            entropy,
+            tx,
+            bufs: (0..RECV_BUFFERS)
+                .map(|_| vec![0; RECV_BUFFER_LEN].into_boxed_slice())
+                .collect(),
+            metas: vec![empty; RECV_BUFFERS],
+            deadline: None,
+            wants_tx: false,
+            received: 0,
+            errors: 0,
+            work_waits: false,
+            results_wait: false,
+            hints: Vec::new(),
+            counts: Counters::default(),
+        }
+    }
+
+    fn round(&mut self, cx: &mut Context<'_>) -> Result<Round, DriverError> {
+        self.received = 0;
+        let mut busy = self.attend();
+        busy |= self.transmit();
+        busy |= self.receive(cx)?;
+        busy |= self.start_work();
+        busy |= self.finish_work();
+        busy |= self.tick(cx);
+        busy |= self.writable(cx);
+        busy |= self.pass_hints();
+        if busy {
+            return Ok(Round::Busy);
+        }
+        let mut hub = self.shared.lock();
+        hub.board.counters.add(&std::mem::take(&mut self.counts));
+        if hub.board.phase == Phase::Closing && self.tx.is_empty() {
+            hub.board.end();
+            return Ok(Round::Ended);
+        }
+        if hub.board.deadline != self.deadline {
+            self.deadline = hub.board.deadline;
+            return Ok(Round::Busy);
+        }
+        hub.board.armed = self.deadline;
+        Ok(if hub.board.park_driver(cx.waker()) {
+            Round::Idle
+        } else {
+            Round::Busy
+        })
+    }
+
+    /// What handles left on the board.
+    fn attend(&mut self) -> bool {
+        let mut hub = self.shared.lock();
+        if !hub.board.take_attention() {
+            return false;
+        }
+        self.wants_tx |= std::mem::take(&mut hub.board.refused);
+        while let Some(key) = hub.board.orphans.pop() {
+            hub.release_session(key, 0);
+        }
+        if hub.board.handles == 0
+            && hub.board.phase == Phase::Running
+            && hub.board.sessions().all(|(_, entry)| entry.unflushed == 0)
+        {
+            hub.board.phase = Phase::Closing;
+            // The kernel answers no refusal to Shutdown.
+            let _ = hub.command(Command::Shutdown);
+        }
+        self.wants_tx |= std::mem::take(&mut hub.board.refused);
+        hub.board.counters.add(&std::mem::take(&mut self.counts));
+        self.deadline = hub.board.deadline;
+        self.work_waits |= !hub.board.jobs.is_empty() || !hub.board.stores.is_empty();
+        self.results_wait |= !hub.board.worked.is_empty() || !hub.board.stored.is_empty();
+        drop(hub);
+        if let Some(socket) = self.next_socket.take() {
+            self.socket = socket;
+            self.tx.clear();
+            self.turn(Input::Link(LinkChange::Rebound));
+        }
+        true
+    }
+
+    fn transmit(&mut self) -> bool {
+        let ready = self.wants_tx && !self.tx.is_blocked();
+        if ready {
+            self.wants_tx = false;
+            self.turn(Input::TxReady);
+        }
+        ready
+    }
+
+    fn receive(&mut self, cx: &mut Context<'_>) -> Result<bool, DriverError> {
+        let count = match self.socket.poll_recv(cx, &mut self.bufs, &mut self.metas) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Ok(count)) => count.min(self.bufs.len()),
+            Poll::Ready(Err(error)) => {
+                self.take_hints();
+                self.errors += 1;
+                tracing::debug!(%error, "receiving failed");
+                return if self.errors < MAX_ERRORS {
+                    Ok(true)
+                } else {
+                    Err(DriverError { socket: error })
+                };
+            }
+        };
+        self.errors = 0;
+        self.counts.received_calls += 1;
+        let mut from = 0;
+        while from < count {
+            let mut to = from;
+            let mut bytes = 0;
+            while to < count && (to == from || bytes + self.metas[to].len <= TURN_BYTES) {
+                let meta = &self.metas[to];
+                bytes += meta.len;
+                self.received += (meta.len as u64).div_ceil(meta.stride.max(1) as u64);
+                to += 1;
+            }
+            self.counts.received_bytes += bytes as u64;
+            if to - from == 1 {
+                self.open::<1>(from, to);
+            } else {
+                self.open::<RECV_BUFFERS>(from, to);
+            }
+            from = to;
+        }
+        self.counts.received_datagrams += self.received;
+        Ok(true)
+    }
+
+    /// Runs the turn on buffers `from..to`, at most `N`.
+    fn open<const N: usize>(&mut self, from: usize, to: usize) {
+        let now = self.clock.now();
+        let nobody = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut rx: [RxBuf<'_>; N] = std::array::from_fn(|_| RxBuf {
+            from: nobody,
+            ecn: Ecn::NotEct,
+            stride: 0,
+            data: &mut [],
+            digest: None,
+        });
+        let filled = self.bufs[from..to].iter_mut().zip(&self.metas[from..to]);
+        for (slot, (buf, meta)) in rx.iter_mut().zip(filled) {
+            let data = &mut buf[..meta.len];
+            *slot = RxBuf {
+                from: meta.from,
+                ecn: meta.ecn,
+                stride: meta.stride,
+                data,
+                digest: None,
+            };
+        }
+        let mut hub = self.shared.lock();
+        hub.now = now;
+        hub.turn(Input::Datagrams(RxBatch::new(&mut rx[..to - from])), &mut self.tx);
+        self.deadline = hub.board.deadline;
+        self.work_waits |= !hub.board.jobs.is_empty() || !hub.board.stores.is_empty();
+        drop(hub);
+        self.flush();
+    }
+
+    /// Starts the jobs and storage operations that turns asked for.
+    fn start_work(&mut self) -> bool {
+        if !std::mem::take(&mut self.work_waits) {
+            return false;
+        }
+        let mut busy = false;
+        loop {
+            let mut hub = self.shared.lock();
+            let board = &mut hub.board;
+            let alone = board.jobs.len() == 1 && self.received <= IDLE_DATAGRAMS && self.pool.is_idle();
+            let (job, order) = (board.jobs.pop_front(), board.stores.pop_front());
+            drop(hub);
+            if job.is_none() && order.is_none() {
+                return busy;
+            }
+            busy = true;
+            if let Some(order) = order {
+                self.pool.store(order);
+            }
+            let Some(work) = job else { continue };
+            let inline = if alone { Some(work) } else { self.pool.start(work).err() };
+            match inline {
+                Some((id, job)) => {
+                    self.counts.jobs_inline += 1;
+                    let done = run_job(*job, &*self.entropy);
+                    self.turn(Input::Worked(id, done));
+                }
+                None => self.counts.jobs_pooled += 1,
+            }
+        }
+    }
+
+    /// Hands results of threads to the kernel.
+    fn finish_work(&mut self) -> bool {
+        if !std::mem::take(&mut self.results_wait) {
+            return false;
+        }
+        let mut busy = false;
+        loop {
+            let mut hub = self.shared.lock();
+            let (worked, stored) = (hub.board.worked.pop_front(), hub.board.stored.pop_front());
+            drop(hub);
+            if worked.is_none() && stored.is_none() {
+                return busy;
+            }
+            busy = true;
+            if let Some((id, done)) = worked {
+                self.pool.on_taken();
+                self.turn(Input::Worked(id, done));
+            }
+            if let Some((ticket, read, result)) = stored {
+                let stored = match &result {
+                    Ok(value) if read => Stored::Value(value.as_deref()),
+                    Ok(_) => Stored::Done,
+                    Err(error) => Stored::Failed(*error),
+                };
+                self.turn(Input::Stored(ticket, stored));
+            }
+        }
+    }
+
+    fn tick(&mut self, cx: &mut Context<'_>) -> bool {
+        let due = self.deadline.is_some_and(|at| self.clock.poll_until(cx, at).is_ready());
+        if due {
+            self.turn(Input::Wake);
+        }
+        due
+    }
+
+    fn writable(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.tx.is_blocked() {
+            return false;
+        }
+        match self.socket.poll_writable(cx) {
+            Poll::Pending => false,
+            Poll::Ready(ready) => {
+                if let Err(error) = ready {
+                    tracing::debug!(%error, "waiting for the socket failed");
+                }
+                self.tx.unblock();
+                self.flush();
+                true
+            }
+        }
+    }
+
+    fn turn(&mut self, input: Input<'_>) {
+        let now = self.clock.now();
+        let mut hub = self.shared.lock();
+        hub.now = now;
+        hub.turn(input, &mut self.tx);
+        self.deadline = hub.board.deadline;
+        self.work_waits |= !hub.board.jobs.is_empty() || !hub.board.stores.is_empty();
+        drop(hub);
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        self.wants_tx |= self.tx.take_refused();
+        if self.tx.is_empty() || self.tx.is_blocked() {
+            return;
+        }
+        let done = self.tx.flush(&mut self.socket);
+        self.counts.sent_calls += done.calls;
+        self.counts.sent_datagrams += done.datagrams;
+        self.counts.sent_bytes += done.bytes;
+        self.counts.refused_datagrams += done.failed;
+        if done.failed > 0 {
+            self.hints.extend(done.hint);
+            self.take_hints();
+        }
+    }
+
+    fn take_hints(&mut self) {
+        while let Some(hint) = self.socket.take_hint() {
+            self.hints.push(hint);
+        }
+    }
+
+    /// Tells the kernel what the host said about paths.
+    fn pass_hints(&mut self) -> bool {
+        let Some(hint) = self.hints.pop() else { return false };
+        self.turn(Input::Link(hint));
+        true
+    }
+}
+
+/// Runs a job, lending it fresh bytes.
+pub(crate) fn run_job<E: Entropy>(job: Job, entropy: &E) -> JobDone {
+    job.run(&mut |out: &mut [u8; 32]| {
+        if let Err(error) = entropy.fill(out) {
+            // The kernel mixes these bytes into a generator that was seeded at boot, so that without them a handshake
+            // is still unpredictable; only a cloned machine would lack its difference.
+            tracing::error!(%error, "the operating system gives no random bytes");
+        }
+    })
+}
+
+impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Future for Driver<S, C, E, D> {
+    type Output = Result<(), DriverError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        for _ in 0..ROUNDS {
+            let Some(inner) = &mut this.inner else {
+                return Poll::Ready(Ok(()));
+            };
+            match inner.round(cx) {
+                Ok(Round::Busy) => {}
+                Ok(Round::Idle) => return Poll::Pending,
+                Ok(Round::Ended) => {
+                    this.end();
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) => {
+                    this.end();
+                    return Poll::Ready(Err(error));
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<S, C, E, D> Unpin for Driver<S, C, E, D> {}
+
+/// However the driver ends, whoever waits for the node is told.
+impl<S, C, E, D> Drop for Driver<S, C, E, D> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,593 @@
+//! A node as users hold it: built, bound, connecting, accepting, closing.
+//!
+//! Invariants: the boot epoch is on disk before the socket is used; nothing is sent to a ticket of another network; the
+//! node runs while a handle of it, of a session or of a stream lives, and then until what was finished is confirmed.
+//! Not here: sessions and streams, the loop (`driver.rs`), sockets (`tokio.rs`).
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use net_kernel::api::Boot;
+use net_kernel::base::{Check, NoCheck};
+use net_kernel::session::aead::Aead;
+use net_kernel::wire::ticket::Ticket;
+use tracing::Instrument as _;
+use zeroize::Zeroizing;
+
+use crate::api::{
+    Addr, Command, CommandId, Deadline, Drops, EntityId, Identity, Input, Io, NetworkKey, Now, Seed, SessionConfig,
+    SessionKey, SessionStats,
+};
+use crate::driver::{Driver, Parts, SocketSlot};
+use crate::error::{ConnectError, RolledBack, StartError};
+use crate::hub::{Core, Hub, Phase, Sending, Shared};
+use crate::session::{Handle, Session};
+use crate::state::{MemoryDisk, StateDir, draw_identity};
+use crate::tokio::{OsEntropy, TokioClock, TokioSocket, any_address};
+use crate::traits::{Clock, DatagramSocket, Disk, Entropy};
+
+/// The AEAD of nodes that this crate builds.
+#[cfg(feature = "aead-ring")]
+pub type NodeAead = crate::aead::Ring;
+/// The AEAD of nodes that this crate builds.
+#[cfg(not(feature = "aead-ring"))]
+pub type NodeAead = net_kernel::session::aead::Reference;
+
+type Kernel = net_kernel::Kernel<NodeAead, NoCheck>;
+
+/// How long [`Node::close`] waits for peers to confirm what was sent to them.
+pub const CLOSE_GRACE: Duration = Duration::from_secs(10);
+/// Threads for jobs that would delay traffic.
+const JOB_THREADS: usize = 2;
+/// Addresses a ticket names at most.
+const MAX_ADDRESSES: usize = 16;
+
+impl<A: Aead, C: Check> Core for net_kernel::Kernel<A, C>
+where
+    Self: Send,
+{
+    fn turn(&mut self, now: Now, input: Input<'_>, io: &mut dyn Io) -> Option<Deadline> {
+        Self::turn(self, now, input, io)
+    }
+
+    fn stats(&self, session: SessionKey) -> Option<SessionStats> {
+        Self::stats(self, session)
+    }
+
+    fn drops(&self) -> Drops {
+        Self::drops(self)
+    }
+}
+
+/// A running node. Clones name the same node.
+#[derive(Clone)]
+pub struct Node {
+    handle: Handle,
+    networks: Arc<[NetworkKey]>,
+    advertise: Arc<[SocketAddr]>,
+    bound: Arc<Mutex<SocketAddr>>,
+    rebind: Arc<Rebind>,
+}
+
+type Rebind = dyn Fn(SocketAddr) -> io::Result<SocketAddr> + Send + Sync;
+
+/// What a node is made of; see [`Node::builder`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until bind()"]
+pub struct Builder {
+    state: StateChoice,
+    identity: Option<Identity>,
+    networks: Vec<NetworkKey>,
+    address: Option<SocketAddr>,
+    advertise: Vec<SocketAddr>,
+    allow: Option<Vec<EntityId>>,
+    config: SessionConfig,
+    threads: usize,
+}
+
+#[derive(Debug)]
+enum StateChoice {
+    Ephemeral,
+    Path(PathBuf),
+    Open(Box<StateDir>),
+}
+
+impl Node {
+    /// Begins to build a node. By default it has a fresh identity that is forgotten when it ends, belongs to the open
+    /// network, admits everybody and binds any free port on all addresses.
+    pub fn builder() -> Builder {
+        Builder {
+            state: StateChoice::Ephemeral,
+            identity: None,
+            networks: Vec::new(),
+            address: None,
+            advertise: Vec::new(),
+            allow: None,
+            config: SessionConfig::default(),
+            threads: JOB_THREADS,
+        }
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn entity(&self) -> EntityId {
+        self.handle.shared().entity
+    }
+
+    /// The address its socket is bound to.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        *self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a peer of the same network needs to connect. Not secret.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        Ticket::new(self.entity(), self.networks[0].fingerprint(), self.addresses())
+    }
+
+    /// As [`Self::ticket`], with the network's key: whoever reads it can join. In the open network there is no secret,
+    /// so it is the plain ticket.
+    #[must_use]
+    pub fn secret_ticket(&self) -> Ticket {
+        let network = &self.networks[0];
+        if network.is_open() {
+            self.ticket()
+        } else {
+            self.ticket().with_network_key(network.reveal().0)
+        }
+    }
+
+    /// Connects to the node a ticket names. Dropping the future gives up.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect(&self, ticket: &Ticket) -> Result<Session, ConnectError> {
+        if !self
+            .networks
+            .iter()
+            .any(|network| network.fingerprint() == ticket.fingerprint)
+        {
+            return Err(ConnectError::OtherNetwork);
+        }
+        self.dial(ticket.entity, &ticket.addresses).await
+    }
+
+    /// Connects to `peer` at any of 1 to 16 addresses. Dropping the future gives up.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn dial(&self, peer: EntityId, addresses: &[Addr]) -> Result<Session, ConnectError> {
+        if addresses.is_empty() {
+            return Err(ConnectError::NoAddress { peer });
+        }
+        let addresses = &addresses[..addresses.len().min(MAX_ADDRESSES)];
+        let id = {
+            let mut hub = self.handle.shared().lock();
+            if hub.board.phase != Phase::Running {
+                return Err(ConnectError::NodeClosed);
+            }
+            hub.connect(peer, addresses)
+                .map_err(|why| ConnectError::Refused { peer, why })?
+        };
+        let _attempt = Attempt { node: self, id };
+        poll_fn(|cx| {
+            let mut hub = self.handle.shared().lock();
+            match hub.board.connected(id, cx.waker()) {
+                None => Poll::Pending,
+                Some(Ok(key)) => Poll::Ready(Ok(Session::new(&self.handle, &mut hub, key, peer))),
+                Some(Err(_)) if hub.board.phase != Phase::Running => Poll::Ready(Err(ConnectError::NodeClosed)),
+                Some(Err(why)) => Poll::Ready(Err(ConnectError::Failed { peer, why })),
+            }
+        })
+        .await
+    }
+
+    /// The next session a peer opened; `None` once the node is closed.
+    pub async fn accept(&self) -> Option<Session> {
+        poll_fn(|cx| {
+            let mut hub = self.handle.shared().lock();
+            if let Some((key, peer)) = hub.board.accept_session() {
+                return Poll::Ready(Some(Session::new(&self.handle, &mut hub, key, peer)));
+            }
+            if hub.board.phase != Phase::Running {
+                return Poll::Ready(None);
+            }
+            hub.board.accepting.add(cx.waker());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Replaces the list of those who may hold sessions; `None` admits everybody of the network. Sessions of others are
+    /// closed.
+    pub fn allow(&self, list: Option<&[EntityId]>) {
+        // The kernel refuses this only after a shutdown, when there is nobody to admit.
+        let _ = self.handle.shared().lock().command(Command::Allow(list));
+    }
+
+    /// Moves the node to a new socket; its sessions follow. Tickets printed before name the old address.
+    ///
+    /// # Errors
+    /// [`StartError::Bind`]; the old socket stays in use.
+    pub fn rebind(&self, address: SocketAddr) -> Result<SocketAddr, StartError> {
+        let bound = (self.rebind)(address).map_err(|error| StartError::Bind { address, error })?;
+        *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = bound;
+        self.handle.shared().lock().board.call_driver();
+        Ok(bound)
+    }
+
+    /// Counts of refused datagrams and frames by reason.
+    #[must_use]
+    pub fn drops(&self) -> Drops {
+        self.handle.shared().lock().drops()
+    }
+
+    /// Whether a peer knows a later incarnation of this identity: the node should then stop.
+    #[must_use]
+    pub fn rolled_back(&self) -> Option<RolledBack> {
+        let told = self.handle.shared().lock().board.rolled_back;
+        told.map(|(peer, known)| RolledBack { peer, known })
+    }
+
+    /// A registry with this node's metrics.
+    #[must_use]
+    pub fn metrics(&self) -> prometheus_client::registry::Registry {
+        let mut registry = prometheus_client::registry::Registry::with_prefix("net");
+        self.register_metrics(&mut registry);
+        registry
+    }
+
+    /// Adds this node's metrics to a registry. They are read when it is scraped.
+    pub fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
+        registry.register_collector(Box::new(crate::metrics::NodeCollector::new(self.handle.shared_arc())));
+    }
+
+    /// Finishes every stream, waits up to [`CLOSE_GRACE`] until peers have everything, closes all sessions and lets
+    /// socket and state directory go. Answers whether peers confirmed everything.
+    pub async fn close(&self) -> bool {
+        self.close_within(CLOSE_GRACE).await
+    }
+
+    /// As [`Self::close`], with a grace of its own.
+    pub async fn close_within(&self, grace: Duration) -> bool {
+        finish_streams(&mut self.handle.shared().lock());
+        let flushed = tokio::time::timeout(
+            grace,
+            poll_fn(|cx| {
+                let mut hub = self.handle.shared().lock();
+                if hub.board.phase != Phase::Running || hub.board.sessions().all(|(_, entry)| entry.unflushed == 0) {
+                    return Poll::Ready(());
+                }
+                hub.board.watch_all(cx.waker());
+                Poll::Pending
+            }),
+        )
+        .await
+        .is_ok();
+        {
+            let mut hub = self.handle.shared().lock();
+            if hub.board.phase == Phase::Running {
+                hub.board.phase = Phase::Closing;
+                // The kernel answers no refusal to Shutdown.
+                let _ = hub.command(Command::Shutdown);
+                hub.board.call_driver();
+            }
+        }
+        self.closed().await;
+        flushed
+    }
+
+    /// Waits until the node is closed, by whomever, and has let socket and state directory go.
+    pub async fn closed(&self) {
+        poll_fn(|cx| {
+            let mut hub = self.handle.shared().lock();
+            if hub.board.phase == Phase::Gone {
+                return Poll::Ready(());
+            }
+            hub.board.ended.add(cx.waker());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Serves until the process is asked to end (SIGTERM, SIGINT), then drains: see [`Self::close`].
+    ///
+    /// # Errors
+    /// When signals cannot be received here.
+    pub async fn drain_on_terminate(&self) -> io::Result<bool> {
+        crate::tokio::terminated().await?;
+        tracing::info!("asked to end: draining");
+        Ok(self.close().await)
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        if !self.advertise.is_empty() {
+            return self.advertise.to_vec();
+        }
+        let bound = self.local_addr();
+        if !bound.ip().is_unspecified() {
+            return vec![bound];
+        }
+        let mut ips = Vec::new();
+        if bound.is_ipv6() {
+            ips.extend(outward(
+                any_address(true, 0),
+                (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9).into(),
+            ));
+        }
+        ips.extend(outward(any_address(false, 0), (Ipv4Addr::new(192, 0, 2, 1), 9).into()));
+        ips.push(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        ips.dedup();
+        ips.into_iter().map(|ip| SocketAddr::new(ip, bound.port())).collect()
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("entity", &self.entity())
+            .field("address", &self.local_addr())
+            .finish()
+    }
+}
+
+impl Builder {
+    /// Keeps identity, epoch, port and peers' epochs in this directory, which is made with a fresh identity if it does
+    /// not exist, and locked while the node runs.
+    pub fn state_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state = StateChoice::Path(path.into());
+        self
+    }
+
+    /// As [`Self::state_dir`], already opened.
+    pub fn state(mut self, state: StateDir) -> Self {
+        self.state = StateChoice::Open(Box::new(state));
+        self
+    }
+
+    /// Keeps nothing: the identity is fresh unless one is given, and forgotten when the node ends.
+    pub fn ephemeral(mut self) -> Self {
+        self.state = StateChoice::Ephemeral;
+        self
+    }
+
+    /// The identity of an ephemeral node. One with a state directory uses the identity in it.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// A network to belong to. The first is used for dialling; a second is accepted during rotation.
+    pub fn network(mut self, key: NetworkKey) -> Self {
+        self.networks.push(key);
+        self
+    }
+
+    /// The address to bind; port 0 takes the port used last, or any free one.
+    pub fn address(mut self, address: SocketAddr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
+    /// Addresses for tickets instead of those this host seems to have, as behind a port forwarding.
+    pub fn advertise(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        self.advertise = addresses.into_iter().take(MAX_ADDRESSES).collect();
+        self
+    }
+
+    /// Only these may hold sessions.
+    pub fn allow(mut self, list: impl IntoIterator<Item = EntityId>) -> Self {
+        self.allow = Some(list.into_iter().collect());
+        self
+    }
+
+    /// Limits and times.
+    pub fn config(mut self, config: SessionConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Threads for heavy work that would delay traffic; 0 does everything in the driver.
+    pub const fn job_threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Opens the state, binds the socket and starts the node on the running tokio runtime.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn bind(self) -> Result<Node, StartError> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
+        // Opening syncs files: not on the thread that serves others, where there is another one.
+        let (ready, driver) =
+            runtime
+                .spawn_blocking(move || self.prepare())
+                .await
+                .map_err(|error| StartError::Host {
+                    what: "the node",
+                    error: io::Error::other(error),
+                })??;
+        let span = tracing::info_span!("node", entity = %ready.entity());
+        runtime.spawn(
+            async move {
+                if let Err(error) = driver.await {
+                    tracing::error!(%error, "the node stopped");
+                }
+            }
+            .instrument(span),
+        );
+        Ok(ready)
+    }
+
+    fn prepare(self) -> Result<(Node, Driver<TokioSocket, TokioClock, OsEntropy, AnyDisk>), StartError> {
+        let entropy = OsEntropy;
+        let mut clock = TokioClock::new().map_err(|error| StartError::Host {
+            what: "the timer",
+            error,
+        })?;
+        let mut state = match self.state {
+            StateChoice::Ephemeral => None,
+            StateChoice::Path(path) => Some(StateDir::open_or_create(path, &entropy)?),
+            StateChoice::Open(state) => Some(*state),
+        };
+        let now = clock.now();
+        let (identity, epoch) = match &mut state {
+            Some(state) => {
+                let epoch = state.next_epoch(now.wall)?;
+                (copy_identity(state.identity()), epoch)
+            }
+            None => {
+                let identity = self.identity.map_or_else(|| draw_identity(&entropy), Ok);
+                (identity.map_err(StartError::Entropy)?, crate::api::Epoch(now.wall.0))
+            }
+        };
+        let last_port = state.as_ref().map_or(0, StateDir::port);
+        let socket = bind_socket(self.address.unwrap_or_else(|| any_address(false, 0)), last_port)?;
+        let bound = socket.local_addr().map_err(|error| StartError::Host {
+            what: "the socket",
+            error,
+        })?;
+        if let Some(state) = &mut state {
+            state.set_port(bound.port())?;
+        }
+        let networks = if self.networks.is_empty() {
+            vec![NetworkKey::open()]
+        } else {
+            self.networks
+        };
+        let mut seed = Zeroizing::new([0; 32]);
+        entropy.fill(&mut *seed).map_err(StartError::Entropy)?;
+        let entity = identity.entity();
+        let boot = Boot {
+            seed: Seed::new(*seed),
+            identity,
+            epoch,
+            networks: networks.clone(),
+            allow: self.allow,
+            config: self.config.clone(),
+            lanes: 1,
+            trace: false,
+        };
+        let kernel = Kernel::boot(boot, now).map_err(|error| StartError::Boot(error.to_string()))?;
+        let disk = Arc::new(state.map_or_else(|| AnyDisk::Memory(MemoryDisk::default()), AnyDisk::Directory));
+        let parts = Parts {
+            socket,
+            clock,
+            entropy: Arc::new(entropy),
+            disk,
+            threads: self.threads,
+        };
+        let shared = Arc::new(Shared::new(Box::new(kernel), entity, &self.config, now));
+        let driver = Driver::new(shared.clone(), parts);
+        let node = Node {
+            handle: Handle::first(shared),
+            networks: networks.into(),
+            advertise: self.advertise.into(),
+            bound: Arc::new(Mutex::new(bound)),
+            rebind: rebinder(driver.socket_slot()),
+        };
+        Ok((node, driver))
+    }
+}
+
+/// Where a node keeps its cells.
+#[derive(Debug)]
+pub enum AnyDisk {
+    /// In memory.
+    Memory(MemoryDisk),
+    /// In a state directory.
+    Directory(StateDir),
+}
+
+impl Disk for AnyDisk {
+    fn put(&self, cell: crate::api::Cell, bytes: &[u8]) -> Result<(), crate::api::StoreError> {
+        match self {
+            Self::Memory(disk) => disk.put(cell, bytes),
+            Self::Directory(disk) => disk.put(cell, bytes),
+        }
+    }
+
+    fn get(&self, cell: crate::api::Cell) -> Result<Option<Vec<u8>>, crate::api::StoreError> {
+        match self {
+            Self::Memory(disk) => disk.get(cell),
+            Self::Directory(disk) => disk.get(cell),
+        }
+    }
+}
+
+/// A connection attempt under way; given up when nobody waits for it any more.
+struct Attempt<'n> {
+    node: &'n Node,
+    id: CommandId,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.node.handle.shared().lock().cancel_connect(self.id);
+    }
+}
+
+fn finish_streams(hub: &mut Hub) {
+    let seats: Vec<_> = hub
+        .board
+        .sessions()
+        .flat_map(|(_, entry)| entry.streams.iter().copied())
+        .collect();
+    for seat in seats {
+        let entry = hub.board.stream(seat);
+        if entry.sending == Sending::Open && !entry.ended {
+            hub.finish(seat);
+        }
+    }
+}
+
+/// Binds, preferring the port used last where any would do.
+fn bind_socket(address: SocketAddr, last_port: u16) -> Result<TokioSocket, StartError> {
+    let bind = |address| TokioSocket::bind(address).map_err(|error| StartError::Bind { address, error });
+    if address.port() != 0 || last_port == 0 {
+        return bind(address);
+    }
+    let mut last = address;
+    last.set_port(last_port);
+    match bind(last) {
+        Err(StartError::Bind { error, .. }) if error.kind() == io::ErrorKind::AddrInUse => {
+            tracing::warn!(
+                port = last_port,
+                "the port used last is taken: earlier tickets do not reach this node"
+            );
+            bind(address)
+        }
+        result => result,
+    }
+}
+
+fn rebinder(slot: SocketSlot<TokioSocket>) -> Arc<Rebind> {
+    let runtime = tokio::runtime::Handle::current();
+    Arc::new(move |address| {
+        let _inside = runtime.enter();
+        let socket = TokioSocket::bind(address)?;
+        let bound = socket.local_addr()?;
+        slot.put(socket);
+        Ok(bound)
+    })
+}
+
+/// The address this host would use towards `remote`. Connecting a UDP socket sends nothing.
+fn outward(from: SocketAddr, remote: SocketAddr) -> Option<IpAddr> {
+    let socket = UdpSocket::bind(from).ok()?;
+    socket.connect(remote).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_unspecified()).then_some(ip)
+}
+
+fn copy_identity(identity: &Identity) -> Identity {
+    Identity::from_seed(identity.seed()).expect("the seed made an identity before")
+}
