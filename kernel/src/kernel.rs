@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::marker::PhantomData;
 
 use net_base::rng::Stream;
-use net_base::trace::{Kind, Trace};
+use net_base::trace::{Kind, Trace, digest};
 use net_base::{Addr, Check, EntityId, Instant, NoCheck, Now, Seat, SeatId, SessionKey};
 use net_mesh::Peers;
 use net_session::aead::Aead;
@@ -18,7 +18,7 @@ use net_session::lane::many::Lanes;
 use net_session::roster::Roster;
 use net_trust::Trust;
 
-use crate::api::{Boot, BootError, Deadline, Drops, Event, Input, Io, LinkChange, SessionStats, Why};
+use crate::api::{Boot, BootError, Command, Deadline, Drops, Event, Input, Io, LinkChange, SessionStats, Why};
 use crate::wiring::credit::Credits;
 use crate::wiring::traced::Traced;
 
@@ -91,12 +91,11 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             None => self.run(now, input, io),
             Some(mut trace) => {
                 trace.turn(now);
+                note_input(&mut trace, &input);
                 let deadline = self.run(now, input, &mut Traced { io, trace: &mut trace });
-                trace.record(
-                    Kind::Deadline,
-                    deadline.map_or(u64::MAX, |deadline| deadline.at.as_nanos()),
-                    0,
-                );
+                let (at, why) =
+                    deadline.map_or((u64::MAX, 0), |deadline| (deadline.at.as_nanos(), deadline.why as u64));
+                trace.record(Kind::Deadline, at, why);
                 self.trace = Some(trace);
                 deadline
             }
@@ -236,6 +235,13 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         self.trace.as_deref()
     }
 
+    /// Keeps the first `limit` records of the trace from now on, where there is one.
+    pub fn keep_trace(&mut self, limit: usize) {
+        if let Some(trace) = &mut self.trace {
+            trace.keep(limit);
+        }
+    }
+
     /// What peers' bytes were refused for, since boot.
     #[must_use]
     pub fn drops(&self) -> Drops {
@@ -268,5 +274,29 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             rekeys: figures.rekeys,
             moves: figures.moves,
         })
+    }
+}
+
+/// Folds what the kernel is told; datagrams are folded one by one as they are read.
+fn note_input(trace: &mut Trace, input: &Input<'_>) {
+    match input {
+        Input::Datagrams(_) | Input::Wake | Input::TxReady => {}
+        // What is sent is large and frequent: its bytes are folded as they are, not as text.
+        Input::Command(id, Command::Send { stream, messages, .. }) => {
+            trace.record(Kind::Command, id.0, stream.0 ^ messages.digest());
+        }
+        Input::Command(id, command) => {
+            trace.record(Kind::Command, id.0, digest(alloc::format!("{command:?}").as_bytes()));
+        }
+        Input::Stored(ticket, result) => {
+            trace.record(
+                Kind::Stored,
+                ticket.to_u64(),
+                digest(alloc::format!("{result:?}").as_bytes()),
+            );
+        }
+        // What a job computed shows in what the kernel does with it; its secrets have no business here.
+        Input::Worked(id, _) => trace.record(Kind::Worked, id.to_u64(), 0),
+        Input::Link(change) => trace.record(Kind::Link, digest(alloc::format!("{change:?}").as_bytes()), 0),
     }
 }

@@ -189,6 +189,21 @@ impl Messages<'_> {
         }
     }
 
+    /// What stands for the messages in a trace.
+    pub(crate) fn digest(&self) -> u64 {
+        use net_base::trace::digest;
+        match *self {
+            Self::One(message) => digest(message),
+            Self::Many(list) => list
+                .iter()
+                .fold(0, |sum: u64, message| sum.rotate_left(1) ^ digest(message)),
+            Self::Chunks { bytes, size } => digest(bytes) ^ size as u64,
+            Self::Framed { bytes, ends } => ends
+                .iter()
+                .fold(digest(bytes), |sum, &end| sum.rotate_left(1) ^ u64::from(end)),
+        }
+    }
+
     /// Payload plus the charge of each message.
     fn cost(&self) -> u64 {
         let (bytes, count) = match *self {
