@@ -18,7 +18,9 @@ use net_session::lane::many::Lanes;
 use net_session::roster::Roster;
 use net_trust::Trust;
 
-use crate::api::{Boot, BootError, Command, Deadline, Drops, Event, Input, Io, LinkChange, SessionStats, Why};
+use crate::api::{
+    Boot, BootError, Command, Deadline, Drops, Event, Holdings, Input, Io, LinkChange, SessionStats, Why,
+};
 use crate::wiring::credit::Credits;
 use crate::wiring::traced::Traced;
 
@@ -248,6 +250,12 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         let mut sum = self.lanes.drops();
         sum.add(&self.drops);
         sum
+    }
+
+    /// How much the sessions hold. Takes time in proportion to the streams.
+    #[must_use]
+    pub fn holdings(&self) -> Holdings {
+        self.lanes.holdings()
     }
 
     /// Every session with its peer, in the order they began.

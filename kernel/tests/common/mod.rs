@@ -1,24 +1,39 @@
-//! Two kernels and the wire between them, in memory and in order of time.
+//! Kernels and the wire between them, in memory and in order of time.
 //!
-//! Invariants: everything is a function of the seed. Not here: the simulated world (`net-io-sim`), which has
-//! real link models and checkers; this is the smallest thing in which a kernel can be told inputs by hand.
+//! | file | role |
+//! |---|---|
+//! | `glass.rs` | a cipher that hides nothing, for tests that must read or forge packets |
+//!
+//! Invariants: everything is a function of the seed; a kernel that asks to be woken without end at one moment fails
+//! the test. Not here: the simulated world (`net-io-sim`), which has real link models and checkers; this is the
+//! smallest thing in which a kernel can be told inputs by hand.
 #![allow(dead_code, clippy::expect_used, reason = "each suite uses its part")]
+
+pub mod glass;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use net_kernel::Kernel;
 use net_kernel::api::{
-    Boot, Command, Dest, Ecn, Event, Input, Io, Job, JobDone, Messages, Part, RxBatch, RxBuf, SessionConfig, StoreOp,
-    Stored, StreamOptions, Tx,
+    Boot, Command, Dest, Drops, Ecn, Event, Input, Io, Job, JobDone, Messages, Part, RxBatch, RxBuf, SessionConfig,
+    StoreOp, Stored, StreamOptions, Tx,
 };
 use net_kernel::base::rng::{Secret, Seed, Stream};
 use net_kernel::base::{
     Addr, Checked, CommandId, Duration, EntityId, Epoch, Instant, JobId, Now, SessionKey, StreamId, Ticket, UnixNanos,
 };
-use net_kernel::session::aead::Reference;
+use net_kernel::session::aead::{Aead, Reference};
 use net_kernel::trust::{Identity, NetworkKey};
+use net_kernel::wire::DropReason;
 
-pub type Node = Kernel<Reference, Checked>;
+/// How many seeds a test tries where more find more: `usual`, or what NET_SEEDS says at compile time.
+pub fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let wanted = option_env!("NET_SEEDS").and_then(|text| text.parse().ok());
+    0..wanted.unwrap_or(usual)
+}
+
+/// Wakes at one moment that lead nowhere, after which a kernel is held to spin.
+const MAX_IDLE_WAKES: u32 = 32;
 
 /// What one kernel did in a turn, and what its application saw so far.
 #[derive(Default)]
@@ -30,16 +45,21 @@ pub struct Desk {
     pub stores: VecDeque<(Ticket, StoreOp)>,
     pub events: Vec<Event>,
     /// Whole messages by stream, in order of completion.
-    pub messages: BTreeMap<StreamId, Vec<(u64, Vec<u8>)>>,
-    partial: BTreeMap<(StreamId, u64), Vec<u8>>,
+    pub messages: BTreeMap<(SessionKey, StreamId), Vec<(u64, Vec<u8>)>>,
+    partial: BTreeMap<(SessionKey, StreamId, u64), Vec<u8>>,
     /// Payload bytes and messages delivered and not yet reported as drained.
     pub undrained: BTreeMap<(SessionKey, StreamId), (u64, u64)>,
     pub full: bool,
+    /// Full after so many more datagrams.
+    pub room: Option<usize>,
+    /// A reservation was refused since the transmitter was last told to have room.
+    pub refused: bool,
 }
 
 impl Tx for Desk {
     fn reserve(&mut self, to: Dest, len: usize) -> Option<&mut [u8]> {
-        if self.full {
+        if self.full || self.room == Some(0) {
+            self.refused = true;
             return None;
         }
         self.to = Some(to.to);
@@ -50,6 +70,9 @@ impl Tx for Desk {
 
     fn commit(&mut self, len: usize) {
         let to = self.to.take().expect("a slot was reserved");
+        if let Some(room) = &mut self.room {
+            *room -= 1;
+        }
         self.sent.push((to, self.slot[..len].to_vec()));
     }
 }
@@ -68,34 +91,55 @@ impl Io for Desk {
     }
 
     fn deliver(&mut self, part: Part<'_>) {
-        let whole = self.partial.entry((part.stream, part.number)).or_default();
+        let key = (part.session, part.stream, part.number);
+        let whole = self.partial.entry(key).or_default();
         assert_eq!(whole.len() as u64, part.offset, "parts of a message come in order");
         whole.extend_from_slice(part.bytes);
         let drained = self.undrained.entry((part.session, part.stream)).or_default();
         drained.0 += part.bytes.len() as u64;
         if part.end {
             drained.1 += 1;
-            let whole = self.partial.remove(&(part.stream, part.number)).expect("just written");
-            self.messages.entry(part.stream).or_default().push((part.number, whole));
+            let whole = self.partial.remove(&key).expect("just written");
+            let stream = (part.session, part.stream);
+            self.messages.entry(stream).or_default().push((part.number, whole));
         }
     }
 }
 
 /// One side.
-pub struct Side {
-    pub kernel: Node,
+pub struct Side<A: Aead = Reference> {
+    pub kernel: Kernel<A, Checked>,
     pub desk: Desk,
     pub addr: Addr,
     pub deadline: Option<Instant>,
     pub drains: bool,
-    entropy: Stream,
+    /// Jobs run so far.
+    pub jobs_run: u64,
+    pub entropy: Stream,
     commands: u64,
+    /// Wakes in a row at one moment.
+    wakes: (Instant, u32),
 }
 
-/// Two sides, a clock, and datagrams under way.
-pub struct Pair {
+/// A datagram on its way from a kernel.
+pub struct Flight<'f> {
     pub now: Instant,
-    pub sides: [Side; 2],
+    pub side: usize,
+    pub from: Addr,
+    pub to: Addr,
+    pub bytes: &'f [u8],
+}
+
+/// Where (a copy of) a datagram arrives: after how long, at whom, from whom as it seems, and what.
+pub type Hop = (Duration, usize, Addr, Vec<u8>);
+
+/// What the network does with a datagram: `None` for the ordinary, else exactly these arrivals.
+pub type Rule = Box<dyn FnMut(&Flight<'_>) -> Option<Vec<Hop>>>;
+
+/// Two sides (or more), a clock, and datagrams under way.
+pub struct Pair<A: Aead = Reference> {
+    pub now: Instant,
+    pub sides: Vec<Side<A>>,
     /// (arrival, running number) so that ties keep their order.
     wire: BTreeMap<(Instant, u64), (usize, Addr, Vec<u8>)>,
     number: u64,
@@ -105,21 +149,33 @@ pub struct Pair {
     pub loss: u64,
     /// Largest additional delay, for reordering.
     pub jitter: Duration,
+    /// Larger datagrams vanish.
+    pub mtu: usize,
     pub datagrams: u64,
     /// Datagrams handed to a kernel in one turn.
     pub batch: usize,
     /// Every datagram sent, when recording.
-    pub tape: Option<Vec<(usize, Vec<u8>)>>,
+    pub tape: Option<Vec<Taped>>,
+    pub rule: Option<Rule>,
+}
+
+/// A recorded datagram.
+#[derive(Clone)]
+pub struct Taped {
+    pub at: Instant,
+    pub side: usize,
+    pub to: Addr,
+    pub bytes: Vec<u8>,
 }
 
 pub fn identity(seed: u64) -> Identity {
-    let mut stream = Seed::new([seed as u8; 32]).fork("identity");
+    let mut stream = seed_of(seed).fork("identity");
     Identity::generate(&mut |out| stream.fill(out))
 }
 
 pub fn boot(seed: u64, epoch: u64, config: &SessionConfig, lanes: u8) -> Boot {
     Boot {
-        seed: Seed::new([seed as u8; 32]),
+        seed: seed_of(seed),
         identity: identity(seed),
         epoch: Epoch(epoch),
         networks: vec![NetworkKey::from_bytes(Secret([7; 32]))],
@@ -136,29 +192,55 @@ impl Pair {
     }
 
     pub fn with(seed: u64, config: &SessionConfig, lanes: u8) -> Self {
-        let side = |n: u64| Side {
-            kernel: Node::boot(boot(seed * 2 + n + 1, 1, config, lanes), now(Instant::ZERO))
-                .expect("a sound configuration"),
+        Self::of(seed, 2, config, lanes)
+    }
+}
+
+impl<A: Aead> Pair<A> {
+    /// `count` sides.
+    pub fn of(seed: u64, count: u64, config: &SessionConfig, lanes: u8) -> Self {
+        let boots = (0..count).map(|n| boot(seed * 2 + n + 1, 1, config, lanes)).collect();
+        Self::booted(seed, boots)
+    }
+
+    /// A side for each of `boots`.
+    pub fn booted(seed: u64, boots: Vec<Boot>) -> Self {
+        let entropy = seed_of(seed);
+        let sides = boots.into_iter().enumerate().map(|(n, boot)| Side {
+            kernel: Kernel::boot(boot, now(Instant::ZERO)).expect("a sound configuration"),
             desk: Desk::default(),
-            addr: ([127, 0, 0, 1], 1000 + n as u16).into(),
+            addr: address(n),
             deadline: Some(Instant::ZERO),
             drains: true,
-            entropy: Seed::new([seed as u8; 32]).fork(if n == 0 { "entropy a" } else { "entropy b" }),
+            jobs_run: 0,
+            entropy: entropy.fork(&format!("entropy {n}")),
             commands: 0,
-        };
+            wakes: (Instant::ZERO, 0),
+        });
         Self {
             now: Instant::from_nanos(1_000_000_000),
-            sides: [side(0), side(1)],
+            sides: sides.collect(),
             wire: BTreeMap::new(),
             number: 0,
-            rng: Seed::new([seed as u8; 32]).fork("wire"),
+            rng: seed_of(seed).fork("wire"),
             delay: Duration::from_millis(10),
             loss: 0,
             jitter: Duration::ZERO,
+            mtu: usize::MAX,
             datagrams: 0,
             batch: 64,
             tape: None,
+            rule: None,
         }
+    }
+
+    /// The process behind a side dies; another starts in its place.
+    pub fn restart(&mut self, side: usize, boot: Boot) {
+        let fresh = Kernel::boot(boot, now(self.now)).expect("a sound configuration");
+        let old = &mut self.sides[side];
+        old.kernel = fresh;
+        old.desk = Desk::default();
+        old.deadline = Some(self.now);
     }
 
     pub fn entity(&self, side: usize) -> EntityId {
@@ -172,7 +254,7 @@ impl Pair {
         id
     }
 
-    /// Tells a kernel one thing and carries out what it decides.
+    /// Tells a kernel one thing and carries out what it decides. A transmitter that was full and has room again says so.
     pub fn turn(&mut self, side: usize, input: Input<'_>) {
         let at = now(self.now);
         let Side {
@@ -196,6 +278,7 @@ impl Pair {
         while let Some((id, job)) = self.sides[side].desk.jobs.pop_front() {
             let entropy = &mut self.sides[side].entropy;
             let done: JobDone = job.run(&mut |out| entropy.fill(out));
+            self.sides[side].jobs_run += 1;
             self.turn(side, Input::Worked(id, done));
         }
         if self.sides[side].drains {
@@ -213,22 +296,58 @@ impl Pair {
         }
     }
 
+    /// The transmitter of a side has room for `room` more datagrams (`None`: any number).
+    pub fn tx_ready(&mut self, side: usize, room: Option<usize>) {
+        let desk = &mut self.sides[side].desk;
+        (desk.full, desk.room) = (false, room);
+        if std::mem::take(&mut desk.refused) {
+            self.turn(side, Input::TxReady);
+        }
+    }
+
     fn transmit(&mut self, side: usize, to: Addr, bytes: Vec<u8>) {
         self.datagrams += 1;
+        let (now, from) = (self.now, self.sides[side].addr);
         if let Some(tape) = &mut self.tape {
-            tape.push((side, bytes.clone()));
+            tape.push(Taped {
+                at: now,
+                side,
+                to,
+                bytes: bytes.clone(),
+            });
         }
-        if self.rng.below(1000) < self.loss {
+        let flight = Flight {
+            now,
+            side,
+            from,
+            to,
+            bytes: &bytes,
+        };
+        if let Some(hops) = self.rule.as_mut().and_then(|rule| rule(&flight)) {
+            for (after, target, from, bytes) in hops {
+                self.post(after, target, from, bytes);
+            }
+            return;
+        }
+        if self.rng.below(1000) < self.loss || bytes.len() > self.mtu {
             return;
         }
         let Some(target) = self.sides.iter().position(|other| other.addr == to) else {
             return;
         };
         let jitter = Duration::from_nanos(self.rng.below(self.jitter.as_nanos() + 1));
+        self.post(self.delay + jitter, target, from, bytes);
+    }
+
+    /// Puts a datagram on the wire.
+    pub fn post(&mut self, after: Duration, target: usize, from: Addr, bytes: Vec<u8>) {
         self.number += 1;
-        let from = self.sides[side].addr;
-        self.wire
-            .insert((self.now + self.delay + jitter, self.number), (target, from, bytes));
+        self.wire.insert((self.now + after, self.number), (target, from, bytes));
+    }
+
+    /// Datagrams under way.
+    pub fn under_way(&self) -> usize {
+        self.wire.len()
     }
 
     /// Hands datagrams to a kernel in one turn.
@@ -263,13 +382,21 @@ impl Pair {
             .iter()
             .position(|side| side.deadline.is_some_and(|at| at <= self.now))
         {
+            let (at, wakes) = self.sides[side].wakes;
+            let wakes = if at == self.now { wakes + 1 } else { 0 };
+            assert!(
+                wakes < MAX_IDLE_WAKES,
+                "side {side} asks to be woken without end at {}",
+                self.now
+            );
+            self.sides[side].wakes = (self.now, wakes);
             self.turn(side, Input::Wake);
         }
         true
     }
 
     fn arrive(&mut self) {
-        let mut batches: [Vec<(Addr, Vec<u8>)>; 2] = Default::default();
+        let mut batches: Vec<Vec<(Addr, Vec<u8>)>> = vec![Vec::new(); self.sides.len()];
         while let Some(entry) = self.wire.first_entry() {
             let &(at, _) = entry.key();
             let (target, ..) = *entry.get();
@@ -303,14 +430,32 @@ impl Pair {
     pub fn connect(&mut self) -> [SessionKey; 2] {
         let (peer, to) = (self.entity(1), self.sides[1].addr);
         self.command(0, Command::Connect { peer, addresses: &[to] });
-        self.run_until(Duration::from_secs(20), "both sides are connected", |pair| {
+        self.run_until(Duration::from_secs(60), "both sides are connected", |pair| {
             pair.session(0).is_some() && pair.session(1).is_some()
         });
         [0, 1].map(|side| self.session(side).expect("connected"))
     }
 
+    /// Connects `from` to `to`; answers their keys for it.
+    pub fn connect_between(&mut self, from: usize, to: usize) -> [SessionKey; 2] {
+        let (peer, address) = (self.entity(to), self.sides[to].addr);
+        let addresses = &[address];
+        self.command(from, Command::Connect { peer, addresses });
+        self.run_until(Duration::from_secs(60), "both are connected", |pair| {
+            pair.session_with(from, to).is_some() && pair.session_with(to, from).is_some()
+        });
+        [(from, to), (to, from)].map(|(side, peer)| self.session_with(side, peer).expect("connected"))
+    }
+
     pub fn session(&self, side: usize) -> Option<SessionKey> {
         self.sides[side].kernel.sessions().next().map(|(session, _)| session)
+    }
+
+    /// The session of `side` with `other`.
+    pub fn session_with(&self, side: usize, other: usize) -> Option<SessionKey> {
+        let peer = self.entity(other);
+        let mut sessions = self.sides[side].kernel.sessions();
+        sessions.find_map(|(session, with)| (with == peer).then_some(session))
     }
 
     pub fn open(&mut self, side: usize, session: SessionKey, options: StreamOptions) -> StreamId {
@@ -343,13 +488,53 @@ impl Pair {
             .any(|event| matches!(event, Event::Refused { command: refused, .. } if *refused == command))
     }
 
+    /// Messages of a stream, in the session that began last.
     pub fn received(&self, side: usize, stream: StreamId) -> &[(u64, Vec<u8>)] {
-        self.sides[side].desk.messages.get(&stream).map_or(&[], Vec::as_slice)
+        let mut all = self.sides[side].desk.messages.iter().rev();
+        all.find_map(|((_, id), messages)| (*id == stream).then_some(messages.as_slice()))
+            .unwrap_or(&[])
+    }
+
+    /// How often each reason was counted since `before`.
+    pub fn drops_since(&self, side: usize, before: &Drops) -> Vec<(DropReason, u64)> {
+        let after = self.sides[side].kernel.drops();
+        let counts = DropReason::ALL
+            .iter()
+            .map(|&reason| (reason, after.get(reason) - before.get(reason)));
+        counts.filter(|&(_, count)| count > 0).collect()
+    }
+
+    /// Exchanges one message each way, on a stream of its own: the session works.
+    pub fn assert_works(&mut self, a: SessionKey, b: SessionKey) {
+        let stream = self.open(0, a, StreamOptions::default());
+        assert!(self.send(0, a, stream, b"there"));
+        self.run_until(Duration::from_secs(30), "a message arrives", |pair| {
+            pair.received(1, stream) == [(0, b"there".to_vec())]
+        });
+        assert!(self.send(1, b, stream, b"back"));
+        self.run_until(Duration::from_secs(30), "its answer arrives", |pair| {
+            pair.received(0, stream) == [(0, b"back".to_vec())]
+        });
+        self.command(0, Command::Finish { session: a, stream });
+        self.command(1, Command::Finish { session: b, stream });
+        self.run_for(Duration::from_secs(2));
     }
 
     pub fn has_event(&self, side: usize, matches: impl Fn(&Event) -> bool) -> bool {
         self.sides[side].desk.events.iter().any(matches)
     }
+}
+
+/// The address of a side.
+pub fn address(side: usize) -> Addr {
+    ([127, 0, 0, 1], 1000 + side as u16).into()
+}
+
+/// A seed of all 64 bits of `seed`.
+pub fn seed_of(seed: u64) -> Seed {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    Seed::new(bytes)
 }
 
 /// Both clocks of a node: the wall clock started at a plausible date.
@@ -362,7 +547,7 @@ pub fn now(mono: Instant) -> Now {
 
 /// A message of `len` bytes that no other has.
 pub fn message(number: u64, len: usize) -> Vec<u8> {
-    let mut stream = Seed::new([number as u8; 32]).fork("message");
+    let mut stream = seed_of(number).fork("message");
     let mut bytes = vec![0; len];
     stream.fill(&mut bytes);
     bytes

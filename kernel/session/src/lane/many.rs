@@ -16,7 +16,7 @@ use crate::roster::lane_of;
 use crate::rx::{RxBatch, Spot};
 use crate::tx::Tx;
 
-use super::{Drops, Lane, Notice, Up};
+use super::{Drops, Holdings, Lane, Notice, Up};
 
 /// All lanes of a kernel.
 pub struct Lanes<A: Aead> {
@@ -165,6 +165,16 @@ impl<A: Aead> Lanes<A> {
         let mut sum = Drops::default();
         for lane in &self.lanes {
             sum.add(lane.drops());
+        }
+        sum
+    }
+
+    /// How much all lanes hold.
+    #[must_use]
+    pub fn holdings(&self) -> Holdings {
+        let mut sum = Holdings::default();
+        for lane in &self.lanes {
+            sum.add(&lane.holdings());
         }
         sum
     }

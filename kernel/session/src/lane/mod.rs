@@ -158,6 +158,32 @@ pub struct Figures {
     pub reordering: usize,
 }
 
+/// How much is held, for status displays and for holding the bounds to account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Holdings {
+    /// Sessions, those that linger to repeat their close included.
+    pub sessions: usize,
+    /// Agreed keys, those that wait for confirmation included.
+    pub keys: usize,
+    /// Streams that are not over.
+    pub streams: usize,
+    /// Bytes held for data that arrived early.
+    pub reordering: usize,
+    /// Bytes sent, neither acknowledged nor found lost.
+    pub in_flight: u64,
+}
+
+impl Holdings {
+    /// Adds what another lane holds.
+    pub const fn add(&mut self, other: &Self) {
+        self.sessions += other.sessions;
+        self.keys += other.keys;
+        self.streams += other.streams;
+        self.reordering += other.reordering;
+        self.in_flight += other.in_flight;
+    }
+}
+
 /// Whole sessions.
 pub struct Lane<A: Aead> {
     config: SessionConfig,
@@ -522,6 +548,22 @@ impl<A: Aead> Lane<A> {
             streams: association.streams.len(),
             reordering: association.streams.memory(),
         })
+    }
+
+    /// How much is held.
+    #[must_use]
+    pub fn holdings(&self) -> Holdings {
+        let mut held = Holdings {
+            sessions: self.associations.len(),
+            keys: self.slots.len(),
+            ..Holdings::default()
+        };
+        for association in self.associations.values() {
+            held.streams += association.streams.len();
+            held.reordering += association.streams.memory();
+            held.in_flight += association.recovery.bytes_in_flight();
+        }
+        held
     }
 
     /// Asserts what must hold between turns.
