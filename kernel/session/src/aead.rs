@@ -4,10 +4,11 @@
 //! dropped; nothing allocates. Not here: which counter is used when (the association), other
 //! implementations (`net-io-real`, `net-io-sim`).
 
-use chacha20::cipher::{KeyIvInit as _, StreamCipherCore as _};
-use chacha20::{ChaChaCore, R20, variants::Ietf};
+use core::fmt;
+
 use chacha20poly1305::{AeadInOut as _, ChaCha20Poly1305, KeyInit as _};
 use net_base::rng::Secret;
+use zeroize::ZeroizeOnDrop;
 
 /// The packet's tag does not verify: it was forged, damaged, or made under another key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +50,7 @@ pub enum Reference {}
 
 impl Aead for Reference {
     type Key = ChaCha20Poly1305;
-    type HeaderKey = Secret;
+    type HeaderKey = HeaderKey;
 
     fn name() -> &'static str {
         "chacha20poly1305 (reference)"
@@ -78,26 +79,97 @@ impl Aead for Reference {
             .map_err(|_| AeadError)
     }
 
-    fn header_key(secret: &Secret) -> Secret {
-        secret.clone()
+    fn header_key(secret: &Secret) -> HeaderKey {
+        HeaderKey::new(secret)
     }
 
     #[inline]
-    fn mask(key: &Secret, sample: &[u8; 16]) -> [u8; 64] {
-        let [counter @ .., _, _, _, _, _, _, _, _, _, _, _, _] = *sample;
-        let nonce: &[u8; 12] = sample.last_chunk().expect("twelve of sixteen bytes");
-        let mut core = ChaChaCore::<R20, Ietf>::new((&key.0).into(), nonce.into());
-        core.set_block_pos(u32::from_le_bytes(counter));
+    fn mask(key: &HeaderKey, sample: &[u8; 16]) -> [u8; 64] {
+        key.mask(sample)
+    }
+}
+
+/// A header-protection key for any cipher whose mask is a ChaCha20 block. Wiped when dropped.
+///
+/// The block function (RFC 8439 section 2.3) stands here because a mask is exactly one block: the crate that
+/// encrypts computes four at once, which costs two and a half times as much (163 ns against 66 ns).
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct HeaderKey([u32; 8]);
+
+impl HeaderKey {
+    /// Prepares a key.
+    #[must_use]
+    pub fn new(secret: &Secret) -> Self {
+        let mut key = Self([0; 8]);
+        for (word, bytes) in key.0.iter_mut().zip(secret.0.as_chunks().0) {
+            *word = u32::from_le_bytes(*bytes);
+        }
+        key
+    }
+
+    /// See [`Aead::mask`].
+    #[inline]
+    #[must_use]
+    pub fn mask(&self, sample: &[u8; 16]) -> [u8; 64] {
+        let mut input = [0; 16];
+        input[..4].copy_from_slice(&CONSTANTS);
+        input[4..12].copy_from_slice(&self.0);
+        for (word, bytes) in input[12..].iter_mut().zip(sample.as_chunks().0) {
+            *word = u32::from_le_bytes(*bytes);
+        }
+        let mut state = input;
+        for _ in 0..10 {
+            double_round(&mut state);
+        }
         let mut block = [0; 64];
-        core.write_keystream_block((&mut block).into());
+        for (bytes, (mixed, original)) in block.as_chunks_mut().0.iter_mut().zip(state.iter().zip(&input)) {
+            *bytes = mixed.wrapping_add(*original).to_le_bytes();
+        }
         block
     }
+}
+
+impl fmt::Debug for HeaderKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HeaderKey(..)")
+    }
+}
+
+/// "expand 32-byte k" (RFC 8439 section 2.3).
+const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
+
+/// Columns, then diagonals (RFC 8439 section 2.3); written out, so that the state stays in registers.
+#[inline(always)]
+fn double_round(state: &mut [u32; 16]) {
+    quarter_round(state, 0, 4, 8, 12);
+    quarter_round(state, 1, 5, 9, 13);
+    quarter_round(state, 2, 6, 10, 14);
+    quarter_round(state, 3, 7, 11, 15);
+    quarter_round(state, 0, 5, 10, 15);
+    quarter_round(state, 1, 6, 11, 12);
+    quarter_round(state, 2, 7, 8, 13);
+    quarter_round(state, 3, 4, 9, 14);
+}
+
+/// RFC 8439 section 2.1.
+#[inline(always)]
+fn quarter_round(state: &mut [u32; 16], a: usize, b: usize, c: usize, d: usize) {
+    state[a] = state[a].wrapping_add(state[b]);
+    state[d] = (state[d] ^ state[a]).rotate_left(16);
+    state[c] = state[c].wrapping_add(state[d]);
+    state[b] = (state[b] ^ state[c]).rotate_left(12);
+    state[a] = state[a].wrapping_add(state[b]);
+    state[d] = (state[d] ^ state[a]).rotate_left(8);
+    state[c] = state[c].wrapping_add(state[d]);
+    state[b] = (state[b] ^ state[c]).rotate_left(7);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use alloc::vec::Vec;
+    use chacha20::ChaCha20;
+    use chacha20::cipher::{KeyIvInit as _, StreamCipher as _, StreamCipherSeek as _};
     use proptest::prelude::*;
 
     fn hex(text: &str) -> Vec<u8> {
@@ -144,7 +216,27 @@ mod tests {
         assert_eq!(mask[..5], hex("aefefe7d03"));
     }
 
+    #[test]
+    fn header_keys_print_no_secret() {
+        assert_eq!(
+            alloc::format!("{:?}", HeaderKey::new(&Secret([1; 32]))),
+            "HeaderKey(..)"
+        );
+    }
+
     proptest! {
+        #[test]
+        fn a_mask_is_the_cipher_s_block(key: [u8; 32], sample: [u8; 16]) {
+            let (counter, nonce) = sample.split_first_chunk::<4>().unwrap();
+            let mut cipher = ChaCha20::new(&key.into(), nonce.try_into().unwrap());
+            cipher.seek(u64::from(u32::from_le_bytes(*counter)) * 64);
+            let mut block = [0; 64];
+            // The last counter's block is where the cipher's key stream ends.
+            if cipher.try_apply_keystream(&mut block).is_ok() {
+                prop_assert_eq!(Reference::mask(&Reference::header_key(&Secret(key)), &sample), block);
+            }
+        }
+
         #[test]
         fn whatever_is_changed_does_not_open(
             plain in proptest::collection::vec(any::<u8>(), 0..200),

@@ -19,9 +19,9 @@ use zeroize::Zeroize as _;
 /// Age at which the cookie secret is replaced (PROTOCOL 4).
 pub(super) const COOKIE_ROTATION: Duration = Duration::from_secs(120);
 
-/// Strangers' initiations read per second on average: at about 100 us each, a fifth of one core.
+/// One initiation is read in this time on average: at about 100 us each, a fifth of one core.
 const READ_INTERVAL: Duration = Duration::from_micros(500);
-/// Strangers' initiations read at once after a quiet time.
+/// Initiations read at once after a quiet time.
 const READ_BURST: u64 = 256;
 /// Initiations read in excess of the average from which on a cookie is asked for.
 const LOADED_BACKLOG: Duration = Duration::from_micros(500 * READ_BURST / 2);
@@ -198,7 +198,7 @@ impl Bucket {
     }
 }
 
-/// How much costly work strangers have asked for.
+/// How much costly work others have asked for.
 #[derive(Debug, Default)]
 pub(super) struct Load {
     reads: Bucket,
@@ -213,7 +213,7 @@ impl Load {
         self.reads.backlog(now) > LOADED_BACKLOG
     }
 
-    /// Takes leave to read one initiation of a stranger.
+    /// Takes leave to read one initiation.
     pub(super) fn take_read(&mut self, now: Instant) -> bool {
         self.reads.take(now, READ_INTERVAL, READ_BURST)
     }

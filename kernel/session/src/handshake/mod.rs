@@ -173,10 +173,10 @@ pub struct View<'v> {
 
 /// Jobs under way at once.
 const MAX_JOBS: usize = 32;
-/// Jobs that read strangers' first messages at once; the rest is kept for dials, answers and peers whose
-/// address is that of a live association.
+/// First messages being read from which on strangers' are refused; the rest is kept for dials, answers and
+/// peers whose address is that of a live association.
 const MAX_STRANGER_JOBS: usize = 24;
-/// Strangers' jobs from which on a cookie is asked for.
+/// First messages being read from which on a cookie is asked for.
 const LOADED_JOBS: usize = 8;
 /// How far a peer's epoch may lie ahead of our wall clock (PROTOCOL 1).
 const MAX_CLOCK_LEAD: Duration = Duration::from_secs(24 * 60 * 60);

@@ -31,7 +31,6 @@ const MAX_PENDING_PER_PEER: usize = 8;
 #[derive(Debug)]
 pub(super) struct Reading {
     from: Addr,
-    stranger: bool,
     network: usize,
     remote: SessionId,
     mac1: Mac,
@@ -63,7 +62,8 @@ struct Pending {
 pub(super) struct Responder {
     jar: CookieJar,
     load: Load,
-    strangers: usize,
+    /// First messages being read.
+    reading: usize,
     /// First messages being worked on or answered, by mac1 and source. A copy from another source is not the
     /// same: whoever sends a copy first must not decide where the answer goes.
     seen: BTreeSet<(Mac, Addr)>,
@@ -119,7 +119,7 @@ impl Responder {
 
     pub(super) fn check(&self, max_pending: usize) {
         assert!(self.pending.len() <= max_pending.max(1));
-        assert!(self.strangers <= MAX_STRANGER_JOBS);
+        assert!(self.reading <= MAX_JOBS);
         assert!(self.seen.len() <= self.pending.len() + MAX_JOBS);
         assert_eq!(
             (self.by_session.len(), self.by_peer.len()),
@@ -149,25 +149,27 @@ impl Handshakes {
             return Err(DropReason::DuplicateHandshake);
         }
         let now = fx.now();
-        if self.responder.strangers >= LOADED_JOBS || self.responder.load.is_high(now) {
+        if self.responder.reading >= LOADED_JOBS || self.responder.load.is_high(now) {
             self.demand_cookie(from, &initiation, network, fx)?;
             if !self.responder.load.take_source(now, &from) {
                 return Err(DropReason::RateLimited);
             }
         }
-        let stranger = !view.roster.knows(&from);
-        if self.jobs.len() >= MAX_JOBS || (stranger && self.responder.strangers >= MAX_STRANGER_JOBS) {
+        // Peers with a live session go first. Whoever forges their address is stopped by the cookie, since what
+        // is read for them counts towards the load as well.
+        let known = view.roster.knows(&from);
+        let room = if known { MAX_JOBS } else { MAX_STRANGER_JOBS };
+        if self.jobs.len() >= MAX_JOBS || self.responder.reading >= room {
             return Err(DropReason::Overloaded);
         }
-        if stranger && !self.responder.load.take_read(now) {
+        if !self.responder.load.take_read(now) && !known {
             return Err(DropReason::RateLimited);
         }
-        self.responder.strangers += usize::from(stranger);
+        self.responder.reading += 1;
         self.responder.seen.insert((mac1, from));
         let work = Work::Read {
             about: Reading {
                 from,
-                stranger,
                 network,
                 remote: initiation.sender(),
                 mac1,
@@ -220,7 +222,7 @@ impl Handshakes {
         view: View<'_>,
         fx: &mut HandshakeFx<'_>,
     ) {
-        self.responder.strangers -= usize::from(reading.stranger);
+        self.responder.reading -= 1;
         let accepted = read.and_then(|read| {
             self.check_hello(&read.hello, view, fx)?;
             match self.vetted.get(&read.hello.entity) {

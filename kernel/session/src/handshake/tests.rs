@@ -869,6 +869,23 @@ fn peers_with_a_live_session_get_in_where_strangers_do_not() {
     assert_eq!(b.jobs.len(), MAX_STRANGER_JOBS + 1, "a rekey is worked on all the same");
 }
 
+#[test]
+fn a_flood_with_the_address_of_a_live_peer_is_bounded_too() {
+    let (a, mut b) = (Node::new(1), Node::new(2));
+    let live = Live {
+        local: AssociationId(20),
+        remote: AssociationId(10),
+        address: a.address,
+    };
+    b.roster.set(a.entity, live);
+    for n in 0..10_000 {
+        let message = spoofed(&b, n);
+        b.take(a.address, &message);
+    }
+    assert!(b.jobs_run <= 256, "{} jobs", b.jobs_run);
+    assert!(b.dropped(DropReason::CookieRequired) > 9_000);
+}
+
 /// Gives `node` so many strangers' first messages at once that it asks for cookies.
 fn load(node: &mut Node) {
     for n in 0..super::LOADED_JOBS {
