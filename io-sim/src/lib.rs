@@ -3,9 +3,21 @@
 //! | file | role |
 //! |---|---|
 //! | `scenario/` | what a scenario file says, as values |
+//! | `world/` | the discrete-event world |
+//! | `host.rs` | what lives in a simulated machine |
+//! | `check/` | checkers: what must hold |
+//! | `aead.rs` | the clear AEAD |
+//! | `payload.rs` | what applications send |
+//! | `histogram.rs` | durations in integer buckets |
 //!
 //! Invariants: a run is a function of its scenario and seed.
 //! Not here: real sockets and clocks (`net-io-real`), except the impairment proxy's.
 #![forbid(unsafe_code)]
 
+pub mod aead;
+pub mod check;
+pub mod histogram;
+pub mod host;
+pub mod payload;
 pub mod scenario;
+pub mod world;

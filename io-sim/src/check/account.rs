@@ -1,0 +1,79 @@
+//! Every datagram is accounted for: what was sent was delivered, dropped for a cause, or is under way.
+//!
+//! Invariants: counts only grow. Not here: who counts (`world/net.rs`).
+
+use std::collections::BTreeMap;
+
+use super::{Checker, Observation};
+
+/// What became of all datagrams of a run.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Accounts {
+    /// Sent by processes.
+    pub sent: u64,
+    /// Made by adversaries.
+    pub injected: u64,
+    /// Second copies made by links.
+    pub duplicated: u64,
+    /// Handed to processes.
+    pub delivered: u64,
+    /// Dropped, by cause.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Still under way, or waiting in a socket buffer.
+    pub in_flight: u64,
+}
+
+impl Accounts {
+    /// One more dropped for this cause.
+    pub fn drop(&mut self, cause: &'static str) {
+        *self.dropped.entry(cause).or_default() += 1;
+    }
+}
+
+/// Datagrams are conserved.
+#[derive(Debug)]
+pub struct Conservation;
+
+impl Checker for Conservation {
+    fn name(&self) -> &'static str {
+        "conservation"
+    }
+
+    fn wants(&self) -> u8 {
+        0
+    }
+
+    fn observe(&mut self, _: &Observation<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn finish(&mut self, accounts: &Accounts) -> Result<(), String> {
+        let came = accounts.sent + accounts.injected + accounts.duplicated;
+        let went = accounts.delivered + accounts.dropped.values().sum::<u64>() + accounts.in_flight;
+        if came == went {
+            Ok(())
+        } else {
+            Err(format!("{came} datagrams came to be and {went} ended: {accounts:?}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_datagram_that_vanishes_without_a_cause_is_noticed() {
+        let mut accounts = Accounts {
+            sent: 10,
+            duplicated: 1,
+            delivered: 8,
+            in_flight: 2,
+            ..Accounts::default()
+        };
+        accounts.drop("loss");
+        assert_eq!(Conservation.finish(&accounts), Ok(()));
+        accounts.delivered -= 1;
+        assert!(Conservation.finish(&accounts).is_err());
+    }
+}

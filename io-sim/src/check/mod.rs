@@ -1,0 +1,274 @@
+//! Checkers: objects outside the kernel that are told what can be seen and say when it must not be.
+//!
+//! | file | role |
+//! |---|---|
+//! | `stream.rs` | order, exactly once, byte equality; unread data within its credit |
+//! | `packet.rs` | nonces and ephemerals, packets accepted at most once, canaries, amplification |
+//! | `account.rs` | datagrams conserved |
+//!
+//! Invariants: a checker never changes the world; each has a test in which it fires.
+//! Not here: bounds a scenario asks for (`run.rs`), invariants machines check themselves.
+
+mod account;
+mod packet;
+mod stream;
+
+use net_kernel::base::Addr;
+use net_kernel::wire::Reliability;
+use net_sim_model::Key;
+
+pub use account::{Accounts, Conservation};
+pub use packet::{Amplification, CanaryOnLink, NonceReuse, ReplayAccepted};
+pub use stream::{StreamOrder, UnreadBound};
+
+/// Something that can be seen.
+#[derive(Clone, Copy, Debug)]
+pub enum Observation<'a> {
+    /// A process gave a datagram to its network.
+    Sent {
+        /// Which machine.
+        node: u32,
+        /// Where to.
+        to: Addr,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// A process was handed a datagram.
+    Received {
+        /// Which machine.
+        node: u32,
+        /// The source it claims.
+        from: Addr,
+        /// How long.
+        len: usize,
+    },
+    /// A machine may send to an address freely: it dialled it, or the peer proved to be there.
+    Validated {
+        /// Which machine.
+        node: u32,
+        /// Where.
+        address: Addr,
+    },
+    /// A process was handed a copy of a datagram that it had been handed before.
+    Copy {
+        /// Which machine.
+        node: u32,
+        /// By how much its count of accepted packets rose.
+        accepted: u64,
+    },
+    /// One direction of a stream begins to be read.
+    Reading {
+        /// Names the direction.
+        half: u32,
+        /// What must come.
+        expected: Expected,
+    },
+    /// Application data was delivered.
+    Delivered {
+        /// The direction of the stream.
+        half: u32,
+        /// The message's number.
+        number: u64,
+        /// Where the bytes stand in it.
+        offset: u64,
+        /// Whether the message ends with them.
+        end: bool,
+        /// The bytes.
+        bytes: &'a [u8],
+    },
+    /// The peer finished a direction, and its reader was told.
+    Finished {
+        /// The direction of the stream.
+        half: u32,
+    },
+    /// The reader of a direction has so much that it did not read yet.
+    Unread {
+        /// The direction of the stream.
+        half: u32,
+        /// In positions (payload plus 16 per message).
+        positions: u64,
+        /// What was granted.
+        window: u64,
+    },
+}
+
+/// What must come on one direction of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Expected {
+    /// Under which the payload was made.
+    pub payload: Key,
+    /// Added to a message's number to name its payload.
+    pub base: u64,
+    /// How many messages.
+    pub count: u64,
+    /// Smallest and largest message.
+    pub size: (u64, u64),
+    /// Loss and order.
+    pub reliability: Reliability,
+}
+
+impl Expected {
+    /// The length of message `number`.
+    #[must_use]
+    pub const fn len(&self, number: u64) -> u64 {
+        let (low, high) = self.size;
+        low + self.payload.with(u64::MAX).below(self.base + number, high - low + 1)
+    }
+
+    /// Whether no message must come.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// What a checker wants to be told of, as a set of these.
+pub mod wants {
+    /// [`super::Observation::Sent`].
+    pub const SENT: u8 = 1;
+    /// [`super::Observation::Received`] and [`super::Observation::Validated`].
+    pub const RECEIVED: u8 = 2;
+    /// [`super::Observation::Copy`].
+    pub const COPY: u8 = 4;
+    /// Everything about streams.
+    pub const STREAM: u8 = 8;
+}
+
+/// A property.
+pub trait Checker {
+    /// Its name in reports and in `expect.checker`.
+    fn name(&self) -> &'static str;
+
+    /// What it wants to be told of: a set of [`wants`].
+    fn wants(&self) -> u8;
+
+    /// Looks at one thing.
+    ///
+    /// # Errors
+    /// What must not have been.
+    fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String>;
+
+    /// Looks at the end of a run.
+    ///
+    /// # Errors
+    /// What must not have been.
+    fn finish(&mut self, _accounts: &Accounts) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A property that did not hold.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// Which checker.
+    pub checker: String,
+    /// What it saw.
+    pub what: String,
+    /// When, ns of world time.
+    pub at: u64,
+}
+
+/// All checkers of a run, and the first violation.
+pub struct Panel {
+    checkers: Vec<(u8, Box<dyn Checker>)>,
+    wanted: u8,
+    violation: Option<Violation>,
+}
+
+impl std::fmt::Debug for Panel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.checkers.iter().map(|(_, checker)| checker.name()).collect();
+        f.debug_struct("Panel")
+            .field("checkers", &names)
+            .field("violation", &self.violation)
+            .finish()
+    }
+}
+
+impl Panel {
+    /// The standard checkers. `clear`: packets carry the checksum AEAD, so that keys and counters can be read;
+    /// otherwise they are enciphered, so that canaries must not be seen.
+    #[must_use]
+    pub fn standard(clear: bool) -> Self {
+        let mut panel = Self {
+            checkers: Vec::new(),
+            wanted: 0,
+            violation: None,
+        };
+        panel.add(Box::new(StreamOrder::default()));
+        panel.add(Box::new(UnreadBound));
+        panel.add(Box::new(NonceReuse::new(clear)));
+        panel.add(Box::new(ReplayAccepted));
+        panel.add(Box::new(Amplification::default()));
+        panel.add(Box::new(Conservation));
+        if !clear {
+            panel.add(Box::new(CanaryOnLink));
+        }
+        panel
+    }
+
+    /// Adds a checker.
+    pub fn add(&mut self, checker: Box<dyn Checker>) {
+        self.wanted |= checker.wants();
+        self.checkers.push((checker.wants(), checker));
+    }
+
+    /// Whether anybody wants it.
+    #[inline]
+    #[must_use]
+    pub const fn wants(&self, what: u8) -> bool {
+        self.wanted & what != 0
+    }
+
+    /// Tells every checker that wants it.
+    #[inline]
+    pub fn observe(&mut self, at: u64, what: u8, observation: &Observation<'_>) {
+        if self.wanted & what == 0 {
+            return;
+        }
+        for (wanted, checker) in &mut self.checkers {
+            if *wanted & what != 0
+                && let Err(what) = checker.observe(observation)
+                && self.violation.is_none()
+            {
+                self.violation = Some(Violation {
+                    checker: checker.name().to_owned(),
+                    what,
+                    at,
+                });
+            }
+        }
+    }
+
+    /// Tells every checker that the run ended.
+    pub fn finish(&mut self, at: u64, accounts: &Accounts) {
+        for (_, checker) in &mut self.checkers {
+            if let Err(what) = checker.finish(accounts)
+                && self.violation.is_none()
+            {
+                self.violation = Some(Violation {
+                    checker: checker.name().to_owned(),
+                    what,
+                    at,
+                });
+            }
+        }
+    }
+
+    /// Records a violation that no checker object saw, such as a missed bound. The first one stays.
+    pub fn fail(&mut self, at: u64, checker: &str, what: String) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation {
+                checker: checker.to_owned(),
+                what,
+                at,
+            });
+        }
+    }
+
+    /// The first violation.
+    #[must_use]
+    pub const fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+}

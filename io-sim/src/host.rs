@@ -1,0 +1,65 @@
+//! What lives in a simulated machine: anything that speaks the kernel's contract.
+//!
+//! The world drives a [`Host`] exactly as `io-real` drives a kernel: one input per turn, everything else through `Io`.
+//! Toy machines in tests and users' own nodes implement it as the kernel does ([`KernelHost`]).
+//! Invariants: a host is a function of its boot, its inputs and their times.
+//! Not here: the world around it (`world/`).
+
+use net_kernel::api::{Deadline, Drops, Input, Io, SessionConfig, SessionStats};
+use net_kernel::base::{EntityId, Epoch, Now};
+use net_kernel::session::SessionKey;
+
+/// What a process is started with.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The machine's number.
+    pub node: u32,
+    /// From which its identity follows; the same at every start of one machine.
+    pub identity: [u8; 32],
+    /// From which its random streams are forked; new at every start.
+    pub seed: [u8; 32],
+    /// Its boot epoch, already on its disk.
+    pub epoch: Epoch,
+    /// The network key; `None` is the open network.
+    pub network: Option<[u8; 32]>,
+    /// Whom it admits; `None` admits all.
+    pub allow: Option<Vec<EntityId>>,
+    /// Limits and times.
+    pub config: SessionConfig,
+}
+
+/// A process in the simulated world.
+pub trait Host: Sized {
+    /// The identity that follows from these bytes.
+    fn entity(identity: &[u8; 32]) -> EntityId;
+
+    /// Starts a process.
+    ///
+    /// # Errors
+    /// Why it cannot start; the world counts it and leaves the machine down.
+    fn boot(start: Start, now: Now) -> Result<Self, String>;
+
+    /// One input.
+    fn turn(&mut self, now: Now, input: Input<'_>, io: &mut dyn Io) -> Option<Deadline>;
+
+    /// A digest of everything it was told and did.
+    fn digest(&self) -> [u8; 32];
+
+    /// Turns taken since boot.
+    fn turns(&self) -> u64;
+
+    /// A snapshot of one session.
+    fn stats(&self, _session: SessionKey) -> Option<SessionStats> {
+        None
+    }
+
+    /// Counts of what it refused.
+    fn drops(&self) -> Drops {
+        Drops::ZERO
+    }
+
+    /// Whether packets are sealed with [`crate::aead::Clear`], so that the world can read keys and counters.
+    fn clear() -> bool {
+        false
+    }
+}

@@ -1,0 +1,97 @@
+//! What applications send: bytes that follow from a key and a message number, so that nothing needs to be kept to check
+//! them, with a canary that must never be seen on a link.
+//!
+//! Invariants: `fill` and `matches` agree at every offset; every eighth word from the start of a message is the canary.
+//! Not here: which messages there are (`world/flow.rs`).
+
+use net_sim_model::Key;
+
+/// Plaintext that must never lie on a link under a real cipher.
+pub const CANARY: [u8; 8] = *b"\xC4NARY\xA5\x5A\xC4";
+
+const STRIDE: u64 = 8;
+
+#[inline]
+fn word(key: Key, index: u64) -> [u8; 8] {
+    if index.is_multiple_of(STRIDE) {
+        CANARY
+    } else {
+        key.at(index).to_le_bytes()
+    }
+}
+
+/// Writes message `number`'s bytes from `offset` on.
+pub fn fill(key: Key, number: u64, offset: u64, out: &mut [u8]) {
+    let key = key.with(number);
+    let skip = (offset % 8) as usize;
+    let (head, body) = out.split_at_mut(((8 - skip) % 8).min(out.len()));
+    head.copy_from_slice(&word(key, offset / 8)[skip % 8..][..head.len()]);
+    let first = offset.div_ceil(8);
+    let mut words = body.chunks_exact_mut(8);
+    let mut index = first;
+    for chunk in &mut words {
+        chunk.copy_from_slice(&word(key, index));
+        index += 1;
+    }
+    let tail = words.into_remainder();
+    tail.copy_from_slice(&word(key, index)[..tail.len()]);
+}
+
+/// Whether `bytes` are message `number`'s from `offset` on.
+#[must_use]
+pub fn matches(key: Key, number: u64, offset: u64, bytes: &[u8]) -> bool {
+    let key = key.with(number);
+    let skip = (offset % 8) as usize;
+    let (head, body) = bytes.split_at(((8 - skip) % 8).min(bytes.len()));
+    if head != &word(key, offset / 8)[skip % 8..][..head.len()] {
+        return false;
+    }
+    let first = offset.div_ceil(8);
+    let words = body.chunks_exact(8);
+    let tail = words.remainder();
+    let whole = words.len() as u64;
+    words.zip(first..).all(|(chunk, index)| chunk == word(key, index))
+        && tail == &word(key, first + whole)[..tail.len()]
+}
+
+/// Whether the canary stands anywhere in `bytes`.
+#[must_use]
+pub fn has_canary(bytes: &[u8]) -> bool {
+    bytes
+        .windows(CANARY.len())
+        .any(|window| window[0] == CANARY[0] && window == CANARY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_cut_of_a_message_matches_and_any_change_does_not() {
+        let key = Key::new(3);
+        let mut whole = vec![0; 300];
+        fill(key, 5, 0, &mut whole);
+        for start in 0..40 {
+            for end in [start, start + 1, start + 7, start + 8, start + 9, 300] {
+                assert!(matches(key, 5, start as u64, &whole[start..end]), "{start}..{end}");
+                let mut part = vec![0; end - start];
+                fill(key, 5, start as u64, &mut part);
+                assert_eq!(part, whole[start..end], "{start}..{end}");
+            }
+        }
+        for index in 0..whole.len() {
+            let mut bad = whole.clone();
+            bad[index] ^= 1;
+            assert!(!matches(key, 5, 0, &bad), "byte {index}");
+        }
+        assert!(!matches(key, 6, 0, &whole) && !matches(key.with(1), 5, 0, &whole));
+    }
+
+    #[test]
+    fn every_message_of_eight_bytes_carries_the_canary() {
+        let mut message = vec![0; 8];
+        fill(Key::new(1), 2, 0, &mut message);
+        assert!(has_canary(&message));
+        assert!(!has_canary(&message[1..]));
+    }
+}

@@ -1,0 +1,410 @@
+//! Adversaries: what they see, make up, copy, hold back and change.
+//!
+//! Invariants: what an adversary does is keyed by its name and by the n-th occasion; it uses only what its position lets
+//! it have.
+//! Not here: how its datagrams travel (`net.rs`).
+
+use net_kernel::base::{Addr, EntityId, SessionId};
+use net_kernel::trust::NetworkKey;
+use net_kernel::wire::handshake::{INITIATION_NOISE_LEN, Initiation, MAC_LEN, Suite};
+use net_kernel::wire::{Datagram, HEADER_LEN, HandshakeKind, TAG_LEN, peek};
+use net_sim_model::{Family, Key};
+
+use super::node::{adversary_address, spoofed};
+use crate::aead;
+use crate::scenario::{Adversary, AdversaryKind, Pick};
+
+/// A recorded datagram.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// The source it had.
+    pub from: Addr,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The transmission it was.
+    pub packet: u64,
+}
+
+/// An adversary at work.
+#[derive(Debug)]
+pub struct Villain {
+    /// What it can do.
+    pub spec: Adversary,
+    /// Its own address.
+    pub address: Addr,
+    key: Key,
+    /// Occasions so far.
+    seen: u64,
+    /// Datagrams made so far.
+    pub made: u64,
+    /// What it recorded.
+    recorded: Vec<Recorded>,
+    /// Whom it forwards for: the victim's peer.
+    pub client: Option<Addr>,
+}
+
+/// Most datagrams an adversary keeps.
+const MEMORY: usize = 4_096;
+
+/// What an adversary does to a datagram that passes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Meddling {
+    /// Nothing.
+    None,
+    /// It does not pass.
+    Drop,
+    /// It goes back to its sender as well.
+    Reflect,
+    /// A damaged copy arrives first; the word says how it is damaged.
+    Race(u64),
+    /// A copy from the adversary's address arrives first.
+    Forward,
+    /// Its plaintext is changed and it is sealed again; the word says how.
+    Mutate(u64),
+}
+
+/// A datagram an adversary makes.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// The source it claims.
+    pub from: Addr,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The transmission it is a copy of.
+    pub copy_of: Option<u64>,
+}
+
+impl Villain {
+    /// Adversary number `index` of a world under `key`.
+    pub fn new(index: u32, spec: Adversary, key: Key) -> Self {
+        let key = key.family(Family::Adversary).with_text(&spec.id);
+        Self {
+            spec,
+            address: adversary_address(index),
+            key,
+            seen: 0,
+            made: 0,
+            recorded: Vec::new(),
+            client: None,
+        }
+    }
+
+    /// Whether it is at work.
+    pub const fn active(&self, now: u64) -> bool {
+        now >= self.spec.at && now < self.spec.until
+    }
+
+    /// Time between two datagrams it makes; `None` where it makes none by itself, or no more.
+    pub fn pause(&self) -> Option<u64> {
+        let (count, rate_milli) = match self.spec.kind {
+            AdversaryKind::Garbage { count, rate_milli, .. }
+            | AdversaryKind::HandshakeFlood { count, rate_milli, .. }
+            | AdversaryKind::Replay { count, rate_milli, .. } => (count, rate_milli),
+            AdversaryKind::Reflect { .. }
+            | AdversaryKind::Drop { .. }
+            | AdversaryKind::Race { .. }
+            | AdversaryKind::Forward { .. }
+            | AdversaryKind::Member { .. } => return None,
+        };
+        (self.made < count).then(|| (1_000_000_000_000 / rate_milli.max(1)).max(1))
+    }
+
+    /// Whom it attacks.
+    pub const fn victim(&self) -> u32 {
+        match self.spec.kind {
+            AdversaryKind::Garbage { to, .. }
+            | AdversaryKind::HandshakeFlood { to, .. }
+            | AdversaryKind::Replay { to, .. }
+            | AdversaryKind::Reflect { to, .. }
+            | AdversaryKind::Drop { to, .. }
+            | AdversaryKind::Race { to, .. }
+            | AdversaryKind::Forward { to, .. } => to,
+            AdversaryKind::Member { node, .. } => node,
+        }
+    }
+
+    /// A datagram goes from `from` to `to` before its eyes. It may record it and answers what it does about it.
+    pub fn look(&mut self, now: u64, from: u32, to: u32, source: Addr, bytes: &[u8], packet: u64) -> Meddling {
+        if !self.active(now) {
+            return Meddling::None;
+        }
+        match self.spec.kind {
+            AdversaryKind::Replay {
+                from: a, to: b, pick, ..
+            } if (a, b) == (from, to) && picks(pick, bytes) => {
+                self.record(source, bytes, packet);
+                Meddling::None
+            }
+            AdversaryKind::Reflect {
+                from: a,
+                to: b,
+                pick,
+                ppb,
+            } if (a, b) == (from, to) => self.chance(pick, ppb, bytes, Meddling::Reflect),
+            AdversaryKind::Drop {
+                from: a,
+                to: b,
+                pick,
+                ppb,
+            } if (a, b) == (from, to) => self.chance(pick, ppb, bytes, Meddling::Drop),
+            AdversaryKind::Race {
+                from: a,
+                to: b,
+                pick,
+                ppb,
+            } if (a, b) == (from, to) => {
+                let word = self.key.with(3).at(self.seen);
+                self.chance(pick, ppb, bytes, Meddling::Race(word))
+            }
+            AdversaryKind::Forward {
+                from: a, to: b, ppb, ..
+            } if (a, b) == (from, to) => {
+                self.client = Some(source);
+                self.chance(Pick::All, ppb, bytes, Meddling::Forward)
+            }
+            AdversaryKind::Member { node, ppb } if node == from => {
+                let word = self.key.with(3).at(self.seen);
+                self.chance(Pick::Protected, ppb, bytes, Meddling::Mutate(word))
+            }
+            AdversaryKind::Garbage { .. }
+            | AdversaryKind::HandshakeFlood { .. }
+            | AdversaryKind::Replay { .. }
+            | AdversaryKind::Reflect { .. }
+            | AdversaryKind::Drop { .. }
+            | AdversaryKind::Race { .. }
+            | AdversaryKind::Forward { .. }
+            | AdversaryKind::Member { .. } => Meddling::None,
+        }
+    }
+
+    fn chance(&mut self, pick: Pick, ppb: u64, bytes: &[u8], meddling: Meddling) -> Meddling {
+        if !picks(pick, bytes) {
+            return Meddling::None;
+        }
+        self.seen += 1;
+        if self.key.hits(self.seen, ppb) {
+            self.made += 1;
+            meddling
+        } else {
+            Meddling::None
+        }
+    }
+
+    fn record(&mut self, from: Addr, bytes: &[u8], packet: u64) {
+        let recorded = Recorded {
+            from,
+            bytes: bytes.to_vec(),
+            packet,
+        };
+        self.seen += 1;
+        if self.recorded.len() < MEMORY {
+            self.recorded.push(recorded);
+        } else {
+            let place = self.key.with(4).below(self.seen, MEMORY as u64);
+            self.recorded[place as usize] = recorded;
+        }
+    }
+
+    /// Makes its next datagram; `None` where it has nothing to send. `entity` is the victim's identity, `network` the
+    /// network key where the adversary holds it, `spoof` the address it pretends to have.
+    pub fn make(&mut self, entity: &EntityId, network: &NetworkKey, spoof: Option<Addr>) -> Option<Made> {
+        let n = self.made;
+        self.made += 1;
+        let word = self.key.at(n);
+        match self.spec.kind {
+            AdversaryKind::Garbage { .. } => {
+                let from = spoof.unwrap_or_else(|| spoofed(self.key.with(1).at(n)));
+                Some(Made {
+                    from,
+                    bytes: self.garbage(n),
+                    copy_of: None,
+                })
+            }
+            AdversaryKind::HandshakeFlood {
+                network_key, sources, ..
+            } => {
+                let source = if sources == 0 { n } else { n % sources };
+                let from = spoofed(self.key.with(1).at(source));
+                let bytes = self.initiation(n, entity, network_key.then_some(network));
+                Some(Made {
+                    from,
+                    bytes,
+                    copy_of: None,
+                })
+            }
+            AdversaryKind::Replay { own_address, .. } => {
+                let index = net_sim_model::key::scale(word, self.recorded.len() as u64) as usize;
+                let recorded = self.recorded.get(index)?;
+                let from = if own_address { self.address } else { recorded.from };
+                Some(Made {
+                    from,
+                    bytes: recorded.bytes.clone(),
+                    copy_of: Some(recorded.packet),
+                })
+            }
+            AdversaryKind::Reflect { .. }
+            | AdversaryKind::Drop { .. }
+            | AdversaryKind::Race { .. }
+            | AdversaryKind::Forward { .. }
+            | AdversaryKind::Member { .. } => None,
+        }
+    }
+
+    /// Random bytes; two in three begin as packets do.
+    fn garbage(&self, n: u64) -> Vec<u8> {
+        let key = self.key.with(2).with(n);
+        let len = key.below(0, 1_453) as usize;
+        let mut bytes: Vec<u8> = (0..len.div_ceil(8) as u64)
+            .flat_map(|word| key.at(word + 8).to_le_bytes())
+            .collect();
+        bytes.truncate(len);
+        if key.below(1, 3) > 0 && bytes.len() >= 4 {
+            bytes[..3].copy_from_slice(b"\x45\x4e\x01");
+        }
+        if key.below(2, 4) == 0 && bytes.len() >= 32 {
+            bytes[24..32].fill(0);
+        }
+        bytes
+    }
+
+    /// A first message with random Noise bytes. With the network key its first MAC is right (docs/protocol.md section 3).
+    fn initiation(&self, n: u64, entity: &EntityId, network: Option<&NetworkKey>) -> Vec<u8> {
+        let key = self.key.with(2).with(n);
+        let mut noise = [0; INITIATION_NOISE_LEN];
+        for (index, chunk) in noise.chunks_mut(8).enumerate() {
+            chunk.copy_from_slice(&key.at(index as u64).to_le_bytes()[..chunk.len()]);
+        }
+        let mut packet = Initiation::encode(SessionId(key.at(999).max(1)), Suite::ChaChaPoly, &noise);
+        if let Some(network) = network {
+            let mac = mac1(network, entity, &packet);
+            Initiation::set_mac1(&mut packet, &mac);
+        }
+        packet.to_vec()
+    }
+}
+
+/// mac1 as any holder of the network key can make it.
+fn mac1(network: &NetworkKey, entity: &EntityId, packet: &[u8]) -> [u8; MAC_LEN] {
+    let mut key = blake3::Hasher::new_derive_key("net handshake mac1 v1");
+    key.update(&network.mac_key().0);
+    key.update(&entity.0);
+    let hash = blake3::keyed_hash(key.finalize().as_bytes(), &packet[..packet.len() - 2 * MAC_LEN]);
+    let mut mac = [0; MAC_LEN];
+    mac.copy_from_slice(&hash.as_bytes()[..MAC_LEN]);
+    mac
+}
+
+/// Whether a datagram is of the kind that is picked.
+fn picks(pick: Pick, bytes: &[u8]) -> bool {
+    let kind = match peek(bytes) {
+        Ok(Datagram::Handshake { kind, .. }) => Some(kind),
+        Ok(Datagram::Protected { .. } | Datagram::Routed) | Err(_) => None,
+    };
+    match pick {
+        Pick::All => true,
+        Pick::Handshake => kind.is_some(),
+        Pick::Initiation => kind == Some(HandshakeKind::Initiation),
+        Pick::Response => kind == Some(HandshakeKind::Response),
+        Pick::Cookie => kind == Some(HandshakeKind::CookieReply),
+        Pick::Protected => kind.is_none(),
+    }
+}
+
+/// Changes header fields or plaintext of a packet under the clear AEAD and seals it again.
+pub fn mutate(bytes: &mut [u8], word: u64) {
+    let Some(end) = bytes.len().checked_sub(TAG_LEN) else {
+        return;
+    };
+    let key = Key::new(word);
+    // FLAGS to CHANNEL_HASH, then STREAM_ID to the end of the plaintext; never the counter, whose reuse is its own sin.
+    let header = (3..12).chain(32..HEADER_LEN);
+    let places: Vec<usize> = header.chain(HEADER_LEN..end).collect();
+    for n in 0..1 + key.below(0, 3) {
+        let place = places[key.below(n * 2 + 1, places.len() as u64) as usize];
+        bytes[place] = match key.below(n * 2 + 2, 3) {
+            0 => 0xFF,
+            1 => bytes[place].wrapping_add(1),
+            _ => key.at(n + 100) as u8,
+        };
+    }
+    // A packet that became a handshake by its flag is not sealed.
+    aead::reseal(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn villain(kind: AdversaryKind) -> Villain {
+        let spec = Adversary {
+            id: "v".to_owned(),
+            at: 10,
+            until: 20,
+            kind,
+        };
+        Villain::new(0, spec, Key::new(1))
+    }
+
+    #[test]
+    fn a_flood_with_the_network_key_carries_a_mac_the_recipient_accepts() {
+        let kind = AdversaryKind::HandshakeFlood {
+            to: 0,
+            count: 9,
+            rate_milli: 1,
+            network_key: true,
+            sources: 0,
+        };
+        let mut villain = villain(kind);
+        let (entity, network) = (EntityId([5; 32]), NetworkKey::open());
+        let made = villain.make(&entity, &network, None).unwrap();
+        let parsed = Initiation::parse(&made.bytes).unwrap();
+        assert_eq!(*parsed.mac1(), mac1(&network, &entity, &made.bytes));
+        assert_eq!(parsed.mac1_input().len(), made.bytes.len() - 2 * MAC_LEN);
+        assert_ne!(
+            villain.make(&entity, &network, None).unwrap().from,
+            made.from,
+            "another source each time"
+        );
+    }
+
+    #[test]
+    fn an_adversary_acts_in_its_window_only() {
+        let mut villain = villain(AdversaryKind::Drop {
+            from: 0,
+            to: 1,
+            pick: Pick::All,
+            ppb: net_sim_model::PPB,
+        });
+        let source = spoofed(1);
+        let looks: Vec<Meddling> = [9, 10, 19, 20]
+            .map(|now| villain.look(now, 0, 1, source, b"x", 1))
+            .to_vec();
+        assert_eq!(looks, [Meddling::None, Meddling::Drop, Meddling::Drop, Meddling::None]);
+        assert_eq!(
+            villain.look(10, 1, 0, source, b"x", 1),
+            Meddling::None,
+            "the other direction"
+        );
+    }
+
+    #[test]
+    fn replays_are_copies_of_what_was_seen() {
+        let kind = AdversaryKind::Replay {
+            from: 0,
+            to: 1,
+            pick: Pick::All,
+            count: 5,
+            rate_milli: 1,
+            own_address: false,
+        };
+        let mut villain = villain(kind);
+        let (entity, network) = (EntityId([5; 32]), NetworkKey::open());
+        assert!(villain.make(&entity, &network, None).is_none(), "nothing seen yet");
+        villain.look(10, 0, 1, spoofed(9), b"genuine", 77);
+        let made = villain.make(&entity, &network, None).unwrap();
+        assert_eq!(
+            (made.bytes.as_slice(), made.copy_of, made.from),
+            (&b"genuine"[..], Some(77), spoofed(9))
+        );
+    }
+}

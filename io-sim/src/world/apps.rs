@@ -1,0 +1,1069 @@
+//! The applications: they dial, open streams, send, read, and go on where they were when a session ends.
+//!
+//! An application knows what its node tells it; only resumption is omniscient (the sender goes on after the last message
+//! that the reader has), as an application protocol on top would arrange.
+//! Invariants: applications act through commands only; what they send follows from keys, so nothing is stored.
+//! Not here: workloads without streams (`steps.rs`), what the network does.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use net_kernel::api::{ConnectError, Event, StreamOptions};
+use net_kernel::base::{Addr, CommandId, EntityId, StreamId};
+use net_kernel::session::{Part, SessionKey};
+use net_kernel::wire::{MESSAGE_CHARGE, Reliability};
+use net_sim_model::{Family, Key};
+
+use super::event::What;
+use crate::check::{Expected, Observation, Panel, wants};
+use crate::histogram::Histogram;
+use crate::scenario::{Scenario, StreamWorkload, WorkloadKind};
+
+/// A command to be given to a node.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// Dial a node.
+    Connect {
+        /// Whom.
+        peer: u32,
+    },
+    /// Open a stream.
+    Open {
+        /// In which session.
+        session: SessionKey,
+        /// How it behaves.
+        options: StreamOptions,
+    },
+    /// Send messages of one direction of a stream.
+    Send {
+        /// Which direction.
+        half: u32,
+        /// How many.
+        count: u64,
+    },
+    /// End a direction.
+    Finish {
+        /// Which direction.
+        half: u32,
+    },
+    /// Grant credit for what was read.
+    Consumed {
+        /// Which direction.
+        half: u32,
+        /// Payload bytes.
+        bytes: u64,
+        /// Messages.
+        messages: u64,
+    },
+    /// Measure the round trip.
+    Echo {
+        /// In which session.
+        session: SessionKey,
+    },
+    /// Replace keys.
+    Rekey {
+        /// In which session.
+        session: SessionKey,
+    },
+    /// End a session.
+    Close {
+        /// Which session.
+        session: SessionKey,
+    },
+}
+
+/// What a command's answer belongs to: the top of its id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// A dial to a peer.
+    Dial(u32),
+    /// Opening an instance's stream.
+    Open(u32),
+    /// Sending on a direction.
+    Send(u32),
+    /// A step of a workload.
+    Step(u32),
+    /// Nothing is expected.
+    Plain,
+}
+
+impl Purpose {
+    /// The command's id: kind, index, and a running number that makes it unique.
+    pub const fn id(self, number: u64) -> CommandId {
+        let (kind, index) = match self {
+            Self::Plain => (0, 0),
+            Self::Dial(index) => (1, index),
+            Self::Open(index) => (2, index),
+            Self::Send(index) => (3, index),
+            Self::Step(index) => (4, index),
+        };
+        CommandId((kind << 60) | ((index as u64) << 32) | (number & 0xFFFF_FFFF))
+    }
+
+    /// What an id was made of.
+    pub const fn of(id: CommandId) -> Self {
+        let index = ((id.0 >> 32) & 0x0FFF_FFFF) as u32;
+        match id.0 >> 60 {
+            1 => Self::Dial(index),
+            2 => Self::Open(index),
+            3 => Self::Send(index),
+            4 => Self::Step(index),
+            _ => Self::Plain,
+        }
+    }
+}
+
+/// The sessions of one node with one peer.
+#[derive(Debug, Default)]
+pub struct Conn {
+    /// Whether a dial is under way.
+    pub dialling: bool,
+    /// Live sessions, oldest first.
+    pub sessions: Vec<SessionKey>,
+    /// Dials so far.
+    pub dials: u64,
+}
+
+/// One stream of a workload, over all its instances.
+#[derive(Debug)]
+pub struct Flow {
+    /// Its workload.
+    pub workload: u32,
+    /// Key of its payload.
+    pub payload: Key,
+    /// Messages its readers have, forward and backward.
+    pub delivered: [u64; 2],
+    /// The instance under way.
+    pub instance: Option<u32>,
+    /// Whether it began.
+    pub started: bool,
+    /// Whether everything arrived.
+    pub complete: bool,
+    /// Whether its session ended and it does not resume.
+    pub broken: bool,
+}
+
+/// A flow on one session.
+#[derive(Debug)]
+pub struct Instance {
+    /// Which flow.
+    pub flow: u32,
+    /// Who opened it.
+    pub opener: u32,
+    /// Its peer.
+    pub acceptor: u32,
+    /// The opener's session.
+    pub session: SessionKey,
+}
+
+/// One direction of an instance: number `instance * 2` is the opener's, the next the acceptor's.
+#[derive(Debug)]
+pub struct Half {
+    /// Who sends.
+    pub sender: u32,
+    /// Who reads.
+    pub reader: u32,
+    /// The sender's session and stream.
+    pub out: Option<(SessionKey, StreamId)>,
+    /// The reader's session and stream.
+    pub into: Option<(SessionKey, StreamId)>,
+    /// What is sent.
+    pub expected: Expected,
+    /// The next message to send.
+    pub next: u64,
+    /// Messages that were given to the node.
+    pub handed: u64,
+    /// Bytes that may be sent.
+    pub credit: u64,
+    /// When the first message is due.
+    pub begun: u64,
+    /// Whether the end was announced.
+    pub finishing: bool,
+    /// Whether the end was acknowledged.
+    pub flushed: bool,
+    /// Whether a tick is scheduled.
+    ticking: bool,
+    /// When the messages under way were sent, from `sent_base` on.
+    sent_at: VecDeque<u64>,
+    sent_base: u64,
+    /// Messages the reader has.
+    pub delivered: u64,
+    /// Whether the reader was told of the end.
+    pub ended: bool,
+    /// Parts delivered and not yet read: bytes, and whether a message ends.
+    unread: VecDeque<(u64, bool)>,
+    unread_positions: u64,
+    draining: bool,
+}
+
+/// Data that came before the event that announces its stream.
+#[derive(Debug)]
+struct Early {
+    node: u32,
+    session: SessionKey,
+    stream: StreamId,
+    number: u64,
+    offset: u64,
+    end: bool,
+    bytes: Vec<u8>,
+}
+
+/// All applications of a world.
+#[derive(Debug)]
+pub struct Apps {
+    scenario: std::rc::Rc<Scenario>,
+    key: Key,
+    /// Who is who.
+    pub entities: BTreeMap<EntityId, u32>,
+    /// Sessions by node and peer.
+    pub conns: BTreeMap<(u32, u32), Conn>,
+    /// The peer of every live session, by node.
+    pub sessions: Vec<BTreeMap<SessionKey, u32>>,
+    /// Streams of workloads.
+    pub flows: Vec<Flow>,
+    /// Their instances; the stream's subprotocol is the index plus one.
+    pub instances: Vec<Instance>,
+    /// Both directions of each.
+    pub halves: Vec<Half>,
+    readers: Vec<BTreeMap<(SessionKey, StreamId), u32>>,
+    writers: Vec<BTreeMap<(SessionKey, StreamId), u32>>,
+    last_reader: (u32, SessionKey, StreamId, u32),
+    early: Vec<Early>,
+    /// Commands to give, in order.
+    pub orders: VecDeque<(u32, Purpose, Order)>,
+    /// Things to schedule.
+    pub later: Vec<(u64, What)>,
+    /// Time from sending to delivery, over all, and by workload.
+    pub delivery: Vec<Histogram>,
+    /// Round trips measured by echoes.
+    pub echo: Histogram,
+    /// Times from dial to session.
+    pub connect: Histogram,
+    dialled_at: BTreeMap<(u32, u32), u64>,
+    /// What happened, by name.
+    pub counters: BTreeMap<&'static str, u64>,
+    /// Payload bytes delivered.
+    pub bytes: u64,
+    /// When something was last delivered.
+    pub last_delivery: u64,
+}
+
+/// A reader reads this long after data came.
+const READ_PAUSE: u64 = 1_000_000;
+/// Pause before dialling again.
+const REDIAL: u64 = 200_000_000;
+/// Most messages in one command.
+const BATCH: u64 = 256;
+/// Most bytes of several messages in one command.
+const BATCH_BYTES: u64 = 65_536;
+/// A rate-limited reader reads this often.
+const READ_TICK: u64 = 10_000_000;
+
+impl Apps {
+    /// The applications of a scenario.
+    pub fn new(scenario: std::rc::Rc<Scenario>, key: Key) -> Self {
+        let key = key.family(Family::Workload);
+        let nodes = scenario.nodes.len();
+        let mut flows = Vec::new();
+        for (index, workload) in scenario.workloads.iter().enumerate() {
+            let WorkloadKind::Stream(stream) = &workload.kind else {
+                continue;
+            };
+            for n in 0..stream.streams {
+                flows.push(Flow {
+                    workload: index as u32,
+                    payload: key.family(Family::Payload).with_text(&workload.id).with(n),
+                    delivered: [0; 2],
+                    instance: None,
+                    started: false,
+                    complete: false,
+                    broken: false,
+                });
+            }
+        }
+        let delivery = vec![Histogram::default(); scenario.workloads.len() + 1];
+        Self {
+            key,
+            entities: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            sessions: vec![BTreeMap::new(); nodes],
+            flows,
+            instances: Vec::new(),
+            halves: Vec::new(),
+            readers: vec![BTreeMap::new(); nodes],
+            writers: vec![BTreeMap::new(); nodes],
+            last_reader: (u32::MAX, SessionKey(0), StreamId(0), 0),
+            early: Vec::new(),
+            orders: VecDeque::new(),
+            later: Vec::new(),
+            delivery,
+            echo: Histogram::default(),
+            connect: Histogram::default(),
+            dialled_at: BTreeMap::new(),
+            counters: BTreeMap::new(),
+            bytes: 0,
+            last_delivery: 0,
+            scenario,
+        }
+    }
+
+    /// A machine was added: a clone.
+    pub fn add_node(&mut self) {
+        self.sessions.push(BTreeMap::new());
+        self.readers.push(BTreeMap::new());
+        self.writers.push(BTreeMap::new());
+    }
+
+    /// Counts something.
+    pub fn count(&mut self, name: &'static str) {
+        *self.counters.entry(name).or_default() += 1;
+    }
+
+    fn stream(&self, flow: u32) -> &StreamWorkload {
+        let workload = self.flows[flow as usize].workload as usize;
+        match &self.scenario.workloads[workload].kind {
+            WorkloadKind::Stream(stream) => stream,
+            WorkloadKind::Echo { .. } | WorkloadKind::Connect | WorkloadKind::Rekey { .. } | WorkloadKind::Close => {
+                unreachable!("flows are made for stream workloads only")
+            }
+        }
+    }
+
+    /// A stream workload begins.
+    pub fn start(&mut self, now: u64, workload: u32) {
+        let spec = &self.scenario.workloads[workload as usize];
+        let (from, to) = (spec.from, spec.to);
+        for flow in self.flows.iter_mut().filter(|flow| flow.workload == workload) {
+            flow.started = true;
+        }
+        self.pursue(now, from, to);
+    }
+
+    /// Whether some application of `node` wants a session with `peer`.
+    fn wants(&self, node: u32, peer: u32) -> bool {
+        self.flows.iter().any(|flow| {
+            let workload = &self.scenario.workloads[flow.workload as usize];
+            flow.started && !flow.complete && !flow.broken && (workload.from, workload.to) == (node, peer)
+        })
+    }
+
+    /// Dials where no session is up, and opens what is to be opened where one is.
+    pub fn pursue(&mut self, now: u64, node: u32, peer: u32) {
+        let Some(session) = self.session(now, node, peer) else {
+            return;
+        };
+        for flow in 0..self.flows.len() as u32 {
+            let state = &self.flows[flow as usize];
+            let workload = &self.scenario.workloads[state.workload as usize];
+            let idle = state.started && !state.complete && !state.broken && state.instance.is_none();
+            if idle && (workload.from, workload.to) == (node, peer) {
+                self.open(flow, session);
+            }
+        }
+    }
+
+    /// The session of `node` with `peer`; dials where there is none.
+    pub fn session(&mut self, now: u64, node: u32, peer: u32) -> Option<SessionKey> {
+        let conn = self.conns.entry((node, peer)).or_default();
+        if let Some(session) = conn.sessions.last() {
+            return Some(*session);
+        }
+        if !conn.dialling {
+            conn.dialling = true;
+            conn.dials += 1;
+            self.dialled_at.entry((node, peer)).or_insert(now);
+            self.orders
+                .push_back((node, Purpose::Dial(peer), Order::Connect { peer }));
+        }
+        None
+    }
+
+    fn open(&mut self, flow: u32, session: SessionKey) {
+        let stream = self.stream(flow).clone();
+        let state = &self.flows[flow as usize];
+        let workload = &self.scenario.workloads[state.workload as usize];
+        let (opener, acceptor) = (workload.from, workload.to);
+        let (payload, delivered) = (state.payload, state.delivered);
+        let index = self.instances.len() as u32;
+        self.instances.push(Instance {
+            flow,
+            opener,
+            acceptor,
+            session,
+        });
+        for direction in 0..2 {
+            let base = delivered[direction];
+            let silent = direction == 1 && !stream.both;
+            let expected = Expected {
+                payload: payload.with(direction as u64),
+                base,
+                count: if silent { 0 } else { stream.count.saturating_sub(base) },
+                size: stream.size,
+                reliability: stream.reliability,
+            };
+            let (sender, reader) = if direction == 0 {
+                (opener, acceptor)
+            } else {
+                (acceptor, opener)
+            };
+            self.halves.push(Half::new(sender, reader, expected));
+        }
+        self.flows[flow as usize].instance = Some(index);
+        let options = StreamOptions {
+            reliability: stream.reliability,
+            priority: stream.priority,
+            weight: stream.weight,
+            subprotocol: (index + 1) as u16,
+        };
+        self.orders
+            .push_back((opener, Purpose::Open(index), Order::Open { session, options }));
+    }
+
+    /// A node tells its application something.
+    pub fn event(&mut self, now: u64, node: u32, event: &Event, panel: &mut Panel) {
+        match event {
+            Event::Connected {
+                session,
+                peer,
+                address,
+                command,
+            } => {
+                self.connected(now, node, *session, peer, *address, *command, panel);
+            }
+            Event::ConnectFailed { command, why, .. } => self.connect_failed(now, node, *command, *why),
+            Event::Closed { session, why, .. } => {
+                self.count(match why {
+                    net_kernel::api::CloseReason::Local(_) => "closed.local",
+                    net_kernel::api::CloseReason::Remote { .. } => "closed.remote",
+                    net_kernel::api::CloseReason::TimedOut => "closed.timed_out",
+                    net_kernel::api::CloseReason::PeerRestarted => "closed.peer_restarted",
+                });
+                self.closed(now, node, *session);
+            }
+            Event::Opened {
+                command,
+                session,
+                stream,
+                credit,
+            } => {
+                self.opened(now, node, *command, *session, *stream, *credit, panel);
+            }
+            Event::StreamOpened {
+                session,
+                stream,
+                subprotocol,
+                credit,
+                ..
+            } => {
+                self.accepted(now, node, *session, *stream, *subprotocol, *credit, panel);
+            }
+            Event::Writable { session, stream, bytes } => {
+                if let Some(&half) = self.writers[node as usize].get(&(*session, *stream)) {
+                    self.halves[half as usize].credit += bytes;
+                    self.tick(now, half);
+                }
+            }
+            Event::Finished { session, stream } => self.finished(now, node, *session, *stream, panel),
+            Event::Flushed { session, stream } => {
+                self.count("flushed");
+                if let Some(&half) = self.writers[node as usize].get(&(*session, *stream)) {
+                    self.halves[half as usize].flushed = true;
+                    self.complete(half);
+                }
+            }
+            Event::StreamReset { .. } => self.count("stream_reset"),
+            Event::StreamStopped { .. } => self.count("stream_stopped"),
+            Event::Echo { rtt, .. } => {
+                self.count("echo");
+                self.echo.record(rtt.as_nanos());
+            }
+            Event::Rekeyed { .. } => self.count("rekeyed"),
+            Event::Moved { address, .. } => {
+                self.count("moved");
+                panel.observe(
+                    now,
+                    wants::RECEIVED,
+                    &Observation::Validated {
+                        node,
+                        address: *address,
+                    },
+                );
+            }
+            Event::StateRolledBack { .. } => self.count("rolled_back"),
+            Event::Refused { command, why } => self.refused(now, node, *command, *why, panel),
+            Event::StoreFailed { .. } => self.count("store_failed"),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
+    fn connected(
+        &mut self,
+        now: u64,
+        node: u32,
+        session: SessionKey,
+        peer: &EntityId,
+        address: Addr,
+        command: Option<CommandId>,
+        panel: &mut Panel,
+    ) {
+        self.count("connected");
+        panel.observe(now, wants::RECEIVED, &Observation::Validated { node, address });
+        let Some(&peer) = self.entities.get(peer) else {
+            panel.fail(
+                now,
+                "identity",
+                format!("node {node} has a session with an identity that nobody holds"),
+            );
+            return;
+        };
+        self.sessions[node as usize].insert(session, peer);
+        let conn = self.conns.entry((node, peer)).or_default();
+        conn.sessions.push(session);
+        if command.is_some() {
+            conn.dialling = false;
+        }
+        if let Some(dialled) = self.dialled_at.remove(&(node, peer)) {
+            self.connect.record(now - dialled);
+        }
+        self.pursue(now, node, peer);
+    }
+
+    fn connect_failed(&mut self, now: u64, node: u32, command: CommandId, why: ConnectError) {
+        self.count(match why {
+            ConnectError::Silent { .. } => "connect_failed.silent",
+            ConnectError::Refused(_) => "connect_failed.refused",
+            ConnectError::Cancelled => "connect_failed.cancelled",
+        });
+        let Purpose::Dial(peer) = Purpose::of(command) else {
+            return;
+        };
+        self.conns.entry((node, peer)).or_default().dialling = false;
+        if self.wants(node, peer) {
+            self.redial(now, node, peer);
+        }
+    }
+
+    fn redial(&mut self, now: u64, node: u32, peer: u32) {
+        let dials = self.conns.entry((node, peer)).or_default().dials;
+        let jitter = self
+            .key
+            .with(u64::from(node) << 32 | u64::from(peer))
+            .below(dials, REDIAL);
+        self.later.push((now + REDIAL / 2 + jitter, What::Dial { node, peer }));
+    }
+
+    fn closed(&mut self, now: u64, node: u32, session: SessionKey) {
+        let Some(peer) = self.sessions[node as usize].remove(&session) else {
+            return;
+        };
+        if let Some(conn) = self.conns.get_mut(&(node, peer)) {
+            conn.sessions.retain(|live| *live != session);
+        }
+        self.lose(node, Some(session));
+        self.lose_flows(now, node);
+        if self.wants(node, peer) {
+            self.redial(now, node, peer);
+        }
+    }
+
+    /// Streams of one session, or of all, are gone at `node`.
+    fn lose(&mut self, node: u32, session: Option<SessionKey>) {
+        let gone = |key: &(SessionKey, StreamId)| session.is_none_or(|session| key.0 == session);
+        self.readers[node as usize].retain(|key, _| !gone(key));
+        self.writers[node as usize].retain(|key, half| {
+            if gone(key) {
+                self.halves[*half as usize].out = None;
+            }
+            !gone(key)
+        });
+        self.last_reader.0 = u32::MAX;
+    }
+
+    /// Flows whose opener lost their stream begin anew, or are broken.
+    fn lose_flows(&mut self, now: u64, node: u32) {
+        for flow in 0..self.flows.len() as u32 {
+            let Some(instance) = self.flows[flow as usize].instance else {
+                continue;
+            };
+            let (opener, acceptor) = {
+                let instance = &self.instances[instance as usize];
+                (instance.opener, instance.acceptor)
+            };
+            let open = &self.halves[instance as usize * 2];
+            if opener != node || open.out.is_some() || self.flows[flow as usize].complete {
+                continue;
+            }
+            let alive = self.sessions[node as usize].contains_key(&self.instances[instance as usize].session);
+            if alive {
+                continue;
+            }
+            let resume = self.stream(flow).resume;
+            let state = &mut self.flows[flow as usize];
+            for direction in 0..2 {
+                state.delivered[direction] += self.halves[instance as usize * 2 + direction].delivered;
+            }
+            state.instance = None;
+            state.broken = !resume;
+            self.count(if resume { "resumed" } else { "broken" });
+            if resume {
+                self.redial(now, node, acceptor);
+            }
+        }
+    }
+
+    /// A process is gone: its sessions are gone without a word.
+    pub fn node_down(&mut self, now: u64, node: u32) {
+        self.sessions[node as usize].clear();
+        for ((owner, _), conn) in &mut self.conns {
+            if *owner == node {
+                *conn = Conn {
+                    dials: conn.dials,
+                    ..Conn::default()
+                };
+            }
+        }
+        self.dialled_at.retain(|(owner, _), _| *owner != node);
+        self.orders.retain(|(owner, _, _)| *owner != node);
+        self.lose(node, None);
+        self.lose_flows(now, node);
+    }
+
+    /// A process was started: its applications take up what they were doing.
+    pub fn node_up(&mut self, now: u64, node: u32) {
+        let peers: Vec<u32> = self
+            .scenario
+            .workloads
+            .iter()
+            .filter(|w| w.from == node)
+            .map(|w| w.to)
+            .collect();
+        for peer in peers {
+            if self.wants(node, peer) {
+                self.pursue(now, node, peer);
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
+    fn opened(
+        &mut self,
+        now: u64,
+        node: u32,
+        command: CommandId,
+        session: SessionKey,
+        stream: StreamId,
+        credit: u64,
+        panel: &mut Panel,
+    ) {
+        let Purpose::Open(instance) = Purpose::of(command) else {
+            return;
+        };
+        let forward = instance * 2;
+        self.begin_writing(now, forward, session, stream, credit);
+        self.begin_reading(now, forward + 1, node, session, stream, panel);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
+    fn accepted(
+        &mut self,
+        now: u64,
+        node: u32,
+        session: SessionKey,
+        stream: StreamId,
+        subprotocol: u16,
+        credit: u64,
+        panel: &mut Panel,
+    ) {
+        self.count("stream_opened");
+        let instance = u32::from(subprotocol).wrapping_sub(1);
+        let Some(known) = self.instances.get(instance as usize) else {
+            panel.fail(
+                now,
+                "stream-order",
+                format!("node {node} was told of a stream that nobody opened"),
+            );
+            return;
+        };
+        if known.acceptor != node {
+            panel.fail(
+                now,
+                "stream-order",
+                format!("node {node} was told of a stream to node {}", known.acceptor),
+            );
+            return;
+        }
+        self.begin_reading(now, instance * 2, node, session, stream, panel);
+        self.begin_writing(now, instance * 2 + 1, session, stream, credit);
+    }
+
+    fn begin_writing(&mut self, now: u64, half: u32, session: SessionKey, stream: StreamId, credit: u64) {
+        let state = &mut self.halves[half as usize];
+        state.out = Some((session, stream));
+        state.credit = credit;
+        state.begun = now;
+        self.writers[state.sender as usize].insert((session, stream), half);
+        self.tick(now, half);
+    }
+
+    fn begin_reading(
+        &mut self,
+        now: u64,
+        half: u32,
+        node: u32,
+        session: SessionKey,
+        stream: StreamId,
+        panel: &mut Panel,
+    ) {
+        let state = &mut self.halves[half as usize];
+        state.into = Some((session, stream));
+        let expected = state.expected;
+        self.readers[node as usize].insert((session, stream), half);
+        panel.observe(now, wants::STREAM, &Observation::Reading { half, expected });
+        let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.early)
+            .into_iter()
+            .partition(|early| (early.node, early.session, early.stream) == (node, session, stream));
+        self.early = others;
+        for early in mine {
+            self.read(now, half, early.number, early.offset, early.end, &early.bytes, panel);
+        }
+    }
+
+    /// Sends what is due and schedules the rest.
+    pub fn tick(&mut self, now: u64, half: u32) {
+        let flow = self.instances[half as usize / 2].flow;
+        let rate_milli = self.stream(flow).rate_milli;
+        let state = &mut self.halves[half as usize];
+        if state.out.is_none() || state.finishing {
+            return;
+        }
+        let due = state.due(now, rate_milli).min(state.expected.count);
+        while state.next < due {
+            let (mut count, mut bytes, mut charge) = (0, 0, 0);
+            while state.next + count < due && count < BATCH {
+                let len = state.expected.len(state.next + count);
+                let more = len + MESSAGE_CHARGE;
+                if charge + more > state.credit || (count > 0 && bytes + len > BATCH_BYTES) {
+                    break;
+                }
+                (count, bytes, charge) = (count + 1, bytes + len, charge + more);
+            }
+            // A message larger than the whole buffer is taken once the buffer is empty.
+            if count == 0 && !state.oversized(self.scenario.config.send_buffer) {
+                break;
+            }
+            let count = count.max(1);
+            state.credit = state.credit.saturating_sub(charge.max(1));
+            state.note_sent(now, count, rate_milli);
+            self.orders
+                .push_back((state.sender, Purpose::Send(half), Order::Send { half, count }));
+            state.next += count;
+        }
+        if state.next == state.expected.count {
+            state.finishing = true;
+            self.orders
+                .push_back((state.sender, Purpose::Plain, Order::Finish { half }));
+            self.complete(half);
+        } else if rate_milli > 0 && state.next == due && !state.ticking {
+            state.ticking = true;
+            let at = state.due_at(state.next, rate_milli).max(now + 1);
+            self.later.push((at, What::Tick { half }));
+        }
+    }
+
+    /// The scheduled tick of a direction came.
+    pub fn ticked(&mut self, now: u64, half: u32) {
+        self.halves[half as usize].ticking = false;
+        self.tick(now, half);
+    }
+
+    fn refused(&mut self, now: u64, node: u32, command: CommandId, why: net_kernel::api::Refused, panel: &mut Panel) {
+        self.count("refused");
+        match Purpose::of(command) {
+            // Credit is only spent where it was given, so a send is refused only if its stream has just ended.
+            Purpose::Send(half) => match why {
+                net_kernel::api::Refused::NoSession
+                | net_kernel::api::Refused::NoStream
+                | net_kernel::api::Refused::Finished
+                | net_kernel::api::Refused::ShutDown => {}
+                other => panel.fail(
+                    now,
+                    "backpressure",
+                    format!("node {node}, stream {half}: refused, {other:?}"),
+                ),
+            },
+            Purpose::Dial(peer) => {
+                self.conns.entry((node, peer)).or_default().dialling = false;
+                if self.wants(node, peer) {
+                    self.redial(now, node, peer);
+                }
+            }
+            Purpose::Open(instance) => {
+                let flow = self.instances[instance as usize].flow;
+                self.flows[flow as usize].instance = None;
+                let peer = self.instances[instance as usize].acceptor;
+                self.redial(now, node, peer);
+            }
+            Purpose::Step(_) | Purpose::Plain => {}
+        }
+    }
+
+    /// Application data reaches a node.
+    pub fn deliver(&mut self, now: u64, node: u32, part: &Part<'_>, panel: &mut Panel) {
+        let key = (part.session, part.stream);
+        let last = self.last_reader;
+        let half = if (last.0, last.1, last.2) == (node, part.session, part.stream) {
+            last.3
+        } else if let Some(&half) = self.readers[node as usize].get(&key) {
+            self.last_reader = (node, part.session, part.stream, half);
+            half
+        } else {
+            self.early.push(Early {
+                node,
+                session: part.session,
+                stream: part.stream,
+                number: part.number,
+                offset: part.offset,
+                end: part.end,
+                bytes: part.bytes.to_vec(),
+            });
+            return;
+        };
+        let peer = self.entities.get(&part.peer).copied();
+        if peer != Some(self.halves[half as usize].sender) {
+            panel.fail(
+                now,
+                "identity",
+                format!("node {node} was given data of {} as another's", part.peer),
+            );
+        }
+        self.read(now, half, part.number, part.offset, part.end, part.bytes, panel);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one part")]
+    fn read(&mut self, now: u64, half: u32, number: u64, offset: u64, end: bool, bytes: &[u8], panel: &mut Panel) {
+        panel.observe(
+            now,
+            wants::STREAM,
+            &Observation::Delivered {
+                half,
+                number,
+                offset,
+                end,
+                bytes,
+            },
+        );
+        self.bytes += bytes.len() as u64;
+        self.last_delivery = now;
+        let flow = self.instances[half as usize / 2].flow;
+        let workload = self.flows[flow as usize].workload as usize;
+        let window = self.scenario.config.stream_window;
+        let state = &mut self.halves[half as usize];
+        if end {
+            state.delivered += 1;
+            if let Some(sent) = state.sent(number) {
+                let latency = now.saturating_sub(sent);
+                self.delivery[0].record(latency);
+                self.delivery[workload + 1].record(latency);
+            }
+        }
+        state.unread.push_back((bytes.len() as u64, end));
+        state.unread_positions += bytes.len() as u64 + if end { MESSAGE_CHARGE } else { 0 };
+        let positions = state.unread_positions;
+        if !state.draining {
+            state.draining = true;
+            self.later.push((now + READ_PAUSE, What::Drain { half }));
+        }
+        panel.observe(
+            now,
+            wants::STREAM,
+            &Observation::Unread {
+                half,
+                positions,
+                window,
+            },
+        );
+    }
+
+    /// A reader reads.
+    pub fn drain(&mut self, now: u64, half: u32) {
+        let flow = self.instances[half as usize / 2].flow;
+        let stream = self.stream(flow);
+        let (rate, stop) = (stream.drain, stream.stop_reading);
+        let state = &mut self.halves[half as usize];
+        state.draining = false;
+        if let Some((_, until)) = stop.filter(|(from, until)| (*from..*until).contains(&now)) {
+            state.draining = true;
+            if until < u64::MAX / 2 {
+                self.later.push((until, What::Drain { half }));
+            }
+            return;
+        }
+        let budget = if rate == 0 {
+            u64::MAX
+        } else {
+            (rate as u128 * READ_TICK as u128 / 1_000_000_000) as u64
+        };
+        let (mut bytes, mut messages) = (0, 0);
+        while let Some((len, end)) = state.unread.front().copied() {
+            if bytes > 0 && bytes + len > budget {
+                break;
+            }
+            state.unread.pop_front();
+            bytes += len;
+            messages += u64::from(end);
+        }
+        state.unread_positions -= bytes + messages * MESSAGE_CHARGE;
+        if !state.unread.is_empty() {
+            state.draining = true;
+            self.later.push((now + READ_TICK, What::Drain { half }));
+        }
+        if bytes + messages > 0 && state.into.is_some() {
+            self.orders
+                .push_back((state.reader, Purpose::Plain, Order::Consumed { half, bytes, messages }));
+        }
+    }
+
+    fn finished(&mut self, now: u64, node: u32, session: SessionKey, stream: StreamId, panel: &mut Panel) {
+        self.count("finished");
+        let Some(&half) = self.readers[node as usize].get(&(session, stream)) else {
+            return;
+        };
+        panel.observe(now, wants::STREAM, &Observation::Finished { half });
+        self.halves[half as usize].ended = true;
+        self.complete(half);
+    }
+
+    /// Marks the flow of a direction complete where everything it owes has arrived.
+    fn complete(&mut self, half: u32) {
+        let instance = half / 2;
+        let flow = self.instances[instance as usize].flow;
+        let both = self.stream(flow).both;
+        let lossy = self.stream(flow).reliability == Reliability::FireAndForget;
+        let done = |half: &Half| {
+            if lossy {
+                half.finishing
+            } else {
+                half.ended && half.delivered == half.expected.count
+            }
+        };
+        let forward = &self.halves[instance as usize * 2];
+        let backward = &self.halves[instance as usize * 2 + 1];
+        if done(forward) && (!both || done(backward)) && !self.flows[flow as usize].complete {
+            self.flows[flow as usize].complete = true;
+            self.count("flows_complete");
+        }
+    }
+
+    /// Flows that must complete and did not, described.
+    pub fn incomplete(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for (index, flow) in self.flows.iter().enumerate() {
+            let stream = self.stream(index as u32);
+            if flow.complete || !stream.must_complete {
+                continue;
+            }
+            let workload = &self.scenario.workloads[flow.workload as usize];
+            let now = flow.instance.map_or([0; 2], |instance| {
+                [0, 1].map(|direction| self.halves[instance as usize * 2 + direction].delivered)
+            });
+            let state = match flow.instance {
+                _ if flow.broken => "its session ended and it does not resume".to_owned(),
+                None => "it has no session".to_owned(),
+                Some(instance) => {
+                    let half = &self.halves[instance as usize * 2];
+                    format!(
+                        "{} sent, {} bytes of credit, flushed: {}",
+                        half.next, half.credit, half.flushed
+                    )
+                }
+            };
+            all.push(format!(
+                "{}: {} of {} messages arrived; {state}",
+                workload.id,
+                flow.delivered[0] + now[0],
+                stream.count,
+            ));
+        }
+        all
+    }
+
+    /// Whether every flow is complete, or will never be.
+    pub fn all_done(&self) -> bool {
+        self.flows.iter().all(|flow| flow.complete || flow.broken)
+    }
+}
+
+impl Half {
+    fn new(sender: u32, reader: u32, expected: Expected) -> Self {
+        Self {
+            sender,
+            reader,
+            out: None,
+            into: None,
+            expected,
+            next: 0,
+            handed: 0,
+            credit: 0,
+            begun: 0,
+            finishing: false,
+            flushed: false,
+            ticking: false,
+            sent_at: VecDeque::new(),
+            sent_base: 0,
+            delivered: 0,
+            ended: false,
+            unread: VecDeque::new(),
+            unread_positions: 0,
+            draining: false,
+        }
+    }
+
+    /// How many messages are due by now.
+    fn due(&self, now: u64, rate_milli: u64) -> u64 {
+        if rate_milli == 0 {
+            return u64::MAX;
+        }
+        let passed = u128::from(now.saturating_sub(self.begun));
+        u64::try_from(passed * u128::from(rate_milli) / 1_000_000_000_000)
+            .unwrap_or(u64::MAX)
+            .saturating_add(1)
+    }
+
+    /// When message `number` is due.
+    fn due_at(&self, number: u64, rate_milli: u64) -> u64 {
+        let after = (u128::from(number) * 1_000_000_000_000).div_ceil(u128::from(rate_milli.max(1)));
+        self.begun.saturating_add(u64::try_from(after).unwrap_or(u64::MAX))
+    }
+
+    /// Whether the next message exceeds the whole send buffer, which is empty.
+    fn oversized(&self, buffer: u64) -> bool {
+        self.credit >= buffer && self.expected.len(self.next) + MESSAGE_CHARGE > buffer
+    }
+
+    fn note_sent(&mut self, now: u64, count: u64, rate_milli: u64) {
+        for number in self.next..self.next + count {
+            let at = if rate_milli == 0 {
+                now
+            } else {
+                self.due_at(number, rate_milli).min(now)
+            };
+            self.sent_at.push_back(at);
+        }
+        // What is never delivered (unreliable streams) must not pile up.
+        while self.sent_at.len() > MAX_REMEMBERED {
+            self.sent_at.pop_front();
+            self.sent_base += 1;
+        }
+    }
+
+    fn sent(&mut self, number: u64) -> Option<u64> {
+        let index = number.checked_sub(self.sent_base)?;
+        let at = self.sent_at.get(index as usize).copied()?;
+        if self.expected.reliability == Reliability::Reliable {
+            self.sent_at.drain(..=index as usize);
+            self.sent_base = number + 1;
+        }
+        Some(at)
+    }
+}
+
+const MAX_REMEMBERED: usize = 1 << 20;

@@ -1,0 +1,840 @@
+//! The discrete-event world: machines, links, adversaries and applications under one virtual time.
+//!
+//! | file | role |
+//! |---|---|
+//! | `event.rs` | the queue of things to come |
+//! | `pool.rs` | datagrams under way |
+//! | `turn.rs` | one turn's effects |
+//! | `node.rs` | a machine: disk, clocks, address, process |
+//! | `net.rs` | what becomes of datagrams |
+//! | `script.rs` | what the scenario does to machines, and when |
+//! | `apps.rs` | applications and their streams |
+//! | `steps.rs` | workloads without streams |
+//! | `adversary.rs` | who means harm |
+//!
+//! Invariants: nothing here reads a clock or draws from a shared random stream; what happens is a function of scenario and
+//! seed; a violation ends the run.
+//! Not here: reading scenarios, running many seeds (`run.rs`).
+
+mod adversary;
+mod apps;
+mod event;
+mod net;
+mod node;
+mod pool;
+mod script;
+mod steps;
+mod turn;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use net_kernel::api::{Command, Deadline, Input, Job, Messages, StoreError, StoreOp, Stored};
+use net_kernel::base::{Addr, EntityId, JobId, Ticket};
+use net_kernel::trust::NetworkKey;
+use net_sim_model::key::scale;
+use net_sim_model::{DiskFault, Family, Key, WriteEnd};
+
+use crate::check::{Accounts, Panel, Violation};
+use crate::host::Host;
+use crate::payload;
+use crate::scenario::{Scenario, WorkloadKind};
+use adversary::Villain;
+use apps::{Apps, Order, Purpose};
+use event::{Queue, What};
+use net::Links;
+use node::{Node, State};
+use pool::Pool;
+use script::Line;
+use turn::{Effects, TurnIo};
+
+pub use node::SOCKET_BUFFER;
+
+/// Wall time at the start of every world: 2026-01-01, so that epochs look like epochs.
+const WALL: u64 = 1_767_225_600_000_000_000;
+/// Monotonic time at the start of every machine's first process.
+const MONO: u64 = 1_000_000_000;
+/// A run goes on this long after everything is done, so that endings are seen.
+const SETTLE: u64 = 1_000_000_000;
+/// How often a run asks whether everything is done.
+const POLL: u64 = 10_000_000;
+/// Turns of one machine at one instant from which on it is taken to be in a loop.
+const LOOP_LIMIT: u64 = 200_000;
+/// A job takes at least and at most this long.
+const JOB_TIME: (u64, u64) = (50_000, 400_000);
+
+/// A job under way.
+struct PendingJob {
+    node: u32,
+    incarnation: u32,
+    id: JobId,
+    job: Option<Box<Job>>,
+}
+
+/// A storage operation under way.
+struct PendingStore {
+    node: u32,
+    incarnation: u32,
+    ticket: Ticket,
+    /// The cell that is read; `None` for a write.
+    read: Option<&'static str>,
+    number: u64,
+}
+
+/// What a run ended with.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The first violation.
+    pub violation: Option<Violation>,
+    /// Folds the digests of every process.
+    pub digest: [u8; 32],
+    /// World time at the end, ns.
+    pub ended_at: u64,
+    /// Turns of all processes.
+    pub turns: u64,
+    /// Datagrams.
+    pub accounts: Accounts,
+    /// What happened, by name.
+    pub counters: BTreeMap<String, u64>,
+    /// The last things that happened, where they were recorded.
+    pub log: Vec<String>,
+}
+
+/// A world.
+pub struct World<H: Host> {
+    scenario: Rc<Scenario>,
+    key: Key,
+    now: u64,
+    queue: Queue,
+    nodes: Vec<Node<H>>,
+    entities: Vec<EntityId>,
+    network: NetworkKey,
+    links: Links,
+    pool: Pool,
+    effects: Effects,
+    apps: Apps,
+    panel: Panel,
+    villains: Vec<Villain>,
+    script: Vec<(u64, Line)>,
+    jobs: Vec<PendingJob>,
+    free_jobs: Vec<u32>,
+    stores: Vec<PendingStore>,
+    accounts: Accounts,
+    packets: u64,
+    commands: u64,
+    /// Copies that were handed over: machine, transmission.
+    copies: BTreeSet<(u32, u64)>,
+    batch: Vec<u32>,
+    buffers: Vec<Vec<u8>>,
+    scratch: Vec<u8>,
+    ends: Vec<u32>,
+    healed: bool,
+    steps: Vec<steps::Steps>,
+    same_instant: (u64, u64),
+    events: u64,
+    event_limit: u64,
+    log: Option<VecDeque<String>>,
+}
+
+impl<H: Host> World<H> {
+    /// The world of a scenario under a seed.
+    #[must_use]
+    pub fn new(scenario: Scenario, seed: u64) -> Self {
+        let scenario = Rc::new(scenario);
+        let key = Key::new(seed);
+        let network = if scenario.closed {
+            let secret = key.family(Family::Boot).with_text("network").bytes32(0);
+            NetworkKey::from_bytes(net_kernel::base::rng::Secret(secret))
+        } else {
+            NetworkKey::open()
+        };
+        let villains = scenario.adversaries.iter().enumerate();
+        let villains: Vec<_> = villains
+            .map(|(index, spec)| Villain::new(index as u32, spec.clone(), key))
+            .collect();
+        let mut world = Self {
+            apps: Apps::new(Rc::clone(&scenario), key),
+            links: Links::new(&scenario, key),
+            steps: steps::Steps::all(&scenario),
+            panel: Panel::standard(H::clear()),
+            scenario,
+            key,
+            now: 0,
+            queue: Queue::default(),
+            nodes: Vec::new(),
+            entities: Vec::new(),
+            network,
+            pool: Pool::default(),
+            effects: Effects::default(),
+            villains,
+            script: Vec::new(),
+            jobs: Vec::new(),
+            free_jobs: Vec::new(),
+            stores: Vec::new(),
+            accounts: Accounts::default(),
+            packets: 0,
+            commands: 0,
+            copies: BTreeSet::new(),
+            batch: Vec::new(),
+            buffers: Vec::new(),
+            scratch: Vec::new(),
+            ends: Vec::new(),
+            healed: false,
+            same_instant: (0, 0),
+            events: 0,
+            event_limit: u64::MAX,
+            log: None,
+        };
+        world.populate();
+        world
+    }
+
+    /// Records the last things that happen; costs time and changes nothing else.
+    pub fn record(&mut self) {
+        self.log = Some(VecDeque::new());
+    }
+
+    /// Ends the run as out of time after this many events.
+    pub fn limit(&mut self, events: u64) {
+        self.event_limit = events;
+    }
+
+    /// The checkers, to add one's own.
+    pub fn panel(&mut self) -> &mut Panel {
+        &mut self.panel
+    }
+
+    fn populate(&mut self) {
+        for index in 0..self.scenario.nodes.len() as u32 {
+            self.add_node(index);
+        }
+        self.script = script::lines(&self.scenario);
+        for (line, (at, _)) in self.script.iter().enumerate() {
+            self.queue.push(*at, What::Script { line: line as u32 });
+        }
+    }
+
+    /// Adds a machine with the identity of `identity`; answers its number.
+    fn add_node(&mut self, identity: u32) -> u32 {
+        let index = self.nodes.len() as u32;
+        let spec = &self.scenario.nodes[identity as usize];
+        let key = self.key.with(u64::from(index));
+        let latency = net_sim_model::Distribution::Uniform {
+            low: spec.disk / 2,
+            high: spec.disk,
+        };
+        let disk = net_sim_model::Disk::new(latency, key);
+        let wall = (i128::from(WALL) + i128::from(spec.wall_offset)).max(0) as u64;
+        let clock = net_sim_model::Clock::new(MONO, wall, spec.drift_ppb);
+        self.nodes.push(Node::new(index, identity, disk, clock));
+        let entity = H::entity(&self.identity(identity));
+        self.entities.push(entity);
+        if index == identity {
+            self.apps.entities.insert(entity, index);
+        } else {
+            self.apps.add_node();
+        }
+        index
+    }
+
+    fn identity(&self, node: u32) -> [u8; 32] {
+        self.key
+            .family(Family::Boot)
+            .with_text("identity")
+            .bytes32(u64::from(node))
+    }
+
+    /// Runs to the end.
+    #[must_use]
+    pub fn run(mut self) -> Outcome {
+        self.go();
+        self.finish()
+    }
+
+    fn go(&mut self) {
+        let liveness = self.scenario.liveness.clone();
+        let full = self
+            .scenario
+            .workloads
+            .iter()
+            .any(|w| matches!(w.kind, WorkloadKind::Connect));
+        let quiet_after = script::quiet_after(&self.scenario);
+        let (mut next_poll, mut end) = (0, self.scenario.duration);
+        let mut done = false;
+        loop {
+            let at = self.queue.peek().map_or(u64::MAX, |entry| entry.at);
+            if at > end {
+                self.now = end;
+                let owed = self.apps.incomplete();
+                match &liveness {
+                    Some(liveness) if !self.healed && !done && !owed.is_empty() => {
+                        self.heal(&liveness.core);
+                        end += liveness.within;
+                        continue;
+                    }
+                    Some(_) if !owed.is_empty() => self.panel.fail(self.now, "liveness", owed.join("; ")),
+                    Some(_) | None => {}
+                }
+                return;
+            }
+            let Some(entry) = self.queue.pop() else { return };
+            self.now = entry.at;
+            self.events += 1;
+            self.happen(entry.what);
+            self.obey();
+            if self.panel.violation().is_some() {
+                return;
+            }
+            if self.events > self.event_limit {
+                self.panel.fail(
+                    self.now,
+                    "out-of-time",
+                    format!("{} events did not suffice", self.event_limit),
+                );
+                return;
+            }
+            if self.now >= next_poll {
+                next_poll = self.now + POLL;
+                let over = self.now >= quiet_after || self.healed;
+                if !done && over && (!full || self.healed) && self.all_done() {
+                    done = true;
+                    end = end.min(self.now + SETTLE);
+                }
+            }
+        }
+    }
+
+    fn all_done(&self) -> bool {
+        self.apps.all_done()
+            && self.steps.iter().all(steps::Steps::done)
+            && self
+                .villains
+                .iter()
+                .all(|villain| !villain.active(self.now) || villain.pause().is_none())
+    }
+
+    fn happen(&mut self, what: What) {
+        match what {
+            What::Arrive { slot, node } => self.arrive(slot, node),
+            What::Wake { node } => self.wake(node),
+            What::TxReady { node } => self.turn(node, Input::TxReady),
+            What::Job { job } => self.work_done(job),
+            What::Stored { operation } => self.stored(operation),
+            What::Script { line } => self.perform(line),
+            What::Tick { half } => self.apps.ticked(self.now, half),
+            What::Drain { half } => self.apps.drain(self.now, half),
+            What::Step { workload } => self.step(workload),
+            What::Dial { node, peer } => {
+                if self.nodes[node as usize].host.is_some() {
+                    self.apps.pursue(self.now, node, peer);
+                }
+            }
+            What::Strike { adversary } => self.strike(adversary),
+        }
+        self.schedule_later();
+    }
+
+    fn schedule_later(&mut self) {
+        while let Some((at, what)) = self.apps.later.pop() {
+            self.queue.push(at.max(self.now), what);
+        }
+    }
+
+    /// Gives every waiting command.
+    fn obey(&mut self) {
+        while let Some((node, purpose, order)) = self.apps.orders.pop_front() {
+            if self.nodes[node as usize].state == State::Running {
+                self.command(node, purpose, &order);
+            } else if self.nodes[node as usize].state == State::Down {
+                continue;
+            } else {
+                // The application is stopped with its process: it asks again when it runs.
+                self.nodes[node as usize].held.push((purpose, order));
+            }
+            self.schedule_later();
+        }
+    }
+
+    fn command(&mut self, node: u32, purpose: Purpose, order: &Order) {
+        self.commands += 1;
+        let id = purpose.id(self.commands);
+        match *order {
+            Order::Connect { peer } => {
+                let target = &self.nodes[peer as usize];
+                let (address, entity) = (target.address, self.entities[peer as usize]);
+                self.validated(node, address);
+                let addresses = [address];
+                self.turn(
+                    node,
+                    Input::Command(
+                        id,
+                        Command::Connect {
+                            peer: entity,
+                            addresses: &addresses,
+                        },
+                    ),
+                );
+            }
+            Order::Open { session, options } => {
+                self.turn(node, Input::Command(id, Command::Open { session, options }));
+            }
+            Order::Send { half, count } => self.send(node, id, half, count),
+            Order::Finish { half } => {
+                if let Some((session, stream)) = self.apps.halves[half as usize].out {
+                    self.turn(node, Input::Command(id, Command::Finish { session, stream }));
+                }
+            }
+            Order::Consumed { half, bytes, messages } => {
+                if let Some((session, stream)) = self.apps.halves[half as usize].into {
+                    let consumed = Command::Consumed {
+                        session,
+                        stream,
+                        bytes,
+                        messages,
+                    };
+                    self.turn(node, Input::Command(id, consumed));
+                }
+            }
+            Order::Echo { session } => self.turn(node, Input::Command(id, Command::Echo { session })),
+            Order::Rekey { session } => self.turn(node, Input::Command(id, Command::Rekey { session })),
+            Order::Close { session } => {
+                self.turn(
+                    node,
+                    Input::Command(
+                        id,
+                        Command::Close {
+                            session,
+                            code: 0,
+                            reason: "done",
+                        },
+                    ),
+                );
+            }
+        }
+    }
+
+    fn send(&mut self, node: u32, id: net_kernel::base::CommandId, half: u32, count: u64) {
+        let state = &self.apps.halves[half as usize];
+        let Some((session, stream)) = state.out else { return };
+        let expected = state.expected;
+        let first = state.handed;
+        let (mut bytes, mut ends) = (std::mem::take(&mut self.scratch), std::mem::take(&mut self.ends));
+        bytes.clear();
+        ends.clear();
+        for number in first..first + count {
+            let start = bytes.len();
+            bytes.resize(start + expected.len(number) as usize, 0);
+            payload::fill(expected.payload, expected.base + number, 0, &mut bytes[start..]);
+            ends.push(bytes.len() as u32);
+        }
+        self.apps.halves[half as usize].handed += count;
+        let messages = if count == 1 {
+            Messages::One(&bytes)
+        } else {
+            Messages::Framed {
+                bytes: &bytes,
+                ends: &ends,
+            }
+        };
+        self.turn(
+            node,
+            Input::Command(
+                id,
+                Command::Send {
+                    session,
+                    stream,
+                    messages,
+                },
+            ),
+        );
+        (self.scratch, self.ends) = (bytes, ends);
+    }
+
+    /// One turn of a machine's process, and everything that follows from it.
+    fn turn(&mut self, node: u32, input: Input<'_>) {
+        let machine = &mut self.nodes[node as usize];
+        let now = machine.now(self.now);
+        let from = machine.address;
+        let Some(host) = &mut machine.host else { return };
+        if self.same_instant.0 == self.now {
+            self.same_instant.1 += 1;
+            if self.same_instant.1 > LOOP_LIMIT {
+                self.panel.fail(
+                    self.now,
+                    "livelock",
+                    format!("{LOOP_LIMIT} turns at one instant, node {node} last"),
+                );
+                return;
+            }
+        } else {
+            self.same_instant = (self.now, 0);
+        }
+        let mut io = TurnIo {
+            now: self.now,
+            node,
+            from,
+            pool: &mut self.pool,
+            effects: &mut self.effects,
+            apps: &mut self.apps,
+            panel: &mut self.panel,
+            reserved: None,
+        };
+        let deadline = host.turn(now, input, &mut io);
+        drop(io);
+        self.settle(node, deadline);
+    }
+
+    fn settle(&mut self, node: u32, deadline: Option<Deadline>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for slot in effects.sent.drain(..) {
+            self.transmit(node, slot);
+        }
+        if std::mem::take(&mut effects.full) {
+            self.queue.push(self.now, What::TxReady { node });
+        }
+        for (id, job) in effects.jobs.drain(..) {
+            self.work(node, id, job);
+        }
+        for (ticket, op) in effects.stores.drain(..) {
+            self.store(node, ticket, op);
+        }
+        for event in effects.events.drain(..) {
+            if let Some(log) = &mut self.log {
+                note(log, self.now, &format!("node {node}: {event:?}"));
+            }
+            self.apps.event(self.now, node, &event, &mut self.panel);
+        }
+        self.effects = effects;
+        self.arm(node, deadline);
+        self.schedule_later();
+    }
+
+    /// Makes sure that the process is woken at its deadline. A wake-up that is already scheduled earlier is enough.
+    fn arm(&mut self, node: u32, deadline: Option<Deadline>) {
+        let machine = &mut self.nodes[node as usize];
+        machine.mono_deadline = deadline.map(|deadline| deadline.at.as_nanos());
+        let at = machine
+            .mono_deadline
+            .and_then(|mono| machine.clock.world_at(mono))
+            .map(|at| at.max(self.now));
+        machine.deadline = at;
+        if let Some(at) = at
+            && at < machine.wake_at
+        {
+            machine.wake_at = at;
+            self.queue.push(at, What::Wake { node });
+        }
+    }
+
+    fn wake(&mut self, node: u32) {
+        let machine = &mut self.nodes[node as usize];
+        if machine.wake_at == self.now {
+            machine.wake_at = u64::MAX;
+        }
+        if machine.state != State::Running {
+            return;
+        }
+        match machine.deadline {
+            Some(at) if at <= self.now => self.turn(node, Input::Wake),
+            Some(at) if at < machine.wake_at => {
+                machine.wake_at = at;
+                self.queue.push(at, What::Wake { node });
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// The clock of a machine changed: its deadline lies elsewhere in the world's time.
+    fn rearm(&mut self, node: u32) {
+        let machine = &mut self.nodes[node as usize];
+        machine.deadline = machine.mono_deadline.and_then(|mono| machine.clock.world_at(mono));
+        if let Some(at) = machine.deadline.map(|at| at.max(self.now))
+            && at < machine.wake_at
+        {
+            machine.wake_at = at;
+            self.queue.push(at, What::Wake { node });
+        }
+    }
+
+    fn work(&mut self, node: u32, id: JobId, job: Box<Job>) {
+        let machine = &self.nodes[node as usize];
+        let pending = PendingJob {
+            node,
+            incarnation: machine.incarnation,
+            id,
+            job: Some(job),
+        };
+        let key = self.key.family(Family::Job).with(u64::from(node));
+        let takes = JOB_TIME.0 + scale(key.at(id.to_u64()), JOB_TIME.1 - JOB_TIME.0);
+        let index = match self.free_jobs.pop() {
+            Some(index) => {
+                self.jobs[index as usize] = pending;
+                index
+            }
+            None => {
+                self.jobs.push(pending);
+                (self.jobs.len() - 1) as u32
+            }
+        };
+        self.apps.count("jobs");
+        self.queue.push(self.now + takes, What::Job { job: index });
+    }
+
+    fn work_done(&mut self, index: u32) {
+        let pending = &mut self.jobs[index as usize];
+        let (node, id) = (pending.node, pending.id);
+        let machine = &mut self.nodes[node as usize];
+        if machine.state == State::Paused || machine.state == State::Suspended {
+            // Its threads are stopped with it.
+            self.queue.push(self.now + POLL, What::Job { job: index });
+            return;
+        }
+        let job = pending.job.take();
+        self.free_jobs.push(index);
+        if machine.incarnation != pending.incarnation || machine.host.is_none() {
+            return;
+        }
+        let Some(job) = job else { return };
+        let key = self
+            .key
+            .family(Family::Entropy)
+            .with(u64::from(node))
+            .with(u64::from(machine.incarnation));
+        let mut blocks = machine.entropy;
+        let done = job.run(&mut |out| {
+            *out = key.bytes32(blocks);
+            blocks += 1;
+        });
+        machine.entropy = blocks;
+        self.turn(node, Input::Worked(id, done));
+    }
+
+    fn store(&mut self, node: u32, ticket: Ticket, op: StoreOp) {
+        let machine = &mut self.nodes[node as usize];
+        let (read, (number, takes)) = match op {
+            StoreOp::Put { cell, bytes } => (None, machine.disk.begin_write(cell.name(), bytes)),
+            StoreOp::Get { cell } => (Some(cell.name()), machine.disk.begin_read()),
+        };
+        let operation = self.stores.len() as u32;
+        self.stores.push(PendingStore {
+            node,
+            incarnation: machine.incarnation,
+            ticket,
+            read,
+            number,
+        });
+        self.queue.push(self.now + takes, What::Stored { operation });
+    }
+
+    fn stored(&mut self, operation: u32) {
+        let PendingStore {
+            node,
+            incarnation,
+            ticket,
+            read,
+            number,
+        } = self.stores[operation as usize];
+        let machine = &mut self.nodes[node as usize];
+        if machine.incarnation != incarnation || machine.host.is_none() {
+            return;
+        }
+        if machine.state != State::Running {
+            self.queue.push(self.now + POLL, What::Stored { operation });
+            return;
+        }
+        let failed = |fault| {
+            Stored::Failed(match fault {
+                DiskFault::Full => StoreError::Full,
+                DiskFault::Failing => StoreError::Device,
+                DiskFault::Denied => StoreError::Denied,
+            })
+        };
+        let Some(cell) = read else {
+            let result = match machine.disk.end_write(number) {
+                Some(WriteEnd::Done) => Stored::Done,
+                Some(WriteEnd::Failed(fault)) => failed(fault),
+                None => return,
+            };
+            self.turn(node, Input::Stored(ticket, result));
+            return;
+        };
+        match machine.disk.read(cell).map(|bytes| bytes.map(<[u8]>::to_vec)) {
+            Ok(bytes) => self.turn(node, Input::Stored(ticket, Stored::Value(bytes.as_deref()))),
+            Err(fault) => self.turn(node, Input::Stored(ticket, failed(fault))),
+        }
+    }
+
+    fn validated(&mut self, node: u32, address: Addr) {
+        let seen = crate::check::Observation::Validated { node, address };
+        self.panel.observe(self.now, crate::check::wants::RECEIVED, &seen);
+    }
+
+    fn finish(mut self) -> Outcome {
+        self.accounts.in_flight =
+            self.queue.in_flight() + self.nodes.iter().map(|node| node.backlog.len() as u64).sum::<u64>();
+        if self.panel.violation().is_none() {
+            self.panel.finish(self.now, &self.accounts);
+        }
+        let mut digest = blake3::Hasher::new_derive_key("net simulated run v1");
+        let mut turns = 0;
+        for node in &self.nodes {
+            turns += node.ended_turns + node.host.as_ref().map_or(0, Host::turns);
+            for ended in node.ended.iter().copied().chain(node.host.as_ref().map(Host::digest)) {
+                digest.update(&ended);
+            }
+            digest.update(&node.incarnation.to_le_bytes());
+        }
+        for count in [
+            self.accounts.sent,
+            self.accounts.delivered,
+            self.accounts.injected,
+            self.now,
+        ] {
+            digest.update(&count.to_le_bytes());
+        }
+        let counters = self.counters();
+        self.bounds(&counters);
+        Outcome {
+            violation: self.panel.violation().cloned(),
+            digest: *digest.finalize().as_bytes(),
+            ended_at: self.now,
+            turns,
+            counters,
+            log: self.log.map(Vec::from).unwrap_or_default(),
+            accounts: self.accounts,
+        }
+    }
+
+    /// Everything that was counted, by name.
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let mut all: BTreeMap<String, u64> = self
+            .apps
+            .counters
+            .iter()
+            .map(|(name, count)| ((*name).to_owned(), *count))
+            .collect();
+        let mut add = |name: String, count: u64| *all.entry(name).or_default() += count;
+        let links = self.links.counts();
+        for (cause, count) in net_sim_model::Cause::ALL.iter().zip(links.dropped) {
+            add(format!("link.{}", cause.name()), count);
+        }
+        add("link.duplicated".to_owned(), links.duplicated);
+        add("link.reordered".to_owned(), links.reordered);
+        add("link.corrupted".to_owned(), links.corrupted);
+        for (cause, count) in &self.accounts.dropped {
+            add(format!("lost.{cause}"), *count);
+        }
+        for node in &self.nodes {
+            add("boot_failed".to_owned(), node.boot_failures);
+            add("boots".to_owned(), u64::from(node.incarnation));
+            for (reason, count) in node.ended_drops.nonzero() {
+                add(format!("drop.{}", reason.name()), count);
+            }
+            if let Some(host) = &node.host {
+                for (reason, count) in host.drops().nonzero() {
+                    add(format!("drop.{}", reason.name()), count);
+                }
+            }
+        }
+        for (fault, hits) in self.links.hits(&self.scenario) {
+            add(format!("fault.{fault}"), hits);
+        }
+        for villain in &self.villains {
+            add(format!("adversary.{}", villain.spec.id), villain.made);
+        }
+        add("datagrams".to_owned(), self.accounts.sent);
+        add("delivered_bytes".to_owned(), self.apps.bytes);
+        self.session_counters(&mut add);
+        self.times(&mut all);
+        all
+    }
+
+    fn session_counters(&self, add: &mut impl FnMut(String, u64)) {
+        for (node, sessions) in self.apps.sessions.iter().enumerate() {
+            let Some(host) = &self.nodes[node].host else { continue };
+            for session in sessions.keys() {
+                let Some(stats) = host.stats(*session) else { continue };
+                add("session.lost".to_owned(), stats.lost);
+                add("session.received".to_owned(), stats.received);
+                add("sessions".to_owned(), 1);
+            }
+        }
+    }
+
+    /// Measured times, in ns.
+    fn times(&self, all: &mut BTreeMap<String, u64>) {
+        let mut named = vec![
+            ("delivery".to_owned(), &self.apps.delivery[0]),
+            ("echo".to_owned(), &self.apps.echo),
+            ("connect".to_owned(), &self.apps.connect),
+        ];
+        for (workload, histogram) in self.scenario.workloads.iter().zip(&self.apps.delivery[1..]) {
+            named.push((format!("delivery.{}", workload.id), histogram));
+        }
+        for (name, histogram) in named {
+            if histogram.count() == 0 {
+                continue;
+            }
+            all.insert(format!("{name}.count"), histogram.count());
+            all.insert(format!("{name}.max"), histogram.max());
+            for (suffix, permille) in [("p50", 500), ("p90", 900), ("p99", 990), ("p999", 999)] {
+                all.insert(format!("{name}.{suffix}"), histogram.quantile(permille));
+            }
+        }
+        all.insert("last_delivery".to_owned(), self.apps.last_delivery);
+    }
+
+    /// Bounds the scenario asks for.
+    fn bounds(&mut self, counters: &BTreeMap<String, u64>) {
+        let scenario = Rc::clone(&self.scenario);
+        let value = |name: &str| counters.get(name).copied();
+        for (metric, bound) in &scenario.slo {
+            match value(metric) {
+                Some(ns) if ns <= *bound => {}
+                Some(ns) => {
+                    let what = format!(
+                        "{metric} is {} ms, the bound is {} ms",
+                        ns / 1_000_000,
+                        bound / 1_000_000
+                    );
+                    self.panel.fail(self.now, "slo", what);
+                }
+                None => self.panel.fail(self.now, "slo", format!("{metric} was never measured")),
+            }
+        }
+        for (counter, bound) in &scenario.at_least {
+            let count = value(counter).unwrap_or(0);
+            if count < *bound {
+                self.panel.fail(
+                    self.now,
+                    "expect",
+                    format!("{counter} is {count}, at least {bound} is expected"),
+                );
+            }
+        }
+        for (counter, bound) in &scenario.at_most {
+            let count = value(counter).unwrap_or(0);
+            if count > *bound {
+                self.panel.fail(
+                    self.now,
+                    "expect",
+                    format!("{counter} is {count}, at most {bound} is expected"),
+                );
+            }
+        }
+    }
+}
+
+/// Lines kept in a log.
+const LOG: usize = 60;
+
+fn note(log: &mut VecDeque<String>, at: u64, what: &str) {
+    if log.len() == LOG {
+        log.pop_front();
+    }
+    log.push_back(format!(
+        "{}.{:06}s {what}",
+        at / 1_000_000_000,
+        at % 1_000_000_000 / 1_000
+    ));
+}

@@ -1,0 +1,456 @@
+//! What becomes of datagrams between machines.
+//!
+//! Invariants: every datagram is counted once when it comes to be and once when it ends.
+//! Not here: what links do to them (`net-sim-model`), what adversaries decide (`adversary.rs`).
+
+use std::rc::Rc;
+
+use net_kernel::api::{Ecn, Input, RxBatch, RxBuf};
+use net_kernel::base::Addr;
+use net_sim_model::{Corruption, Counts, Damage, Direction, Key, Link, LinkFault};
+
+use super::adversary::{self, Meddling};
+use super::event::What;
+use super::node::{self, SOCKET_BUFFER, State};
+use super::{World, note};
+use crate::check::{Observation, wants};
+use crate::host::Host;
+use crate::scenario::{AdversaryKind, FaultKind, Scenario};
+
+/// Datagrams handed over in one turn.
+const BATCH: usize = 64;
+/// An adversary's datagram travels this long.
+const SHORTCUT: u64 = 1_000;
+
+/// One direction of a link in use.
+#[derive(Debug)]
+struct Way {
+    link: Link,
+    offered: u64,
+    villains: Vec<u32>,
+}
+
+/// All links in use, made when first used.
+#[derive(Debug)]
+pub struct Links {
+    scenario: Option<Rc<Scenario>>,
+    key: Key,
+    ways: Vec<Way>,
+    /// `table[from][to]`: the way's number plus one.
+    table: Vec<Vec<u32>>,
+    healed: Option<Vec<u32>>,
+}
+
+impl Links {
+    /// The links of a scenario.
+    pub fn new(scenario: &Rc<Scenario>, key: Key) -> Self {
+        Self {
+            scenario: Some(Rc::clone(scenario)),
+            key,
+            ways: Vec::new(),
+            table: Vec::new(),
+            healed: None,
+        }
+    }
+
+    fn way(&mut self, from: u32, to: u32) -> &mut Way {
+        if self.table.len() <= from as usize {
+            self.table.resize(from as usize + 1, Vec::new());
+        }
+        let row = &mut self.table[from as usize];
+        if row.len() <= to as usize {
+            row.resize(to as usize + 1, 0);
+        }
+        if row[to as usize] == 0 {
+            row[to as usize] = self.ways.len() as u32 + 1;
+            let way = self.make(from, to);
+            self.ways.push(way);
+        }
+        let index = self.table[from as usize][to as usize] - 1;
+        &mut self.ways[index as usize]
+    }
+
+    fn make(&self, from: u32, to: u32) -> Way {
+        let scenario = self.scenario.as_ref().expect("links are made for a scenario");
+        let direction = if from < to {
+            Direction::Forward
+        } else {
+            Direction::Backward
+        };
+        let number = from.min(to) << 16 | from.max(to) & 0xFFFF;
+        let key = self.key.link(number, direction);
+        let spec = scenario.links.iter().rev().find(|(a, b, _)| (*a, *b) == (from, to));
+        let spec = spec.map_or_else(|| scenario.default_link.clone(), |(_, _, spec)| spec.clone());
+        let mut link = Link::new(spec, key);
+        for (index, fault) in scenario.faults.iter().enumerate() {
+            let FaultKind::Link {
+                from: sources,
+                to: targets,
+                both,
+                effect,
+            } = &fault.kind
+            else {
+                continue;
+            };
+            let matches = |a: u32, b: u32| {
+                (sources.is_empty() || sources.contains(&a)) && (targets.is_empty() || targets.contains(&b))
+            };
+            if matches(from, to) || (*both && matches(to, from)) {
+                let one = LinkFault {
+                    id: index as u32,
+                    from: fault.at,
+                    until: fault.until,
+                    effect: effect.clone(),
+                };
+                link.add(one, key.with_text(&fault.id));
+            }
+        }
+        if let Some(core) = &self.healed {
+            heal(&mut link, core, from, to);
+        }
+        let villains = scenario.adversaries.iter().enumerate();
+        let villains = villains.filter(|(_, adversary)| sees(&adversary.kind, from, to));
+        Way {
+            link,
+            offered: 0,
+            villains: villains.map(|(index, _)| index as u32).collect(),
+        }
+    }
+
+    /// Heals what joins machines of the core (all, where it is empty).
+    pub fn heal(&mut self, core: &[u32]) {
+        self.healed = Some(core.to_vec());
+        for (from, row) in self.table.iter().enumerate() {
+            for (to, index) in row.iter().enumerate().filter(|(_, index)| **index > 0) {
+                let way = &mut self.ways[*index as usize - 1];
+                way.villains.clear();
+                heal(&mut way.link, core, from as u32, to as u32);
+            }
+        }
+    }
+
+    /// What all links did.
+    pub fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        self.ways.iter().for_each(|way| sum.add(way.link.counts()));
+        sum
+    }
+
+    /// How often each link fault had an effect.
+    pub fn hits(&self, scenario: &Scenario) -> Vec<(String, u64)> {
+        let mut hits = Vec::new();
+        for (id, count) in self.ways.iter().flat_map(|way| way.link.hits()) {
+            if let Some(fault) = scenario.faults.get(id as usize) {
+                hits.push((fault.id.clone(), count));
+            }
+        }
+        hits
+    }
+}
+
+fn heal(link: &mut Link, core: &[u32], from: u32, to: u32) {
+    if core.is_empty() || (core.contains(&from) && core.contains(&to)) {
+        link.heal();
+    } else {
+        link.cut();
+    }
+}
+
+const fn sees(kind: &AdversaryKind, a: u32, b: u32) -> bool {
+    match *kind {
+        AdversaryKind::Garbage { .. } | AdversaryKind::HandshakeFlood { .. } => false,
+        AdversaryKind::Replay { from, to, .. }
+        | AdversaryKind::Reflect { from, to, .. }
+        | AdversaryKind::Drop { from, to, .. }
+        | AdversaryKind::Race { from, to, .. }
+        | AdversaryKind::Forward { from, to, .. } => from == a && to == b,
+        AdversaryKind::Member { node, .. } => node == a,
+    }
+}
+
+impl<H: Host> World<H> {
+    /// A process gave a datagram to its network.
+    pub(super) fn transmit(&mut self, node: u32, slot: u32) {
+        self.packets += 1;
+        self.accounts.sent += 1;
+        let packet = self.packets;
+        let datagram = self.pool.get_mut(slot);
+        datagram.packet = packet;
+        let to = datagram.to;
+        if self.panel.wants(wants::SENT) {
+            let sent = Observation::Sent {
+                node,
+                to,
+                bytes: &self.pool.get(slot).bytes,
+            };
+            self.panel.observe(self.now, wants::SENT, &sent);
+        }
+        match node::owner(&to) {
+            Some(target) if (target as usize) < self.nodes.len() => self.travel(node, target, slot),
+            _ => self.to_nobody(slot, to),
+        }
+    }
+
+    /// A datagram for an address that is no machine's: an adversary's, or nobody's.
+    fn to_nobody(&mut self, slot: u32, to: Addr) {
+        let villain = node::adversary(&to).and_then(|index| self.villains.get_mut(index as usize));
+        let Some(villain) = villain else {
+            return self.lose(slot, "nobody");
+        };
+        let back = matches!(villain.spec.kind, AdversaryKind::Forward { back: true, .. });
+        let (client, address) = (villain.client, villain.address);
+        match client.filter(|_| back && villain.active(self.now)) {
+            Some(client) => {
+                let copy = self.pool.copy(slot);
+                let datagram = self.pool.get_mut(copy);
+                (datagram.from, datagram.to) = (address, client);
+                self.inject(copy, SHORTCUT);
+                self.lose(slot, "adversary");
+            }
+            None => self.lose(slot, "adversary"),
+        }
+    }
+
+    fn travel(&mut self, from: u32, to: u32, slot: u32) {
+        let way = self.links.way(from, to);
+        if !way.villains.is_empty() {
+            let villains = way.villains.clone();
+            if !self.pass_villains(&villains, from, to, slot) {
+                return self.lose(slot, "adversary");
+            }
+        }
+        let len = self.pool.get(slot).bytes.len();
+        let way = self.links.way(from, to);
+        let fates = way.link.offer(self.now, way.offered, len);
+        way.offered += 1;
+        let first = match fates.first {
+            Ok(first) => first,
+            Err(cause) => return self.lose(slot, cause.name()),
+        };
+        if let Some(second) = fates.second {
+            let copy = self.pool.copy(slot);
+            self.accounts.duplicated += 1;
+            self.queue.push(second.at, What::Arrive { slot: copy, node: to });
+        }
+        if let Some(corruption) = first.corrupt {
+            let datagram = self.pool.get_mut(slot);
+            corruption.apply(&mut datagram.bytes);
+            datagram.forged = true;
+        }
+        self.queue.push(first.at, What::Arrive { slot, node: to });
+    }
+
+    /// Lets adversaries on the way act; answers whether the datagram goes on.
+    fn pass_villains(&mut self, villains: &[u32], from: u32, to: u32, slot: u32) -> bool {
+        let mut passes = true;
+        for &index in villains {
+            let datagram = self.pool.get(slot);
+            let (source, target, packet) = (datagram.from, datagram.to, datagram.packet);
+            let villain = &mut self.villains[index as usize];
+            let meddling = villain.look(self.now, from, to, source, &datagram.bytes, packet);
+            if matches!(villain.spec.kind, AdversaryKind::Replay { .. }) {
+                self.pool.get_mut(slot).copied = true;
+            }
+            let address = self.villains[index as usize].address;
+            match meddling {
+                Meddling::None => {}
+                Meddling::Drop => passes = false,
+                Meddling::Reflect => {
+                    let copy = self.pool.copy(slot);
+                    let datagram = self.pool.get_mut(copy);
+                    (datagram.from, datagram.to) = (target, source);
+                    self.inject(copy, SHORTCUT);
+                }
+                Meddling::Race(word) => {
+                    let copy = self.pool.copy(slot);
+                    let datagram = self.pool.get_mut(copy);
+                    Corruption {
+                        damage: Damage::Bits,
+                        word,
+                    }
+                    .apply(&mut datagram.bytes);
+                    datagram.forged = true;
+                    self.inject(copy, SHORTCUT);
+                }
+                Meddling::Forward => {
+                    let copy = self.pool.copy(slot);
+                    self.pool.get_mut(copy).from = address;
+                    self.inject(copy, SHORTCUT);
+                }
+                Meddling::Mutate(word) => {
+                    let datagram = self.pool.get_mut(slot);
+                    adversary::mutate(&mut datagram.bytes, word);
+                    datagram.forged = true;
+                }
+            }
+        }
+        passes
+    }
+
+    /// An adversary sends: past every link.
+    fn inject(&mut self, slot: u32, after: u64) {
+        self.accounts.injected += 1;
+        let to = self.pool.get(slot).to;
+        match node::owner(&to) {
+            Some(node) if (node as usize) < self.nodes.len() => {
+                self.queue.push(self.now + after, What::Arrive { slot, node });
+            }
+            _ => self.lose(slot, "nobody"),
+        }
+    }
+
+    /// An adversary's time has come.
+    pub(super) fn strike(&mut self, index: u32) {
+        let villain = &self.villains[index as usize];
+        if !villain.active(self.now) || self.healed {
+            return;
+        }
+        let Some(pause) = villain.pause() else { return };
+        let victim = villain.victim();
+        let spoof = match villain.spec.kind {
+            AdversaryKind::Garbage { spoof: Some(node), .. } => Some(self.nodes[node as usize].address),
+            _ => None,
+        };
+        // Fast adversaries act in bursts, so that a flood costs one event per burst.
+        let burst = (BURST / pause).max(1);
+        for _ in 0..burst {
+            let entity = &self.entities[victim as usize];
+            let villain = &mut self.villains[index as usize];
+            if villain.pause().is_none() {
+                break;
+            }
+            let Some(made) = villain.make(entity, &self.network, spoof) else {
+                break;
+            };
+            let slot = self.pool.take(made.from, self.nodes[victim as usize].address, 0);
+            let datagram = self.pool.get_mut(slot);
+            datagram.bytes.extend_from_slice(&made.bytes);
+            match made.copy_of {
+                Some(packet) => (datagram.packet, datagram.copied) = (packet, true),
+                None => datagram.forged = true,
+            }
+            self.inject(slot, SHORTCUT);
+        }
+        self.queue
+            .push(self.now + pause * burst, What::Strike { adversary: index });
+    }
+
+    fn lose(&mut self, slot: u32, cause: &'static str) {
+        self.accounts.drop(cause);
+        self.pool.free(slot);
+    }
+
+    /// Datagrams reach a machine: this one, and those that reach it at the same instant.
+    pub(super) fn arrive(&mut self, slot: u32, node: u32) {
+        self.batch.clear();
+        let mut next = Some(slot);
+        while let Some(slot) = next.take() {
+            self.take_in(slot, node);
+            if self.batch.len() == BATCH {
+                self.hand_over(node);
+            }
+            if let Some(entry) = self.queue.peek()
+                && entry.at == self.now
+                && let What::Arrive { slot, node: other } = entry.what
+                && other == node
+            {
+                self.queue.pop();
+                next = Some(slot);
+            }
+        }
+        self.hand_over(node);
+    }
+
+    fn take_in(&mut self, slot: u32, node: u32) {
+        let machine = &mut self.nodes[node as usize];
+        let datagram = self.pool.get(slot);
+        if machine.address != datagram.to {
+            return self.lose(slot, "nobody");
+        }
+        match machine.state {
+            State::Running => {}
+            State::Paused => {
+                let len = datagram.bytes.len();
+                if machine.backlog_bytes + len > SOCKET_BUFFER {
+                    return self.lose(slot, "socket");
+                }
+                machine.backlog_bytes += len;
+                machine.backlog.push_back(slot);
+                return;
+            }
+            State::Suspended | State::Down => return self.lose(slot, "down"),
+        }
+        if datagram.copied && !datagram.forged && !self.copies.insert((node, datagram.packet)) {
+            // A copy of what was handed over before: alone, so that what it does can be told.
+            self.hand_over(node);
+            let before = self.accepted(node);
+            self.batch.push(slot);
+            self.hand_over(node);
+            let accepted = self.accepted(node).saturating_sub(before);
+            self.panel
+                .observe(self.now, wants::COPY, &Observation::Copy { node, accepted });
+            return;
+        }
+        self.batch.push(slot);
+    }
+
+    /// Packets that the live sessions of a machine accepted.
+    fn accepted(&self, node: u32) -> u64 {
+        let Some(host) = &self.nodes[node as usize].host else {
+            return 0;
+        };
+        let sessions = self.apps.sessions[node as usize].keys();
+        sessions
+            .filter_map(|session| host.stats(*session))
+            .map(|stats| stats.received)
+            .sum()
+    }
+
+    fn hand_over(&mut self, node: u32) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let mut buffers = std::mem::take(&mut self.buffers);
+        self.accounts.delivered += batch.len() as u64;
+        for &slot in &batch {
+            let datagram = self.pool.get_mut(slot);
+            let (from, len) = (datagram.from, datagram.bytes.len());
+            buffers.push(std::mem::take(&mut datagram.bytes));
+            self.panel
+                .observe(self.now, wants::RECEIVED, &Observation::Received { node, from, len });
+        }
+        if let Some(log) = &mut self.log {
+            let from = self.pool.get(batch[0]).from;
+            note(
+                log,
+                self.now,
+                &format!("node {node}: {} datagrams, the first from {from}", batch.len()),
+            );
+        }
+        {
+            let mut lent: Vec<RxBuf<'_>> = Vec::with_capacity(batch.len());
+            for (slot, bytes) in batch.iter().zip(&mut buffers) {
+                let from = self.pool.get(*slot).from;
+                lent.push(RxBuf {
+                    from,
+                    ecn: Ecn::NotEct,
+                    stride: 0,
+                    data: bytes,
+                    digest: None,
+                });
+            }
+            self.turn(node, Input::Datagrams(RxBatch::new(&mut lent)));
+        }
+        for (&slot, bytes) in batch.iter().zip(buffers.drain(..)) {
+            self.pool.get_mut(slot).bytes = bytes;
+            self.pool.free(slot);
+        }
+        self.buffers = buffers;
+        self.batch = batch;
+        self.batch.clear();
+    }
+}
+
+/// An adversary's datagrams within this time leave at once.
+const BURST: u64 = 1_000_000;

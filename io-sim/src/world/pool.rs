@@ -1,0 +1,90 @@
+//! Datagrams under way, in buffers that are used again.
+//!
+//! Invariants: a slot is freed exactly once; a freed buffer keeps its allocation.
+//! Not here: where datagrams go (`net.rs`).
+
+use net_kernel::base::Addr;
+
+/// A datagram under way.
+#[derive(Debug)]
+pub struct Slot {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The source it claims.
+    pub from: Addr,
+    /// Where it goes.
+    pub to: Addr,
+    /// Names the transmission; copies share it.
+    pub packet: u64,
+    /// Whether another copy of the same bytes exists or existed.
+    pub copied: bool,
+    /// Whether it was made or changed by an adversary or by damage.
+    pub forged: bool,
+}
+
+/// All datagrams under way.
+#[derive(Debug, Default)]
+pub struct Pool {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+impl Pool {
+    /// A slot with `len` bytes of unspecified content.
+    pub fn take(&mut self, from: Addr, to: Addr, len: usize) -> u32 {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                bytes: Vec::with_capacity(1_536),
+                from,
+                to,
+                packet: 0,
+                copied: false,
+                forged: false,
+            });
+            (self.slots.len() - 1) as u32
+        });
+        let slot = &mut self.slots[index as usize];
+        slot.bytes.resize(len, 0);
+        slot.from = from;
+        slot.to = to;
+        slot.packet = 0;
+        slot.copied = false;
+        slot.forged = false;
+        index
+    }
+
+    /// A second slot with the same content.
+    pub fn copy(&mut self, index: u32) -> u32 {
+        let original = self.get(index);
+        let (from, to, packet, forged) = (original.from, original.to, original.packet, original.forged);
+        let copy = self.take(from, to, 0);
+        let bytes = std::mem::take(&mut self.get_mut(index).bytes);
+        let slot = self.get_mut(copy);
+        slot.bytes.extend_from_slice(&bytes);
+        slot.packet = packet;
+        slot.copied = true;
+        slot.forged = forged;
+        let original = self.get_mut(index);
+        original.bytes = bytes;
+        original.copied = true;
+        copy
+    }
+
+    /// Gives a slot back.
+    pub fn free(&mut self, index: u32) {
+        self.free.push(index);
+    }
+
+    /// A slot.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, index: u32) -> &Slot {
+        &self.slots[index as usize]
+    }
+
+    /// A slot.
+    #[inline]
+    pub fn get_mut(&mut self, index: u32) -> &mut Slot {
+        &mut self.slots[index as usize]
+    }
+}

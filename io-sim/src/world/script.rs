@@ -1,0 +1,333 @@
+//! What a scenario does to machines, and when.
+//!
+//! Invariants: a process that ends leaves only what its disk keeps; every fault that ends puts back what it changed.
+//! Not here: faults of links (`net-sim-model`), what applications do about it (`apps.rs`).
+
+use net_kernel::api::{Input, LinkChange};
+use net_kernel::base::Epoch;
+use net_sim_model::Family;
+
+use super::event::What;
+use super::node::State;
+use super::{World, note};
+use crate::host::{Host, Start};
+use crate::scenario::{FaultKind, Scenario, WorkloadKind};
+
+/// One line of the script.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Line {
+    /// A machine is switched on.
+    Boot(u32),
+    /// A workload begins.
+    Begin(u32),
+    /// A fault begins.
+    Fault(u32),
+    /// A fault ends.
+    End(u32),
+    /// A copy of a disk is taken for a later fault.
+    Backup(u32),
+    /// An adversary begins.
+    Strike(u32),
+}
+
+/// The cell that keeps the boot epoch.
+const EPOCH: &str = "boot-epoch";
+
+/// The script of a scenario, in the order of the file where times are equal.
+pub fn lines(scenario: &Scenario) -> Vec<(u64, Line)> {
+    let mut lines = Vec::new();
+    for (index, node) in scenario.nodes.iter().enumerate() {
+        lines.push((node.starts, Line::Boot(index as u32)));
+    }
+    for (index, workload) in scenario.workloads.iter().enumerate() {
+        lines.push((workload.at, Line::Begin(index as u32)));
+    }
+    for (index, fault) in scenario.faults.iter().enumerate() {
+        let index = index as u32;
+        if matches!(fault.kind, FaultKind::Link { .. }) {
+            continue;
+        }
+        if let FaultKind::RestoreDisk { taken, .. } = fault.kind {
+            lines.push((taken, Line::Backup(index)));
+        }
+        lines.push((fault.at, Line::Fault(index)));
+        if fault.until != u64::MAX && !matches!(fault.kind, FaultKind::RestoreDisk { .. } | FaultKind::Rebind { .. }) {
+            lines.push((fault.until, Line::End(index)));
+        }
+    }
+    for (index, adversary) in scenario.adversaries.iter().enumerate() {
+        lines.push((adversary.at, Line::Strike(index as u32)));
+    }
+    lines
+}
+
+/// From when on nothing more is going to be done to the world.
+pub fn quiet_after(scenario: &Scenario) -> u64 {
+    let faults = scenario.faults.iter().flat_map(|fault| [fault.at, fault.until]);
+    let workloads = scenario.workloads.iter().map(|workload| workload.at);
+    let adversaries = scenario.adversaries.iter().map(|adversary| adversary.at);
+    let times = faults.chain(workloads).chain(adversaries);
+    times
+        .filter(|at| *at != u64::MAX)
+        .max()
+        .unwrap_or(0)
+        .min(scenario.duration)
+}
+
+impl<H: Host> World<H> {
+    /// A line of the script is due.
+    pub(super) fn perform(&mut self, line: u32) {
+        let (_, line) = self.script[line as usize];
+        if let Some(log) = &mut self.log {
+            note(log, self.now, &format!("script: {line:?}"));
+        }
+        match line {
+            Line::Boot(node) => self.boot(node),
+            Line::Begin(workload) => self.begin(workload),
+            Line::Fault(fault) => {
+                if !self.healed {
+                    self.fault(fault);
+                }
+            }
+            Line::End(fault) => {
+                if !self.healed {
+                    self.end(fault);
+                }
+            }
+            Line::Backup(fault) => {
+                if let FaultKind::RestoreDisk { node, .. } = self.scenario.faults[fault as usize].kind {
+                    let machine = &mut self.nodes[node as usize];
+                    let backup = machine.disk.snapshot();
+                    machine.backups.push((fault, backup));
+                }
+            }
+            Line::Strike(adversary) => self.strike(adversary),
+        }
+    }
+
+    fn begin(&mut self, workload: u32) {
+        match self.scenario.workloads[workload as usize].kind {
+            WorkloadKind::Stream(_) => self.apps.start(self.now, workload),
+            WorkloadKind::Echo { .. } | WorkloadKind::Connect | WorkloadKind::Rekey { .. } | WorkloadKind::Close => {
+                self.step(workload);
+            }
+        }
+    }
+
+    /// Starts a process: an epoch greater than every earlier one is on the disk before it says anything.
+    pub(super) fn boot(&mut self, node: u32) {
+        let identity = self.nodes[node as usize].identity;
+        let start = self.start(node, identity);
+        let machine = &mut self.nodes[node as usize];
+        if machine.host.is_some() {
+            return;
+        }
+        machine.incarnation += 1;
+        let now = machine.now(self.now);
+        let Some(epoch) = next_epoch(machine, now.wall.0) else {
+            machine.boot_failures += 1;
+            return;
+        };
+        match H::boot(Start { epoch, ..start }, now) {
+            Ok(host) => {
+                machine.host = Some(host);
+                machine.state = State::Running;
+                self.turn(node, Input::Wake);
+                self.apps.node_up(self.now, node);
+            }
+            Err(_) => machine.boot_failures += 1,
+        }
+    }
+
+    fn start(&self, node: u32, identity: u32) -> Start {
+        let spec = &self.scenario.nodes[identity as usize];
+        let machine = &self.nodes[node as usize];
+        // A copied virtual machine starts from its original's boot seed; everybody else from a fresh one.
+        let origin = if machine.same_seed { identity } else { node };
+        let incarnation = if machine.same_seed { 1 } else { machine.incarnation + 1 };
+        let seeds = self.key.family(Family::Boot).with_text("seed").with(u64::from(origin));
+        let allow = spec.allow.as_ref();
+        Start {
+            node,
+            identity: self.identity(identity),
+            seed: seeds.bytes32(u64::from(incarnation)),
+            epoch: Epoch(0),
+            network: self.scenario.closed.then(|| self.network.reveal().0),
+            allow: allow.map(|allow| allow.iter().map(|index| self.entities[*index as usize]).collect()),
+            config: self.scenario.config.clone(),
+        }
+    }
+
+    /// Ends a process without a word.
+    pub(super) fn kill(&mut self, node: u32) {
+        let machine = &mut self.nodes[node as usize];
+        machine.state = State::Down;
+        machine.deadline = None;
+        machine.mono_deadline = None;
+        machine.held.clear();
+        machine.backlog_bytes = 0;
+        let waiting: Vec<u32> = machine.backlog.drain(..).collect();
+        if let Some(host) = machine.host.take() {
+            machine.ended.push(host.digest());
+            machine.ended_turns += host.turns();
+            let drops = host.drops();
+            machine
+                .ended_drops
+                .0
+                .iter_mut()
+                .zip(drops.0)
+                .for_each(|(sum, more)| *sum += more);
+            machine.disk.crash();
+        }
+        for slot in waiting {
+            self.accounts.drop("down");
+            self.pool.free(slot);
+        }
+        self.apps.node_down(self.now, node);
+    }
+
+    fn fault(&mut self, index: u32) {
+        let kind = self.scenario.faults[index as usize].kind.clone();
+        match kind {
+            FaultKind::Link { .. } => {}
+            FaultKind::Crash { node } => self.kill(node),
+            FaultKind::RestoreDisk { node, .. } => {
+                self.kill(node);
+                let machine = &mut self.nodes[node as usize];
+                if let Some((_, backup)) = machine.backups.iter().find(|(fault, _)| *fault == index) {
+                    let backup = backup.clone();
+                    machine.disk.restore(&backup);
+                }
+                self.boot(node);
+            }
+            FaultKind::Clone { node, same_seed } => self.clone_node(node, same_seed),
+            FaultKind::Pause { node } => self.stop(node, State::Paused),
+            FaultKind::Suspend { node } => self.stop(node, State::Suspended),
+            FaultKind::Rebind { node, told } => {
+                self.nodes[node as usize].rebind(node);
+                if told && self.nodes[node as usize].state == State::Running {
+                    self.turn(node, Input::Link(LinkChange::Rebound));
+                }
+            }
+            FaultKind::ClockJump { node, by } => self.nodes[node as usize].clock.jump_wall(self.now, by),
+            FaultKind::ClockDrift { node, ppb } => {
+                self.nodes[node as usize].clock.set_drift(self.now, ppb);
+                self.rearm(node);
+            }
+            FaultKind::ClockFreeze { node } => {
+                self.nodes[node as usize].clock.freeze(self.now);
+                self.rearm(node);
+            }
+            FaultKind::Disk { node, fault } => self.nodes[node as usize].disk.set_fault(Some(fault)),
+            FaultKind::DiskSlow { node, factor } => self.nodes[node as usize].disk.set_slow(factor),
+        }
+    }
+
+    fn end(&mut self, index: u32) {
+        let kind = self.scenario.faults[index as usize].kind.clone();
+        match kind {
+            FaultKind::Link { .. } | FaultKind::RestoreDisk { .. } | FaultKind::Rebind { .. } => {}
+            FaultKind::Crash { node } => self.boot(node),
+            FaultKind::Clone { node, .. } => {
+                let clones: Vec<u32> = (0..self.nodes.len() as u32)
+                    .filter(|&other| other != node && self.nodes[other as usize].identity == node)
+                    .collect();
+                clones.into_iter().for_each(|clone| self.kill(clone));
+            }
+            FaultKind::Pause { node } | FaultKind::Suspend { node } => self.go_on(node),
+            FaultKind::ClockJump { node, by } => {
+                self.nodes[node as usize].clock.jump_wall(self.now, by.saturating_neg());
+            }
+            FaultKind::ClockDrift { node, .. } => {
+                let drift = self.scenario.nodes[node as usize].drift_ppb;
+                self.nodes[node as usize].clock.set_drift(self.now, drift);
+                self.rearm(node);
+            }
+            FaultKind::ClockFreeze { node } => {
+                self.nodes[node as usize].clock.thaw(self.now);
+                self.rearm(node);
+            }
+            FaultKind::Disk { node, .. } => self.nodes[node as usize].disk.set_fault(None),
+            FaultKind::DiskSlow { node, .. } => self.nodes[node as usize].disk.set_slow(1),
+        }
+    }
+
+    fn stop(&mut self, node: u32, state: State) {
+        let machine = &mut self.nodes[node as usize];
+        if machine.state == State::Running {
+            machine.state = state;
+        }
+    }
+
+    /// A stopped process runs on: what waited in its socket comes first, then its deadline, then its applications.
+    fn go_on(&mut self, node: u32) {
+        let machine = &mut self.nodes[node as usize];
+        if !matches!(machine.state, State::Paused | State::Suspended) {
+            return;
+        }
+        machine.state = State::Running;
+        machine.backlog_bytes = 0;
+        let waiting: Vec<u32> = machine.backlog.drain(..).collect();
+        for slot in waiting {
+            self.queue.push(self.now, What::Arrive { slot, node });
+        }
+        self.queue.push(self.now, What::Wake { node });
+        let held = std::mem::take(&mut self.nodes[node as usize].held);
+        for (purpose, order) in held {
+            self.apps.orders.push_back((node, purpose, order));
+        }
+    }
+
+    /// A second machine with a copy of this one's disk and identity dials everyone its original deals with.
+    fn clone_node(&mut self, node: u32, same_seed: bool) {
+        let clone = self.add_node(node);
+        let disk = self.nodes[node as usize].disk.snapshot();
+        let machine = &mut self.nodes[clone as usize];
+        machine.disk.restore(&disk);
+        machine.same_seed = same_seed;
+        self.boot(clone);
+        let peers: Vec<u32> = (0..self.scenario.nodes.len() as u32)
+            .filter(|&peer| peer != node)
+            .collect();
+        for peer in peers {
+            self.apps.session(self.now, clone, peer);
+        }
+    }
+
+    /// Ends every fault for good: machines of the core run, and links among them are clean.
+    pub(super) fn heal(&mut self, core: &[u32]) {
+        self.healed = true;
+        self.links.heal(core);
+        if let Some(log) = &mut self.log {
+            note(log, self.now, "healed");
+        }
+        for node in 0..self.scenario.nodes.len() as u32 {
+            if !core.is_empty() && !core.contains(&node) {
+                continue;
+            }
+            self.nodes[node as usize].disk.set_fault(None);
+            self.nodes[node as usize].disk.set_slow(1);
+            self.nodes[node as usize].clock.thaw(self.now);
+            self.rearm(node);
+            match self.nodes[node as usize].state {
+                State::Running => {}
+                State::Paused | State::Suspended => self.go_on(node),
+                State::Down => self.boot(node),
+            }
+        }
+        self.obey();
+    }
+}
+
+/// The epoch of the next process, synced; `None` where the disk refuses.
+fn next_epoch<H>(machine: &mut super::node::Node<H>, wall: u64) -> Option<Epoch> {
+    let stored = machine
+        .disk
+        .read(EPOCH)
+        .ok()?
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(u64::from_le_bytes);
+    let epoch = stored.map_or(wall, |stored| wall.max(stored + 1));
+    machine.disk.write_now(EPOCH, epoch.to_le_bytes().to_vec()).ok()?;
+    Some(Epoch(epoch))
+}
