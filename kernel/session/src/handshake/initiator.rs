@@ -164,6 +164,27 @@ impl Initiator {
     }
 }
 
+impl Attempt {
+    /// Notes that the first message `local` leaves: gives the pause until the next one, which goes to the next
+    /// address, and the message that is awaited no longer.
+    fn on_sent(&mut self, local: SessionId, longest_pause: Duration) -> (Duration, Option<SessionId>) {
+        self.sent = self.sent.saturating_add(1);
+        self.awaited.push_back(local);
+        let forgotten = if self.awaited.len() > MAX_AWAITED + self.addresses.len() - 1 {
+            self.awaited.pop_front()
+        } else {
+            None
+        };
+        let pause = self.pause;
+        self.next += 1;
+        if self.next == self.addresses.len() {
+            self.next = 0;
+            self.pause = (pause * 2).min(longest_pause);
+        }
+        (pause, forgotten)
+    }
+}
+
 impl Handshakes {
     pub(super) fn on_dial(
         &mut self,
@@ -311,19 +332,7 @@ impl Handshakes {
             Initiation::set_mac2(&mut packet, &mac);
         }
         self.vetted.insert(attempt.peer, peer_public);
-        attempt.sent = attempt.sent.saturating_add(1);
-        attempt.awaited.push_back(local);
-        let forgotten = if attempt.awaited.len() > MAX_AWAITED + attempt.addresses.len() - 1 {
-            attempt.awaited.pop_front()
-        } else {
-            None
-        };
-        attempt.next += 1;
-        let pause = attempt.pause;
-        if attempt.next == attempt.addresses.len() {
-            attempt.next = 0;
-            attempt.pause = (pause * 2).min(self.config.handshake_retry_max);
-        }
+        let (pause, forgotten) = attempt.on_sent(local, self.config.handshake_retry_max);
         let awaiting = Awaiting {
             attempt: id,
             peer: attempt.peer,
