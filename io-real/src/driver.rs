@@ -267,7 +267,6 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
             Poll::Pending => return Ok(false),
             Poll::Ready(Ok(count)) => count.min(self.bufs.len()),
             Poll::Ready(Err(error)) => {
-                self.take_hints();
                 self.errors += 1;
                 tracing::debug!(%error, "receiving failed");
                 return if self.errors < MAX_ERRORS {
@@ -439,10 +438,7 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
         self.counts.sent_datagrams += done.datagrams;
         self.counts.sent_bytes += done.bytes;
         self.counts.refused_datagrams += done.failed;
-        if done.failed > 0 {
-            self.hints.extend(done.hint);
-            self.take_hints();
-        }
+        self.hints.extend(done.hint);
     }
 
     fn take_hints(&mut self) {
@@ -453,6 +449,7 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
 
     /// Tells the kernel what the host said about paths.
     fn pass_hints(&mut self) -> bool {
+        self.take_hints();
         let Some(hint) = self.hints.pop() else { return false };
         self.turn(Input::Link(hint));
         true

@@ -200,8 +200,10 @@ pub(crate) struct StreamEntry {
     pub(crate) id: StreamId,
     pub(crate) reliability: Reliability,
     pub(crate) subprotocol: u16,
-    /// What may be sent before backpressure; the last message may overdraw it.
-    pub(crate) credit: i64,
+    /// What may be sent at once (payload plus 16 per message) on a stream that holds nothing.
+    pub(crate) credit: u64,
+    /// The kernel refused for lack of room and has not said that there is some again.
+    pub(crate) full: bool,
     pub(crate) sending: Sending,
     pub(crate) writing: Wakers,
     pub(crate) inbox: Arc<Inbox>,
@@ -779,6 +781,7 @@ impl Board {
             reliability: Reliability::ReliableUnordered,
             subprotocol: 0,
             credit: 0,
+            full: false,
             sending: Sending::Open,
             writing: Wakers::default(),
             inbox: Arc::new(Inbox::new(assemble)),
@@ -822,7 +825,7 @@ impl Board {
                 credit,
             } => {
                 let seat = self.seat_of((session, stream));
-                self.streams[seat].credit = credit_of(credit);
+                self.streams[seat].credit = credit;
                 self.opened = Some(seat);
             }
             Event::StreamOpened {
@@ -834,8 +837,12 @@ impl Board {
             } => {
                 self.on_stream_opened((session, stream), reliability, subprotocol, credit);
             }
-            Event::Writable { session, stream, bytes } => self.on_stream(session, stream, |entry, wakes| {
-                entry.credit = entry.credit.saturating_add(credit_of(bytes));
+            Event::Writable {
+                session,
+                stream,
+                bytes: _,
+            } => self.on_stream(session, stream, |entry, wakes| {
+                entry.full = false;
                 entry.writing.drain_into(wakes);
             }),
             Event::Finished { session, stream } => self.on_received_all(session, stream, End::Finished),
@@ -921,7 +928,7 @@ impl Board {
         let entry = &mut self.streams[seat];
         entry.reliability = reliability;
         entry.subprotocol = subprotocol;
-        entry.credit = credit_of(credit);
+        entry.credit = credit;
         if reliability != Reliability::ReliableUnordered {
             entry.inbox.set_ordered();
         }
@@ -1061,8 +1068,4 @@ impl Board {
             }
         }
     }
-}
-
-fn credit_of(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
 }

@@ -19,6 +19,9 @@ use crate::hub::{Hub, Seat, Sending};
 use crate::inbox::{End, Inbox, Messages, Taken};
 use crate::session::{Handle, session_error};
 
+/// Bytes (payload plus 16 per message) of one batch: the lock is held for so long.
+const BATCH: u64 = 128 << 10;
+
 /// A stream of messages in both directions.
 #[derive(Debug)]
 pub struct Stream {
@@ -31,6 +34,8 @@ pub struct SendHalf {
     handle: Handle,
     seat: Seat,
     name: Name,
+    /// A message that a sink took while there was no room.
+    held: Option<Vec<u8>>,
 }
 
 /// The receiving half of a stream.
@@ -84,6 +89,7 @@ impl Stream {
             handle: handle.hold(hub),
             seat,
             name,
+            held: None,
         };
         let recv = RecvHalf {
             handle: handle.hold(hub),
@@ -223,7 +229,7 @@ impl SendHalf {
     /// [`SendError::Full`] if there is none; see [`SendError`].
     pub fn try_send(&self, message: &[u8]) -> Result<(), SendError> {
         let mut hub = self.handle.shared().lock();
-        match self.push(&mut hub, Batch::One(message), cost(message.len()))? {
+        match self.push(&mut hub, Batch::One(message))? {
             true => Ok(()),
             false => Err(SendError::Full),
         }
@@ -281,7 +287,7 @@ impl SendHalf {
 
     fn poll_send(&self, cx: &mut Context<'_>, message: &[u8]) -> Poll<Result<(), SendError>> {
         let mut hub = self.handle.shared().lock();
-        let taken = self.push(&mut hub, Batch::One(message), cost(message.len()))?;
+        let taken = self.push(&mut hub, Batch::One(message))?;
         if taken {
             return Poll::Ready(Ok(()));
         }
@@ -289,7 +295,7 @@ impl SendHalf {
         Poll::Pending
     }
 
-    /// Sends messages `taken..` of a run whose lengths `lens` knows, as many at a time as there is credit for.
+    /// Sends messages `taken..` of a run whose lengths `lens` knows, in batches that leave others their turn.
     fn poll_run<'m>(
         &self,
         cx: &mut Context<'_>,
@@ -297,18 +303,16 @@ impl SendHalf {
         lens: impl Fn(usize) -> Option<usize>,
         batch: impl Fn(usize, usize) -> Batch<'m>,
     ) -> Poll<Result<(), SendError>> {
-        let mut hub = self.handle.shared().lock();
-        while lens(*taken).is_some() {
-            let mut left = hub.board.stream(self.seat).credit;
-            let (mut to, mut total) = (*taken, 0);
-            while let (Some(len), true) = (lens(to), left > 0) {
-                left -= cost(len);
+        while let Some(first) = lens(*taken) {
+            let mut hub = self.handle.shared().lock();
+            // At most a quarter of the buffer, so that a batch fits as soon as the kernel says that there is room.
+            let most = BATCH.min(hub.board.stream(self.seat).credit / 4);
+            let (mut to, mut total) = (*taken + 1, cost(first));
+            while let Some(len) = lens(to).filter(|&len| total + cost(len) <= most) {
                 total += cost(len);
                 to += 1;
             }
-            // With no credit the first of them tells why, or that it must wait.
-            let to = to.max(*taken + 1);
-            if !self.push(&mut hub, batch(*taken, to), total)? {
+            if !self.push(&mut hub, batch(*taken, to))? {
                 hub.board.stream(self.seat).writing.add(cx.waker());
                 return Poll::Pending;
             }
@@ -318,12 +322,13 @@ impl SendHalf {
     }
 
     /// Hands messages to the kernel; `false` if there is no room now.
-    fn push(&self, hub: &mut Hub, messages: Batch<'_>, cost: i64) -> Result<bool, SendError> {
+    #[inline]
+    fn push(&self, hub: &mut Hub, messages: Batch<'_>) -> Result<bool, SendError> {
         let entry = hub.board.stream(self.seat);
         if entry.sending != Sending::Open || entry.ended {
             return Err(self.gone(hub));
         }
-        if entry.credit <= 0 {
+        if entry.full {
             return Ok(false);
         }
         let (session, stream) = (self.name.session, self.name.stream);
@@ -332,13 +337,9 @@ impl SendHalf {
             stream,
             messages,
         }) {
-            Ok(_) => {
-                hub.board.stream(self.seat).credit -= cost;
-                Ok(true)
-            }
+            Ok(_) => Ok(true),
             Err(Refused::Backpressure) => {
-                // The kernel knows better; its next Writable is what to wait for.
-                hub.board.stream(self.seat).credit = 0;
+                hub.board.stream(self.seat).full = true;
                 Ok(false)
             }
             Err(Refused::MessageTooLarge { limit }) => Err(SendError::TooLarge {
@@ -365,17 +366,35 @@ impl SendHalf {
         }
     }
 
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        let mut hub = self.handle.shared().lock();
-        let entry = hub.board.stream(self.seat);
-        if entry.sending != Sending::Open || entry.ended {
-            return Poll::Ready(Err(self.gone(&mut hub)));
-        }
-        if entry.credit > 0 {
+    /// Ready once the message that a sink holds back, if any, was taken.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let Some(held) = self.held.take() else {
             return Poll::Ready(Ok(()));
+        };
+        match self.poll_send(cx, &held) {
+            Poll::Pending => {
+                self.held = Some(held);
+                Poll::Pending
+            }
+            ready => ready,
         }
-        entry.writing.add(cx.waker());
-        Poll::Pending
+    }
+
+    fn start(&mut self, message: &[u8]) -> Result<(), SendError> {
+        debug_assert!(self.held.is_none(), "poll_ready comes before start_send");
+        match self.try_send(message) {
+            Err(SendError::Full) => {
+                self.held = Some(message.to_vec());
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        std::task::ready!(self.poll_held(cx))?;
+        self.handle.shared().lock().finish(self.seat);
+        self.poll_flushed(cx)
     }
 
     /// Why nothing can be sent any more.
@@ -600,26 +619,25 @@ impl futures_core::Stream for RecvHalf {
     }
 }
 
-/// Closing finishes the stream and waits until the peer has everything.
+/// Flushed means taken over, as by [`SendHalf::send`]; closing finishes the stream and waits until the peer has
+/// everything.
 impl<T: AsRef<[u8]>> futures_sink::Sink<T> for SendHalf {
     type Error = SendError;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        self.poll_room(cx)
+        self.get_mut().poll_held(cx)
     }
 
     fn start_send(self: Pin<&mut Self>, message: T) -> Result<(), SendError> {
-        self.try_send(message.as_ref())
+        self.get_mut().start(message.as_ref())
     }
 
-    /// What was sent leaves by itself: there is nothing to flush.
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.get_mut().poll_held(cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        self.handle.shared().lock().finish(self.seat);
-        self.poll_flushed(cx)
+        self.get_mut().poll_finish(cx)
     }
 }
 
@@ -635,25 +653,24 @@ impl<T: AsRef<[u8]>> futures_sink::Sink<T> for Stream {
     type Error = SendError;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        self.send.poll_room(cx)
+        self.get_mut().send.poll_held(cx)
     }
 
     fn start_send(self: Pin<&mut Self>, message: T) -> Result<(), SendError> {
-        self.send.try_send(message.as_ref())
+        self.get_mut().send.start(message.as_ref())
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.get_mut().send.poll_held(cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        let this = self.get_mut();
-        futures_sink::Sink::<T>::poll_close(Pin::new(&mut this.send), cx)
+        self.get_mut().send.poll_finish(cx)
     }
 }
 
-fn cost(len: usize) -> i64 {
-    i64::try_from(len as u64 + MESSAGE_CHARGE).unwrap_or(i64::MAX)
+const fn cost(len: usize) -> u64 {
+    len as u64 + MESSAGE_CHARGE
 }
 
 fn longest(messages: Batch<'_>) -> usize {
