@@ -1079,6 +1079,61 @@ proptest! {
     }
 
     #[test]
+    fn two_nodes_that_dial_each_other_agree_over_a_bad_network(
+        fates in proptest::collection::vec(0_u8..6, 40..80),
+        both in any::<bool>(),
+    ) {
+        let (mut a, mut b) = (Node::new(1), Node::new(2));
+        a.dial(1, &b, 10);
+        if both {
+            b.dial(1, &a, 20);
+        }
+        let mut late: Vec<(bool, Vec<u8>)> = Vec::new();
+        let mut fates = fates.into_iter();
+        for _ in 0..200 {
+            let packets = [(true, a.sent.pop_front()), (false, b.sent.pop_front())];
+            for (to_b, packet) in packets.into_iter().filter_map(|(to_b, sent)| sent.map(|(_, packet)| (to_b, packet))) {
+                let bytes = packet.bytes().to_vec();
+                // Lost, damaged, late, twice, or once; once when the bad times are over.
+                let copies = match fates.next() {
+                    Some(0 | 1) => Vec::new(),
+                    Some(2) => {
+                        let mut damaged = bytes;
+                        let at = damaged.len() - 40;
+                        damaged[at] ^= 1;
+                        vec![damaged]
+                    }
+                    Some(3) => {
+                        late.push((to_b, bytes));
+                        Vec::new()
+                    }
+                    Some(4) => vec![bytes.clone(), bytes],
+                    Some(_) | None => vec![bytes],
+                };
+                for bytes in copies {
+                    if to_b { b.take(a.address, &bytes) } else { a.take(b.address, &bytes) }
+                }
+            }
+            if a.sent.is_empty() && b.sent.is_empty() {
+                a.wait(Duration::from_millis(250));
+                b.wait(Duration::from_millis(250));
+                if let Some((to_b, bytes)) = late.pop() {
+                    if to_b { b.take(a.address, &bytes) } else { a.take(b.address, &bytes) }
+                }
+            }
+        }
+        let dialled = |node: &Node| node.installs.iter().filter(|(install, _)| install.initiator).count();
+        prop_assert!(dialled(&a) + a.failed.len() == 1, "a dial ends once");
+        prop_assert_eq!(dialled(&b) + b.failed.len(), usize::from(both));
+        for (from, to) in [(&a, &b), (&b, &a)] {
+            for (install, _) in from.installs.iter().filter(|(install, _)| install.initiator) {
+                let other = to.installs.iter().find(|(other, _)| other.local == install.remote);
+                assert_pair(install, &other.expect("what one side agreed, the other did").0);
+            }
+        }
+    }
+
+    #[test]
     fn a_damaged_first_message_changes_nothing(at in 0..INITIATION_LEN, bit in 0_u8..8) {
         let (mut a, mut b) = (Node::new(1), Node::new(2));
         a.dial(1, &b, 1);
