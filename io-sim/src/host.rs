@@ -5,7 +5,7 @@
 //! Invariants: a host is a function of its boot, its inputs and their times.
 //! Not here: the world around it (`world/`).
 
-use net_kernel::api::{Deadline, Drops, Input, Io, SessionConfig, SessionStats};
+use net_kernel::api::{Deadline, Drops, Holdings, Input, Io, SessionConfig, SessionStats};
 use net_kernel::base::{EntityId, Epoch, Now};
 use net_kernel::session::SessionKey;
 
@@ -55,7 +55,12 @@ pub trait Host: Sized {
 
     /// Counts of what it refused.
     fn drops(&self) -> Drops {
-        Drops::ZERO
+        Drops::default()
+    }
+
+    /// How much its sessions hold.
+    fn holdings(&self) -> Option<Holdings> {
+        None
     }
 
     /// Whether packets are sealed with [`crate::aead::Clear`], so that the world can read keys and counters.

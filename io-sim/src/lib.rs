@@ -5,9 +5,11 @@
 //! | `scenario/` | what a scenario file says, as values |
 //! | `world/` | the discrete-event world |
 //! | `host.rs` | what lives in a simulated machine |
+//! | `kernel.rs` | a kernel as a host |
 //! | `check/` | checkers: what must hold |
 //! | `aead.rs` | the clear AEAD |
 //! | `payload.rs` | what applications send |
+//! | `run.rs` | running scenarios under seeds |
 //! | `histogram.rs` | durations in integer buckets |
 //!
 //! Invariants: a run is a function of its scenario and seed.
@@ -18,6 +20,8 @@ pub mod aead;
 pub mod check;
 pub mod histogram;
 pub mod host;
+pub mod kernel;
 pub mod payload;
+pub mod run;
 pub mod scenario;
 pub mod world;

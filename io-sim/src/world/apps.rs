@@ -530,7 +530,7 @@ impl Apps {
     fn connect_failed(&mut self, now: u64, node: u32, command: CommandId, why: ConnectError) {
         self.count(match why {
             ConnectError::Silent { .. } => "connect_failed.silent",
-            ConnectError::Refused(_) => "connect_failed.refused",
+            ConnectError::PeerRolledBack => "connect_failed.peer_rolled_back",
             ConnectError::Cancelled => "connect_failed.cancelled",
         });
         let Purpose::Dial(peer) = Purpose::of(command) else {

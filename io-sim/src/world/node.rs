@@ -89,7 +89,7 @@ impl<H> Node<H> {
             incarnation: 0,
             ended: Vec::new(),
             ended_turns: 0,
-            ended_drops: Drops::ZERO,
+            ended_drops: Drops::default(),
             same_seed: false,
             entropy: 0,
             backlog: VecDeque::new(),

@@ -171,12 +171,7 @@ impl<H: Host> World<H> {
             machine.ended.push(host.digest());
             machine.ended_turns += host.turns();
             let drops = host.drops();
-            machine
-                .ended_drops
-                .0
-                .iter_mut()
-                .zip(drops.0)
-                .for_each(|(sum, more)| *sum += more);
+            machine.ended_drops.add(&drops);
             machine.disk.crash();
         }
         for slot in waiting {
