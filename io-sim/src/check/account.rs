@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Checker, Observation};
+use super::{Checker, Observation, wants};
 
 /// What became of all datagrams of a run.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -58,6 +58,41 @@ impl Checker for Conservation {
     }
 }
 
+/// What a process holds stays within what its configuration allows.
+#[derive(Debug)]
+pub struct MemoryBound;
+
+impl Checker for MemoryBound {
+    fn name(&self) -> &'static str {
+        "memory-bound"
+    }
+
+    fn wants(&self) -> u8 {
+        wants::HOLDING
+    }
+
+    fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String> {
+        let Observation::Holding { node, holdings, limit } = observation else {
+            return Ok(());
+        };
+        let pairs = [
+            ("sessions", holdings.sessions as u64, limit.sessions as u64),
+            ("keys", holdings.keys as u64, limit.keys as u64),
+            ("streams", holdings.streams as u64, limit.streams as u64),
+            (
+                "bytes of early data",
+                holdings.reordering as u64,
+                limit.reordering as u64,
+            ),
+            ("bytes in flight", holdings.in_flight, limit.in_flight),
+        ];
+        match pairs.iter().find(|(_, held, limit)| held > limit) {
+            None => Ok(()),
+            Some((what, held, limit)) => Err(format!("node {node} holds {held} {what}, at most {limit} is allowed")),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +110,38 @@ mod tests {
         assert_eq!(Conservation.finish(&accounts), Ok(()));
         accounts.delivered -= 1;
         assert!(Conservation.finish(&accounts).is_err());
+    }
+
+    #[test]
+    fn each_kind_of_holding_beyond_its_limit_is_noticed() {
+        use net_kernel::api::Holdings;
+        let limit = Holdings {
+            sessions: 1,
+            keys: 2,
+            streams: 3,
+            reordering: 4,
+            in_flight: 5,
+        };
+        let look = |holdings| {
+            MemoryBound.observe(&Observation::Holding {
+                node: 0,
+                holdings,
+                limit,
+            })
+        };
+        assert_eq!(look(limit), Ok(()));
+        assert!(
+            look(Holdings { sessions: 2, ..limit })
+                .unwrap_err()
+                .contains("sessions")
+        );
+        assert!(look(Holdings { keys: 3, ..limit }).unwrap_err().contains("keys"));
+        assert!(look(Holdings { streams: 4, ..limit }).unwrap_err().contains("streams"));
+        assert!(look(Holdings { reordering: 5, ..limit }).unwrap_err().contains("early"));
+        assert!(
+            look(Holdings { in_flight: 6, ..limit })
+                .unwrap_err()
+                .contains("in flight")
+        );
     }
 }

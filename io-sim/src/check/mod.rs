@@ -13,11 +13,12 @@ mod account;
 mod packet;
 mod stream;
 
+use net_kernel::api::Holdings;
 use net_kernel::base::Addr;
 use net_kernel::wire::Reliability;
 use net_sim_model::Key;
 
-pub use account::{Accounts, Conservation};
+pub use account::{Accounts, Conservation, MemoryBound};
 pub use packet::{Amplification, CanaryOnLink, NonceReuse, ReplayAccepted};
 pub use stream::{StreamOrder, UnreadBound};
 
@@ -81,6 +82,15 @@ pub enum Observation<'a> {
         /// The direction of the stream.
         half: u32,
     },
+    /// How much a process' sessions hold.
+    Holding {
+        /// Which machine.
+        node: u32,
+        /// How much.
+        holdings: Holdings,
+        /// The most that its configuration allows.
+        limit: Holdings,
+    },
     /// The reader of a direction has so much that it did not read yet.
     Unread {
         /// The direction of the stream.
@@ -132,6 +142,8 @@ pub mod wants {
     pub const COPY: u8 = 4;
     /// Everything about streams.
     pub const STREAM: u8 = 8;
+    /// [`super::Observation::Holding`].
+    pub const HOLDING: u8 = 16;
 }
 
 /// A property.
@@ -201,6 +213,7 @@ impl Panel {
         panel.add(Box::new(ReplayAccepted));
         panel.add(Box::new(Amplification::default()));
         panel.add(Box::new(Conservation));
+        panel.add(Box::new(MemoryBound));
         if !clear {
             panel.add(Box::new(CanaryOnLink));
         }

@@ -166,6 +166,7 @@ impl Checker for ReplayAccepted {
             | Observation::Reading { .. }
             | Observation::Delivered { .. }
             | Observation::Finished { .. }
+            | Observation::Holding { .. }
             | Observation::Unread { .. } => Ok(()),
         }
     }
@@ -196,6 +197,7 @@ impl Checker for CanaryOnLink {
             | Observation::Reading { .. }
             | Observation::Delivered { .. }
             | Observation::Finished { .. }
+            | Observation::Holding { .. }
             | Observation::Unread { .. } => Ok(()),
         }
     }
@@ -279,6 +281,7 @@ impl Checker for Amplification {
             | Observation::Reading { .. }
             | Observation::Delivered { .. }
             | Observation::Finished { .. }
+            | Observation::Holding { .. }
             | Observation::Unread { .. } => Ok(()),
         }
     }

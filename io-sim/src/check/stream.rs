@@ -133,6 +133,7 @@ impl Checker for StreamOrder {
             | Observation::Received { .. }
             | Observation::Validated { .. }
             | Observation::Copy { .. }
+            | Observation::Holding { .. }
             | Observation::Unread { .. } => Ok(()),
         }
     }
@@ -161,6 +162,7 @@ impl Checker for UnreadBound {
                 "{positions} positions lie unread on stream {half}, {window} were granted"
             )),
             Observation::Unread { .. }
+            | Observation::Holding { .. }
             | Observation::Sent { .. }
             | Observation::Received { .. }
             | Observation::Validated { .. }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use net_kernel::api::{ConnectError, Event, StreamOptions};
+use net_kernel::api::{CloseReason, ConnectError, Event, Refused, StreamOptions};
 use net_kernel::base::{Addr, CommandId, EntityId, StreamId};
 use net_kernel::session::{Part, SessionKey};
 use net_kernel::wire::{MESSAGE_CHARGE, Reliability};
@@ -37,8 +37,6 @@ pub enum Order {
     Send {
         /// Which direction.
         half: u32,
-        /// How many.
-        count: u64,
     },
     /// End a direction.
     Finish {
@@ -170,10 +168,10 @@ pub struct Half {
     pub expected: Expected,
     /// The next message to send.
     pub next: u64,
-    /// Messages that were given to the node.
-    pub handed: u64,
-    /// Bytes that may be sent.
-    pub credit: u64,
+    /// Messages offered to the node in the command under way.
+    pub offered: u64,
+    /// Whether the node refused for lack of credit and did not call back yet.
+    pub blocked: bool,
     /// When the first message is due.
     pub begun: u64,
     /// Whether the end was announced.
@@ -432,10 +430,10 @@ impl Apps {
             Event::ConnectFailed { command, why, .. } => self.connect_failed(now, node, *command, *why),
             Event::Closed { session, why, .. } => {
                 self.count(match why {
-                    net_kernel::api::CloseReason::Local(_) => "closed.local",
-                    net_kernel::api::CloseReason::Remote { .. } => "closed.remote",
-                    net_kernel::api::CloseReason::TimedOut => "closed.timed_out",
-                    net_kernel::api::CloseReason::PeerRestarted => "closed.peer_restarted",
+                    CloseReason::Local(_) => "closed.local",
+                    CloseReason::Remote { .. } => "closed.remote",
+                    CloseReason::TimedOut => "closed.timed_out",
+                    CloseReason::PeerRestarted => "closed.peer_restarted",
                 });
                 self.closed(now, node, *session);
             }
@@ -443,22 +441,21 @@ impl Apps {
                 command,
                 session,
                 stream,
-                credit,
+                ..
             } => {
-                self.opened(now, node, *command, *session, *stream, *credit, panel);
+                self.opened(now, node, *command, *session, *stream, panel);
             }
             Event::StreamOpened {
                 session,
                 stream,
                 subprotocol,
-                credit,
                 ..
             } => {
-                self.accepted(now, node, *session, *stream, *subprotocol, *credit, panel);
+                self.accepted(now, node, *session, *stream, *subprotocol, panel);
             }
-            Event::Writable { session, stream, bytes } => {
+            Event::Writable { session, stream, .. } => {
                 if let Some(&half) = self.writers[node as usize].get(&(*session, *stream)) {
-                    self.halves[half as usize].credit += bytes;
+                    self.halves[half as usize].blocked = false;
                     self.tick(now, half);
                 }
             }
@@ -651,14 +648,13 @@ impl Apps {
         command: CommandId,
         session: SessionKey,
         stream: StreamId,
-        credit: u64,
         panel: &mut Panel,
     ) {
         let Purpose::Open(instance) = Purpose::of(command) else {
             return;
         };
         let forward = instance * 2;
-        self.begin_writing(now, forward, session, stream, credit);
+        self.begin_writing(now, forward, session, stream);
         self.begin_reading(now, forward + 1, node, session, stream, panel);
     }
 
@@ -670,7 +666,6 @@ impl Apps {
         session: SessionKey,
         stream: StreamId,
         subprotocol: u16,
-        credit: u64,
         panel: &mut Panel,
     ) {
         self.count("stream_opened");
@@ -692,13 +687,12 @@ impl Apps {
             return;
         }
         self.begin_reading(now, instance * 2, node, session, stream, panel);
-        self.begin_writing(now, instance * 2 + 1, session, stream, credit);
+        self.begin_writing(now, instance * 2 + 1, session, stream);
     }
 
-    fn begin_writing(&mut self, now: u64, half: u32, session: SessionKey, stream: StreamId, credit: u64) {
+    fn begin_writing(&mut self, now: u64, half: u32, session: SessionKey, stream: StreamId) {
         let state = &mut self.halves[half as usize];
         state.out = Some((session, stream));
-        state.credit = credit;
         state.begun = now;
         self.writers[state.sender as usize].insert((session, stream), half);
         self.tick(now, half);
@@ -732,40 +726,45 @@ impl Apps {
         let flow = self.instances[half as usize / 2].flow;
         let rate_milli = self.stream(flow).rate_milli;
         let state = &mut self.halves[half as usize];
-        if state.out.is_none() || state.finishing {
+        if state.out.is_none() || state.finishing || state.blocked || state.offered > 0 {
             return;
         }
         let due = state.due(now, rate_milli).min(state.expected.count);
-        while state.next < due {
-            let (mut count, mut bytes, mut charge) = (0, 0, 0);
+        if state.next < due {
+            let (mut count, mut bytes) = (1, state.expected.len(state.next));
             while state.next + count < due && count < BATCH {
                 let len = state.expected.len(state.next + count);
-                let more = len + MESSAGE_CHARGE;
-                if charge + more > state.credit || (count > 0 && bytes + len > BATCH_BYTES) {
+                if bytes + len > BATCH_BYTES {
                     break;
                 }
-                (count, bytes, charge) = (count + 1, bytes + len, charge + more);
+                (count, bytes) = (count + 1, bytes + len);
             }
-            // A message larger than the whole buffer is taken once the buffer is empty.
-            if count == 0 && !state.oversized(self.scenario.config.send_buffer) {
-                break;
-            }
-            let count = count.max(1);
-            state.credit = state.credit.saturating_sub(charge.max(1));
-            state.note_sent(now, count, rate_milli);
+            state.offered = count;
+            let sender = state.sender;
             self.orders
-                .push_back((state.sender, Purpose::Send(half), Order::Send { half, count }));
-            state.next += count;
-        }
-        if state.next == state.expected.count {
+                .push_back((sender, Purpose::Send(half), Order::Send { half }));
+        } else if state.next == state.expected.count {
             state.finishing = true;
-            self.orders
-                .push_back((state.sender, Purpose::Plain, Order::Finish { half }));
+            let sender = state.sender;
+            self.orders.push_back((sender, Purpose::Plain, Order::Finish { half }));
             self.complete(half);
-        } else if rate_milli > 0 && state.next == due && !state.ticking {
+        } else if !state.ticking {
             state.ticking = true;
             let at = state.due_at(state.next, rate_milli).max(now + 1);
             self.later.push((at, What::Tick { half }));
+        }
+    }
+
+    /// What was offered to the node was taken, unless a refusal came between.
+    pub fn taken(&mut self, now: u64, half: u32) {
+        let flow = self.instances[half as usize / 2].flow;
+        let rate_milli = self.stream(flow).rate_milli;
+        let state = &mut self.halves[half as usize];
+        let count = std::mem::take(&mut state.offered);
+        if count > 0 {
+            state.note_sent(now, count, rate_milli);
+            state.next += count;
+            self.tick(now, half);
         }
     }
 
@@ -775,21 +774,29 @@ impl Apps {
         self.tick(now, half);
     }
 
-    fn refused(&mut self, now: u64, node: u32, command: CommandId, why: net_kernel::api::Refused, panel: &mut Panel) {
+    fn refused(&mut self, now: u64, node: u32, command: CommandId, why: Refused, panel: &mut Panel) {
         self.count("refused");
         match Purpose::of(command) {
-            // Credit is only spent where it was given, so a send is refused only if its stream has just ended.
-            Purpose::Send(half) => match why {
-                net_kernel::api::Refused::NoSession
-                | net_kernel::api::Refused::NoStream
-                | net_kernel::api::Refused::Finished
-                | net_kernel::api::Refused::ShutDown => {}
-                other => panel.fail(
-                    now,
-                    "backpressure",
-                    format!("node {node}, stream {half}: refused, {other:?}"),
-                ),
-            },
+            Purpose::Send(half) => {
+                let state = &mut self.halves[half as usize];
+                state.offered = 0;
+                // Refused for credit, or because the stream ended just now: either way it says when to go on.
+                state.blocked = true;
+                match why {
+                    Refused::Backpressure => self.count("backpressure"),
+                    Refused::NoSession | Refused::NoStream | Refused::Finished | Refused::ShutDown => {}
+                    Refused::MessageTooLarge { .. }
+                    | Refused::TableFull
+                    | Refused::StreamLimit
+                    | Refused::OwnIdentity
+                    | Refused::BadIdentity
+                    | Refused::BadAddresses
+                    | Refused::BadArgument
+                    | Refused::NotAllowed => {
+                        panel.fail(now, "refused", format!("node {node}, stream {half}: {why:?}"));
+                    }
+                }
+            }
             Purpose::Dial(peer) => {
                 self.conns.entry((node, peer)).or_default().dialling = false;
                 if self.wants(node, peer) {
@@ -971,8 +978,8 @@ impl Apps {
                 Some(instance) => {
                     let half = &self.halves[instance as usize * 2];
                     format!(
-                        "{} sent, {} bytes of credit, flushed: {}",
-                        half.next, half.credit, half.flushed
+                        "{} sent, blocked: {}, flushed: {}",
+                        half.next, half.blocked, half.flushed
                     )
                 }
             };
@@ -1001,8 +1008,8 @@ impl Half {
             into: None,
             expected,
             next: 0,
-            handed: 0,
-            credit: 0,
+            offered: 0,
+            blocked: false,
             begun: 0,
             finishing: false,
             flushed: false,
@@ -1032,11 +1039,6 @@ impl Half {
     fn due_at(&self, number: u64, rate_milli: u64) -> u64 {
         let after = (u128::from(number) * 1_000_000_000_000).div_ceil(u128::from(rate_milli.max(1)));
         self.begun.saturating_add(u64::try_from(after).unwrap_or(u64::MAX))
-    }
-
-    /// Whether the next message exceeds the whole send buffer, which is empty.
-    fn oversized(&self, buffer: u64) -> bool {
-        self.credit >= buffer && self.expected.len(self.next) + MESSAGE_CHARGE > buffer
     }
 
     fn note_sent(&mut self, now: u64, count: u64, rate_milli: u64) {

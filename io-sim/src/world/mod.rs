@@ -29,13 +29,13 @@ mod turn;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use net_kernel::api::{Command, Deadline, Input, Job, Messages, StoreError, StoreOp, Stored};
+use net_kernel::api::{Command, Deadline, Event, Holdings, Input, Job, Messages, StoreError, StoreOp, Stored};
 use net_kernel::base::{Addr, EntityId, JobId, Ticket};
 use net_kernel::trust::NetworkKey;
 use net_sim_model::key::scale;
 use net_sim_model::{DiskFault, Family, Key, WriteEnd};
 
-use crate::check::{Accounts, Panel, Violation};
+use crate::check::{Accounts, Observation, Panel, Violation, wants};
 use crate::host::Host;
 use crate::payload;
 use crate::scenario::{Scenario, WorkloadKind};
@@ -295,11 +295,36 @@ impl<H: Host> World<H> {
             }
             if self.now >= next_poll {
                 next_poll = self.now + POLL;
+                self.weigh();
                 let over = self.now >= quiet_after || self.healed;
                 if !done && over && (!full || self.healed) && self.all_done() {
                     done = true;
                     end = end.min(self.now + SETTLE);
                 }
+            }
+        }
+    }
+
+    /// Asks every process how much it holds. The limits: every machine of the world (and as many again lingering) a
+    /// session, three keys each and those that wait, all streams allowed, one session window each of early data.
+    fn weigh(&mut self) {
+        let config = &self.scenario.config;
+        let sessions = self.nodes.len() * 4;
+        let limit = Holdings {
+            sessions,
+            keys: sessions * 3 + config.max_pending,
+            streams: sessions * 2 * config.max_streams as usize,
+            reordering: sessions * config.session_window as usize,
+            in_flight: sessions as u64 * config.session_window * 2,
+        };
+        for (node, machine) in self.nodes.iter().enumerate() {
+            if let Some(holdings) = machine.host.as_ref().and_then(Host::holdings) {
+                let seen = Observation::Holding {
+                    node: node as u32,
+                    holdings,
+                    limit,
+                };
+                self.panel.observe(self.now, wants::HOLDING, &seen);
             }
         }
     }
@@ -378,7 +403,7 @@ impl<H: Host> World<H> {
             Order::Open { session, options } => {
                 self.turn(node, Input::Command(id, Command::Open { session, options }));
             }
-            Order::Send { half, count } => self.send(node, id, half, count),
+            Order::Send { half } => self.send(node, id, half),
             Order::Finish { half } => {
                 if let Some((session, stream)) = self.apps.halves[half as usize].out {
                     self.turn(node, Input::Command(id, Command::Finish { session, stream }));
@@ -413,11 +438,11 @@ impl<H: Host> World<H> {
         }
     }
 
-    fn send(&mut self, node: u32, id: net_kernel::base::CommandId, half: u32, count: u64) {
+    fn send(&mut self, node: u32, id: net_kernel::base::CommandId, half: u32) {
         let state = &self.apps.halves[half as usize];
         let Some((session, stream)) = state.out else { return };
         let expected = state.expected;
-        let first = state.handed;
+        let (first, count) = (state.next, state.offered);
         let (mut bytes, mut ends) = (std::mem::take(&mut self.scratch), std::mem::take(&mut self.ends));
         bytes.clear();
         ends.clear();
@@ -427,7 +452,6 @@ impl<H: Host> World<H> {
             payload::fill(expected.payload, expected.base + number, 0, &mut bytes[start..]);
             ends.push(bytes.len() as u32);
         }
-        self.apps.halves[half as usize].handed += count;
         let messages = if count == 1 {
             Messages::One(&bytes)
         } else {
@@ -448,6 +472,7 @@ impl<H: Host> World<H> {
             ),
         );
         (self.scratch, self.ends) = (bytes, ends);
+        self.apps.taken(self.now, half);
     }
 
     /// One turn of a machine's process, and everything that follows from it.
@@ -478,6 +503,7 @@ impl<H: Host> World<H> {
             apps: &mut self.apps,
             panel: &mut self.panel,
             reserved: None,
+            digest: 0,
         };
         let deadline = host.turn(now, input, &mut io);
         drop(io);
@@ -486,6 +512,12 @@ impl<H: Host> World<H> {
 
     fn settle(&mut self, node: u32, deadline: Option<Deadline>) {
         let mut effects = std::mem::take(&mut self.effects);
+        // What a peer proved in this turn it proved before anything left.
+        for event in &effects.events {
+            if let Event::Connected { address, .. } | Event::Moved { address, .. } = event {
+                self.validated(node, *address);
+            }
+        }
         for slot in effects.sent.drain(..) {
             self.transmit(node, slot);
         }
@@ -665,8 +697,8 @@ impl<H: Host> World<H> {
     }
 
     fn validated(&mut self, node: u32, address: Addr) {
-        let seen = crate::check::Observation::Validated { node, address };
-        self.panel.observe(self.now, crate::check::wants::RECEIVED, &seen);
+        let seen = Observation::Validated { node, address };
+        self.panel.observe(self.now, wants::RECEIVED, &seen);
     }
 
     fn finish(mut self) -> Outcome {

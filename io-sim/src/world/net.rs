@@ -235,7 +235,7 @@ impl<H: Host> World<H> {
         if let Some(corruption) = first.corrupt {
             let datagram = self.pool.get_mut(slot);
             corruption.apply(&mut datagram.bytes);
-            datagram.forged = true;
+            (datagram.forged, datagram.digest) = (true, None);
         }
         self.queue.push(first.at, What::Arrive { slot, node: to });
     }
@@ -269,7 +269,7 @@ impl<H: Host> World<H> {
                         word,
                     }
                     .apply(&mut datagram.bytes);
-                    datagram.forged = true;
+                    (datagram.forged, datagram.digest) = (true, None);
                     self.inject(copy, SHORTCUT);
                 }
                 Meddling::Forward => {
@@ -280,7 +280,7 @@ impl<H: Host> World<H> {
                 Meddling::Mutate(word) => {
                     let datagram = self.pool.get_mut(slot);
                     adversary::mutate(&mut datagram.bytes, word);
-                    datagram.forged = true;
+                    (datagram.forged, datagram.digest) = (true, None);
                 }
             }
         }
@@ -431,13 +431,14 @@ impl<H: Host> World<H> {
         {
             let mut lent: Vec<RxBuf<'_>> = Vec::with_capacity(batch.len());
             for (slot, bytes) in batch.iter().zip(&mut buffers) {
-                let from = self.pool.get(*slot).from;
+                let datagram = self.pool.get(*slot);
+                let (from, digest) = (datagram.from, datagram.digest);
                 lent.push(RxBuf {
                     from,
                     ecn: Ecn::NotEct,
                     stride: 0,
                     data: bytes,
-                    digest: None,
+                    digest,
                 });
             }
             self.turn(node, Input::Datagrams(RxBatch::new(&mut lent)));

@@ -16,6 +16,8 @@ pub struct Slot {
     pub to: Addr,
     /// Names the transmission; copies share it.
     pub packet: u64,
+    /// The trace digest its sender computed; `None` once the bytes were touched.
+    pub digest: Option<u64>,
     /// Whether another copy of the same bytes exists or existed.
     pub copied: bool,
     /// Whether it was made or changed by an adversary or by damage.
@@ -38,6 +40,7 @@ impl Pool {
                 from,
                 to,
                 packet: 0,
+                digest: None,
                 copied: false,
                 forged: false,
             });
@@ -48,6 +51,7 @@ impl Pool {
         slot.from = from;
         slot.to = to;
         slot.packet = 0;
+        slot.digest = None;
         slot.copied = false;
         slot.forged = false;
         index
@@ -56,6 +60,7 @@ impl Pool {
     /// A second slot with the same content.
     pub fn copy(&mut self, index: u32) -> u32 {
         let original = self.get(index);
+        let digest = original.digest;
         let (from, to, packet, forged) = (original.from, original.to, original.packet, original.forged);
         let copy = self.take(from, to, 0);
         let bytes = std::mem::take(&mut self.get_mut(index).bytes);
@@ -64,6 +69,7 @@ impl Pool {
         slot.packet = packet;
         slot.copied = true;
         slot.forged = forged;
+        slot.digest = digest;
         let original = self.get_mut(index);
         original.bytes = bytes;
         original.copied = true;

@@ -5,6 +5,7 @@
 //! Not here: what becomes of the effects (`mod.rs`).
 
 use net_kernel::api::{Dest, Event, Io, Job, StoreOp, Tx};
+use net_kernel::base::trace::digest;
 use net_kernel::base::{Addr, JobId, Ticket};
 use net_kernel::session::Part;
 
@@ -48,6 +49,8 @@ pub struct TurnIo<'a> {
     pub panel: &'a mut Panel,
     /// The slot reserved last.
     pub reserved: Option<u32>,
+    /// The trace digest of the datagram committed last.
+    pub digest: u64,
 }
 
 impl Tx for TurnIo<'_> {
@@ -68,9 +71,17 @@ impl Tx for TurnIo<'_> {
     #[inline]
     fn commit(&mut self, len: usize) {
         if let Some(slot) = self.reserved.take() {
-            self.pool.get_mut(slot).bytes.truncate(len);
+            let datagram = self.pool.get_mut(slot);
+            datagram.bytes.truncate(len);
+            self.digest = digest(&datagram.bytes);
+            datagram.digest = Some(self.digest);
             self.effects.sent.push(slot);
         }
+    }
+
+    #[inline]
+    fn digest(&self) -> u64 {
+        self.digest
     }
 }
 

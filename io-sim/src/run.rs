@@ -1,0 +1,285 @@
+//! Running a scenario under a seed, and many of them.
+//!
+//! Invariants: a run is made of its resolved text alone, so what is printed at a failure replays it; a panic inside a run
+//! is a failed invariant of that run and ends no other.
+//! Not here: command lines and printing (`cli.rs`).
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use serde::Serialize;
+
+use crate::check::Violation;
+use crate::host::Host;
+use crate::scenario::{Scenario, ScenarioError};
+use crate::world::{Outcome, World};
+
+/// A run of this many events is out of time.
+pub const EVENT_LIMIT: u64 = 200_000_000;
+
+/// How a run ended.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Everything held that should.
+    Pass,
+    /// A checker failed.
+    Fail,
+    /// Two runs of one seed differed.
+    NotDeterministic,
+    /// The scenario or this program is at fault.
+    Harness,
+    /// It took more events than it may.
+    OutOfTime,
+}
+
+impl Verdict {
+    /// The exit code of the command (SIMULATION, "Commands").
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Pass => 0,
+            Self::Fail => 1,
+            Self::NotDeterministic => 2,
+            Self::Harness => 3,
+            Self::OutOfTime => 4,
+        }
+    }
+}
+
+/// What is told about one run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The file it was read from.
+    pub file: String,
+    /// The seed.
+    pub seed: u64,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// The digest of everything that happened, in hexadecimal.
+    pub digest: String,
+    /// The checker that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checker: Option<String>,
+    /// What it saw, and when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Simulated time, ms.
+    pub simulated_ms: u64,
+    /// Turns of all processes.
+    pub turns: u64,
+    /// Datagrams sent.
+    pub datagrams: u64,
+    /// Everything that was counted or measured; times in ns.
+    pub counters: BTreeMap<String, u64>,
+    /// The last things that happened before a failure.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+/// A scenario file, read.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Its name for messages and commands.
+    pub file: String,
+    /// Its text.
+    pub text: String,
+    /// What it says, ranges at their low ends.
+    pub scenario: Scenario,
+}
+
+impl Spec {
+    /// Reads and checks a specification.
+    ///
+    /// # Errors
+    /// File, line, what is wrong.
+    pub fn new(file: impl Into<String>, text: impl Into<String>) -> Result<Self, ScenarioError> {
+        let (file, text) = (file.into(), text.into());
+        let scenario = Scenario::check(&file, &text)?;
+        Ok(Self { file, text, scenario })
+    }
+}
+
+/// Runs one seed.
+#[must_use]
+pub fn run<H: Host>(spec: &Spec, seed: u64) -> Report {
+    let report = attempt::<H>(spec, seed, false);
+    if report.verdict == Verdict::Pass {
+        return report;
+    }
+    // The same again with a record of what happens; recording changes nothing.
+    attempt::<H>(spec, seed, true)
+}
+
+/// Runs one seed twice and compares.
+#[must_use]
+pub fn run_twice<H: Host>(spec: &Spec, seed: u64) -> Report {
+    let (first, mut second) = (run::<H>(spec, seed), run::<H>(spec, seed));
+    if first.digest != second.digest || first.counters != second.counters {
+        second.verdict = Verdict::NotDeterministic;
+        second.checker = Some("determinism".to_owned());
+        let differing = first
+            .counters
+            .iter()
+            .find(|(name, count)| second.counters.get(*name) != Some(count));
+        let counter = differing.map_or_else(String::new, |(name, _)| format!(" (first differing counter: {name})"));
+        second.failure = Some(format!(
+            "digest {} at first, {} then{counter}",
+            first.digest, second.digest
+        ));
+    }
+    second
+}
+
+fn attempt<H: Host>(spec: &Spec, seed: u64, record: bool) -> Report {
+    let scenario = match Scenario::resolved(&spec.file, &spec.text, seed) {
+        Ok(scenario) => scenario,
+        Err(error) => return harness(spec, seed, error.to_string()),
+    };
+    let expected = scenario.expect_fail.clone();
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut world = World::<H>::new(scenario, seed);
+        world.limit(EVENT_LIMIT);
+        if record {
+            world.record();
+        }
+        world.run()
+    }));
+    match outcome {
+        Ok(outcome) => report(spec, seed, outcome, expected.as_deref()),
+        Err(panic) => {
+            let what = panic.downcast_ref::<String>().map(String::as_str);
+            let what = what
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("a panic without words");
+            let mut report = harness(spec, seed, what.to_owned());
+            report.verdict = Verdict::Fail;
+            report.checker = Some("invariant".to_owned());
+            report
+        }
+    }
+}
+
+fn harness(spec: &Spec, seed: u64, failure: String) -> Report {
+    Report {
+        scenario: spec.scenario.name.clone(),
+        file: spec.file.clone(),
+        seed,
+        verdict: Verdict::Harness,
+        digest: String::new(),
+        checker: Some("harness".to_owned()),
+        failure: Some(failure),
+        simulated_ms: 0,
+        turns: 0,
+        datagrams: 0,
+        counters: BTreeMap::new(),
+        log: Vec::new(),
+    }
+}
+
+fn report(spec: &Spec, seed: u64, outcome: Outcome, expected: Option<&str>) -> Report {
+    let violation = judge(outcome.violation, expected, outcome.ended_at);
+    let verdict = match &violation {
+        None => Verdict::Pass,
+        Some(violation) if violation.checker == "out-of-time" => Verdict::OutOfTime,
+        Some(_) => Verdict::Fail,
+    };
+    let failure = violation.as_ref().map(|violation| {
+        let at = violation.at;
+        format!(
+            "at {}.{:06} s: {}",
+            at / 1_000_000_000,
+            at % 1_000_000_000 / 1_000,
+            violation.what
+        )
+    });
+    Report {
+        scenario: spec.scenario.name.clone(),
+        file: spec.file.clone(),
+        seed,
+        verdict,
+        digest: outcome.digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        checker: violation.map(|violation| violation.checker),
+        failure,
+        simulated_ms: outcome.ended_at / 1_000_000,
+        turns: outcome.turns,
+        datagrams: outcome.accounts.sent,
+        counters: outcome.counters,
+        log: outcome.log,
+    }
+}
+
+/// A scenario may expect a certain checker to fail; then its silence is the failure.
+fn judge(violation: Option<Violation>, expected: Option<&str>, at: u64) -> Option<Violation> {
+    let Some(expected) = expected else { return violation };
+    match violation {
+        Some(violation) if expected.is_empty() || violation.checker == expected => None,
+        Some(violation) => Some(violation),
+        None => {
+            let what = format!("the checker `{expected}` was expected to fail and did not");
+            Some(Violation {
+                checker: "expect".to_owned(),
+                what,
+                at,
+            })
+        }
+    }
+}
+
+/// One run to be done: which specification, which seed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Task {
+    /// Index into the specifications.
+    pub spec: usize,
+    /// The seed.
+    pub seed: u64,
+}
+
+/// Runs all tasks on `jobs` threads and tells `each` of every report, in the order of the tasks. `each` answers whether to
+/// go on.
+pub fn run_all<H: Host>(
+    specs: &[Spec],
+    tasks: &[Task],
+    jobs: usize,
+    twice: bool,
+    mut each: impl FnMut(Report) -> bool,
+) {
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::sync_channel::<(usize, Report)>(jobs * 2);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.clamp(1, tasks.len().max(1)) {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(task) = tasks.get(index) else { return };
+                    let spec = &specs[task.spec];
+                    let report = if twice {
+                        run_twice::<H>(spec, task.seed)
+                    } else {
+                        run::<H>(spec, task.seed)
+                    };
+                    if sender.send((index, report)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut early = BTreeMap::new();
+        let mut due = 0;
+        for (index, report) in receiver {
+            early.insert(index, report);
+            while let Some(report) = early.remove(&due) {
+                due += 1;
+                if !each(report) {
+                    return;
+                }
+            }
+        }
+    });
+}
