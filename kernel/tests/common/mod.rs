@@ -552,3 +552,8 @@ pub fn message(number: u64, len: usize) -> Vec<u8> {
     stream.fill(&mut bytes);
     bytes
 }
+
+/// A moment no test should reach.
+pub fn end_of_time() -> Instant {
+    Instant::from_nanos(3_600_000_000_000)
+}

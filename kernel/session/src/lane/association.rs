@@ -144,6 +144,8 @@ pub(crate) struct Association {
     pub(crate) ping: bool,
     /// Packets that may exceed the congestion window (RFC 9002 section 6.2.4).
     pub(crate) probes: u8,
+    /// How long such a packet may be.
+    pub(crate) probe_size: u16,
     pub(crate) pace_until: Option<Instant>,
     pub(crate) last_received: Instant,
     pub(crate) last_eliciting: Instant,
@@ -195,6 +197,7 @@ impl Association {
             next_skip: 0,
             ping: info.initiator,
             probes: 0,
+            probe_size: 0,
             pace_until: None,
             last_received: now,
             last_eliciting: now,
@@ -408,28 +411,35 @@ impl Association {
         self.rekey_asked.map_or(due, |asked| due.max(asked + REKEY_RETRY))
     }
 
-    /// When something must happen although nothing arrives.
-    pub(crate) fn deadline(&self, config: &SessionConfig) -> Instant {
+    /// When something must happen although nothing arrives. Asked after everything that may leave has left: what
+    /// is due for sending by then waits for room in the window or the transmitter, which tell of themselves, and
+    /// no time is named for it, or its owner would be woken over and over.
+    pub(crate) fn deadline(&self, now: Instant, config: &SessionConfig) -> Instant {
         if let Phase::Closing { until, .. } = self.phase {
             return until;
         }
-        let mut at = self.last_received + config.idle_timeout;
-        let mut sooner = |other: Option<Instant>| at = at.min(other.unwrap_or(Instant::MAX));
-        sooner(Some(self.rekey_at(config)));
-        sooner(Some(self.current.installed + config.reject_after));
-        sooner(
-            config
-                .keep_alive
-                .map(|every| self.last_eliciting.max(self.last_received) + every),
-        );
-        sooner(self.recovery.deadline());
-        sooner(self.received.deadline());
-        sooner(self.pace_until);
-        sooner(self.path.deadline());
-        sooner(self.draining.iter().map(|draining| draining.until).min());
-        sooner(self.next.as_ref().map(|next| next.until.min(next.confirm_at)));
-        sooner(self.mtu.deadline());
-        at
+        let next = self.next.as_ref();
+        let keep_alive = config
+            .keep_alive
+            .map(|every| self.last_eliciting.max(self.last_received) + every);
+        let due = [
+            Some(self.last_received + config.idle_timeout),
+            Some(self.rekey_at(config)),
+            Some(self.current.installed + config.reject_after),
+            self.recovery.deadline(),
+            self.draining.iter().map(|draining| draining.until).min(),
+            next.map(|next| next.until),
+        ];
+        let unsent = [
+            keep_alive,
+            self.received.deadline(),
+            self.pace_until,
+            self.path.deadline(),
+            self.mtu.deadline(),
+            next.map(|next| next.confirm_at),
+        ];
+        let unsent = unsent.into_iter().flatten().filter(|&at| at > now);
+        due.into_iter().flatten().chain(unsent).min().unwrap_or(Instant::MAX)
     }
 
     /// Does what became due. Answers a key id that fell out of use.

@@ -428,7 +428,7 @@ impl<A: Aead> Lane<A> {
             association.dirty = false;
             let sent = association.transmit(now, &self.config, &mut self.slots, tx);
             self.collect(session);
-            self.arm(session);
+            self.arm(now, session);
             if sent == Sent::Blocked {
                 self.mark(session);
                 return false;
@@ -477,11 +477,11 @@ impl<A: Aead> Lane<A> {
         }
     }
 
-    fn arm(&mut self, session: SessionKey) {
+    fn arm(&mut self, now: Instant, session: SessionKey) {
         let Some(association) = self.associations.get_mut(&session) else {
             return;
         };
-        let at = association.deadline(&self.config);
+        let at = association.deadline(now, &self.config);
         // An early wake-up is cheaper than moving the timer with every packet.
         if association.armed.is_none_or(|armed| at < armed) {
             association.armed = Some(at);

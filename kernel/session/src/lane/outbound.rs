@@ -117,8 +117,10 @@ impl Association {
         slots: &mut Slots<A>,
         tx: &mut dyn Tx,
     ) -> Option<Sent> {
-        let len = usize::from(self.mtu.current());
-        let data_allowed = self.probes > 0 || self.may_send(now, len as u64);
+        let probing = self.probes > 0;
+        let limit = if probing { self.probe_size } else { u16::MAX };
+        let len = usize::from(limit.min(self.mtu.current()));
+        let data_allowed = probing || self.may_send(now, len as u64);
         let Some(slot) = tx.reserve(self.dest(config), len) else {
             return Some(Sent::Blocked);
         };
@@ -461,6 +463,7 @@ impl Association {
         });
         if let Timeout::Probe { count } = timeout {
             self.probes = if count > 1 { 2 } else { 1 };
+            self.probe_size = self.mtu.pto_size(count);
             let oldest = self
                 .recovery
                 .outstanding()
