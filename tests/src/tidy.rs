@@ -221,12 +221,32 @@ fn declared_test_modules(file: &SourceFile) -> Vec<String> {
         stem
     };
     let outside = syntax.items.iter().filter_map(|item| match item {
-        syn::Item::Mod(module) if module.content.is_none() && is_cfg_test(&module.attrs) => {
-            Some(module.ident.to_string())
-        }
+        syn::Item::Mod(module) if module.content.is_none() && is_cfg_test(&module.attrs) => Some(module),
         _ => None,
     });
-    outside.map(|module| format!("{folder}/{module}")).collect()
+    let parent = stem.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let place = |module: &syn::ItemMod| match path_attribute(&module.attrs) {
+        Some(path) => format!("{parent}/{}", path.trim_end_matches(".rs")),
+        None => format!("{folder}/{}", module.ident),
+    };
+    outside.map(place).collect()
+}
+
+/// The value of `#[path = "..."]`, which is relative to the folder of the file it stands in.
+fn path_attribute(attributes: &[syn::Attribute]) -> Option<String> {
+    attributes.iter().find_map(|attribute| {
+        let syn::Meta::NameValue(pair) = &attribute.meta else {
+            return None;
+        };
+        let syn::Expr::Lit(syn::ExprLit {
+            lit: syn::Lit::Str(text),
+            ..
+        }) = &pair.value
+        else {
+            return None;
+        };
+        pair.path.is_ident("path").then(|| text.value())
+    })
 }
 
 fn walk(folder: &Path, paths: &mut Vec<PathBuf>) {
@@ -263,9 +283,13 @@ mod tests {
     fn a_module_declared_for_tests_only_counts_as_test_code_wherever_it_lies() {
         let tree = Tree::of(vec![
             ("a/src/lib.rs".into(), "mod x;".into()),
-            ("a/src/x.rs".into(), "#[cfg(test)]\nmod cases;".into()),
+            (
+                "a/src/x.rs".into(),
+                "#[cfg(test)]\nmod cases;\n#[cfg(test)]\n#[path = \"x_tests.rs\"]\nmod tests;".into(),
+            ),
             ("a/src/x/cases.rs".into(), String::new()),
             ("a/src/x/cases/deep.rs".into(), String::new()),
+            ("a/src/x_tests.rs".into(), String::new()),
             ("a/tests/whole.rs".into(), String::new()),
         ]);
         let tests: Vec<_> = tree
@@ -273,7 +297,15 @@ mod tests {
             .filter(|file| tree.is_test(file))
             .map(|file| file.path.as_str())
             .collect();
-        assert_eq!(tests, ["a/src/x/cases.rs", "a/src/x/cases/deep.rs", "a/tests/whole.rs"]);
+        assert_eq!(
+            tests,
+            [
+                "a/src/x/cases.rs",
+                "a/src/x/cases/deep.rs",
+                "a/src/x_tests.rs",
+                "a/tests/whole.rs"
+            ]
+        );
     }
 
     #[test]
