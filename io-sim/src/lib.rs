@@ -10,6 +10,8 @@
 //! | `aead.rs` | the clear AEAD |
 //! | `payload.rs` | what applications send |
 //! | `run.rs` | running scenarios under seeds |
+//! | `cli.rs` | the command `netsim` |
+//! | `bench.rs` | datagrams per second |
 //! | `histogram.rs` | durations in integer buckets |
 //!
 //! Invariants: a run is a function of its scenario and seed.
@@ -17,7 +19,9 @@
 #![forbid(unsafe_code)]
 
 pub mod aead;
+pub mod bench;
 pub mod check;
+pub mod cli;
 pub mod histogram;
 pub mod host;
 pub mod kernel;

@@ -45,7 +45,9 @@ fn dress(counter: u64, kind: u8, from: &EntityId, label: u16, body: &[u8]) -> Ve
     };
     let mut out = [0; HEADER_LEN];
     header.encode(&mut out);
-    [&out[..], &[kind], &label.to_le_bytes(), &from.0, body, &[0; 16]].concat()
+    let front = [&out[..], &[kind], &label.to_le_bytes(), &from.0, body].concat();
+    let tag = blake3::hash(&front);
+    [&front[..], &tag.as_bytes()[..16]].concat()
 }
 
 impl<const BUG: u8> Toy<BUG> {
@@ -93,7 +95,10 @@ impl<const BUG: u8> Toy<BUG> {
                 self.put(io, from, &packet);
             }
         }
-        let Some(body) = bytes.get(64..bytes.len().saturating_sub(16)) else {
+        let Some((front, tag)) = bytes.split_last_chunk::<16>() else {
+            return;
+        };
+        let Some(body) = front.get(64..).filter(|_| blake3::hash(front).as_bytes()[..16] == *tag) else {
             return;
         };
         let Some((head, rest)) = body.split_first_chunk::<35>() else {
