@@ -7,6 +7,7 @@
 //! | `floor.rs` | bare UDP: ping-pong, one datagram per call, segmentation offload |
 //! | `arithmetic.rs` | the Diffie-Hellman operations of one handshake and nothing else |
 //! | `quic.rs` | quinn, with the same cipher and the same bound on the MTU |
+//! | `ours.rs` | ours, through the API users have |
 //! | `run.rs` | interleaved rounds |
 //! | `table.rs` | medians, ratios, text and JSON |
 //! | `bin/loopback.rs` | the command |
@@ -18,6 +19,7 @@
 pub mod arithmetic;
 pub mod contender;
 pub mod floor;
+pub mod ours;
 pub mod process;
 pub mod quic;
 pub mod run;

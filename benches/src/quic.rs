@@ -350,12 +350,19 @@ pub fn parse(cipher: &str, threads: &str) -> Result<(Cipher, Threads), Failure> 
         "aes128" => Cipher::Aes128,
         other => return Err(format!("unknown cipher {other:?}: chacha20 or aes128").into()),
     };
-    let threads = match threads {
-        "one" => Threads::One,
-        "many" => Threads::Many,
-        other => return Err(format!("unknown runtime {other:?}: one or many").into()),
-    };
-    Ok((cipher, threads))
+    Ok((cipher, self::threads(threads)?))
+}
+
+/// The runtime of this name.
+///
+/// # Errors
+/// Where the word is unknown.
+pub fn threads(name: &str) -> Result<Threads, Failure> {
+    match name {
+        "one" => Ok(Threads::One),
+        "many" => Ok(Threads::Many),
+        other => Err(format!("unknown runtime {other:?}: one or many").into()),
+    }
 }
 
 /// Every row of quinn.

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use net_benches::arithmetic::{BareHandshake, Operations};
 use net_benches::contender::{Contender, Failure, Measure};
 use net_benches::floor::{Calls, OneWay, PingPong, Wait};
+use net_benches::ours::{self, Ours};
 use net_benches::quic::{self, Quic};
 use net_benches::run::{Plan, run};
 use net_benches::table;
@@ -68,6 +69,7 @@ fn contenders() -> Vec<Box<dyn Contender>> {
         Box::new(OneWay::new(Calls::Offload)),
         Box::new(BareHandshake::default()),
     ];
+    contenders.extend(ours::all().into_iter().map(|row| Box::new(row) as Box<dyn Contender>));
     contenders.extend(quic::all().into_iter().map(|row| Box::new(row) as Box<dyn Contender>));
     contenders
 }
@@ -83,6 +85,7 @@ fn serve(role: &[String]) -> Result<(), Failure> {
             let (cipher, threads) = quic::parse(cipher, threads)?;
             Quic::serve(cipher, threads)
         }
+        ["ours", threads] => Ours::serve(quic::threads(threads)?),
         _ => Err(format!("unknown role {role:?}").into()),
     }
 }
