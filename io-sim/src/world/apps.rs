@@ -16,7 +16,7 @@ use net_sim_model::{Family, Key};
 use super::event::What;
 use crate::check::{Expected, Observation, Panel, wants};
 use crate::histogram::Histogram;
-use crate::scenario::{Scenario, StreamWorkload, WorkloadKind};
+use crate::scenario::{AdversaryKind, Scenario, StreamWorkload, WorkloadKind};
 
 /// A command to be given to a node.
 #[derive(Clone, Debug)]
@@ -47,6 +47,17 @@ pub enum Order {
     Consumed {
         /// Which direction.
         half: u32,
+        /// Payload bytes.
+        bytes: u64,
+        /// Messages.
+        messages: u64,
+    },
+    /// Grant credit for what a node that is not to be trusted sent, whatever it was.
+    Swallowed {
+        /// In which session.
+        session: SessionKey,
+        /// On which stream.
+        stream: StreamId,
         /// Payload bytes.
         bytes: u64,
         /// Messages.
@@ -210,6 +221,8 @@ struct Early {
 pub struct Apps {
     scenario: std::rc::Rc<Scenario>,
     key: Key,
+    /// Nodes whose packets an adversary changes under their own keys: nothing they say can be held to a promise.
+    untrusted: Vec<u32>,
     /// Who is who.
     pub entities: BTreeMap<EntityId, u32>,
     /// Sessions by node and peer.
@@ -278,9 +291,18 @@ impl Apps {
                 });
             }
         }
+        let untrusted = scenario
+            .adversaries
+            .iter()
+            .filter_map(|adversary| match adversary.kind {
+                AdversaryKind::Member { node, .. } => Some(node),
+                _ => None,
+            });
+        let untrusted = untrusted.collect();
         let delivery = vec![Histogram::default(); scenario.workloads.len() + 1];
         Self {
             key,
+            untrusted,
             entities: BTreeMap::new(),
             conns: BTreeMap::new(),
             sessions: vec![BTreeMap::new(); nodes],
@@ -670,7 +692,11 @@ impl Apps {
     ) {
         self.count("stream_opened");
         let instance = u32::from(subprotocol).wrapping_sub(1);
-        let Some(known) = self.instances.get(instance as usize) else {
+        let known = self.instances.get(instance as usize);
+        if known.is_none_or(|known| self.untrusted.contains(&known.opener)) && !self.untrusted.is_empty() {
+            return;
+        }
+        let Some(known) = known else {
             panel.fail(
                 now,
                 "stream-order",
@@ -708,6 +734,9 @@ impl Apps {
         panel: &mut Panel,
     ) {
         let state = &mut self.halves[half as usize];
+        if self.untrusted.contains(&state.sender) || self.untrusted.contains(&state.reader) {
+            return;
+        }
         state.into = Some((session, stream));
         let expected = state.expected;
         self.readers[node as usize].insert((session, stream), half);
@@ -815,6 +844,21 @@ impl Apps {
 
     /// Application data reaches a node.
     pub fn deliver(&mut self, now: u64, node: u32, part: &Part<'_>, panel: &mut Panel) {
+        let peer = self.entities.get(&part.peer).copied();
+        if !self.untrusted.is_empty()
+            && (self.untrusted.contains(&node) || peer.is_none_or(|peer| self.untrusted.contains(&peer)))
+        {
+            self.count("untrusted_parts");
+            let (bytes, messages) = (part.bytes.len() as u64, u64::from(part.end));
+            let order = Order::Swallowed {
+                session: part.session,
+                stream: part.stream,
+                bytes,
+                messages,
+            };
+            self.orders.push_back((node, Purpose::Plain, order));
+            return;
+        }
         let key = (part.session, part.stream);
         let last = self.last_reader;
         let half = if (last.0, last.1, last.2) == (node, part.session, part.stream) {
@@ -834,7 +878,6 @@ impl Apps {
             });
             return;
         };
-        let peer = self.entities.get(&part.peer).copied();
         if peer != Some(self.halves[half as usize].sender) {
             panel.fail(
                 now,

@@ -54,6 +54,8 @@ pub use node::SOCKET_BUFFER;
 const WALL: u64 = 1_767_225_600_000_000_000;
 /// Monotonic time at the start of every machine's first process.
 const MONO: u64 = 1_000_000_000;
+/// Sessions one machine may hold for every other, ended ones that linger included.
+const LINGERING: usize = 48;
 /// A run goes on this long after everything is done, so that endings are seen.
 const SETTLE: u64 = 1_000_000_000;
 /// How often a run asks whether everything is done.
@@ -305,11 +307,11 @@ impl<H: Host> World<H> {
         }
     }
 
-    /// Asks every process how much it holds. The limits: every machine of the world (and as many again lingering) a
-    /// session, three keys each and those that wait, all streams allowed, one session window each of early data.
+    /// Asks every process how much it holds. The limits: some sessions for every machine of the world, since closed ones
+    /// linger; three keys each and those that wait; all streams allowed; one session window each of early data.
     fn weigh(&mut self) {
         let config = &self.scenario.config;
-        let sessions = self.nodes.len() * 4;
+        let sessions = self.nodes.len() * LINGERING;
         let limit = Holdings {
             sessions,
             keys: sessions * 3 + config.max_pending,
@@ -419,6 +421,20 @@ impl<H: Host> World<H> {
                     };
                     self.turn(node, Input::Command(id, consumed));
                 }
+            }
+            Order::Swallowed {
+                session,
+                stream,
+                bytes,
+                messages,
+            } => {
+                let consumed = Command::Consumed {
+                    session,
+                    stream,
+                    bytes,
+                    messages,
+                };
+                self.turn(node, Input::Command(id, consumed));
             }
             Order::Echo { session } => self.turn(node, Input::Command(id, Command::Echo { session })),
             Order::Rekey { session } => self.turn(node, Input::Command(id, Command::Rekey { session })),
