@@ -1,2 +1,134 @@
-//! Placeholder.
-fn main() {}
+//! `net`: encrypted sessions between two machines from the command line.
+//!
+//! | file | role |
+//! |---|---|
+//! | `args.rs` | what may be written on the command line |
+//! | `error.rs` | every way to fail, with code, exit status and remedy |
+//! | `output.rs` | stdout and stderr, as text or JSON |
+//! | `signals.rs` | ctrl-c and SIGTERM |
+//! | `peer.rs` | ticket, network, identity and session for `connect` and `ping` |
+//! | `pipe.rs` | one stream joined to stdin and stdout |
+//! | `listen.rs` `connect.rs` `ping.rs` `id.rs` `explain.rs` | one command each |
+//!
+//! Invariants: stdout carries results and nothing else; the exit status is that of the error's code.
+//! Not here: the protocol (`net-kernel`), sockets and files of a node (`net-io-real`).
+#![forbid(unsafe_code)]
+
+mod args;
+mod connect;
+mod error;
+mod explain;
+mod id;
+mod listen;
+mod output;
+mod peer;
+mod ping;
+mod pipe;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+
+use args::{Cli, Command, Format};
+use error::{Code, Failure};
+use output::Out;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return unparsed(&error),
+    };
+    let out = Out::new(cli.format());
+    let result = log(out).and_then(|()| run(&cli.command, out));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            out.failure(&failure);
+            ExitCode::from(failure.code.exit())
+        }
+    }
+}
+
+fn run(command: &Command, out: Out) -> Result<(), Failure> {
+    match command {
+        Command::Demo(_) => Err(Failure::new(Code::Start, "demo")),
+        Command::Id(args) => id::id(&args.action, out),
+        Command::Key(args) => id::key(&args.action, out),
+        Command::Explain { code } => explain::run(code.as_deref(), out),
+        Command::Listen(args) => on_runtime(listen::run(args, out)),
+        Command::Connect(args) => on_runtime(connect::run(args, out)),
+        Command::Ping(args) => on_runtime(ping::run(args, out)),
+        Command::Completions { shell } => generated(|text| {
+            clap_complete::generate(*shell, &mut Cli::command(), "net", text);
+            Ok(())
+        }),
+        Command::Man => generated(|text| clap_mangen::Man::new(Cli::command()).render(text)),
+    }
+}
+
+fn on_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Code::Start, format!("cannot start the runtime: {error}")))?;
+    let result = runtime.block_on(command);
+    // A read of stdin that is under way never ends where nobody types: it must not hold the process up.
+    runtime.shutdown_background();
+    result
+}
+
+/// Prints what a generator writes; whole, because generators panic on a broken pipe.
+fn generated(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let mut text = Vec::new();
+    write(&mut text)
+        .and_then(|()| std::io::stdout().write_all(&text))
+        .map_err(|error| Failure::stdio("write to stdout", &error))
+}
+
+/// Help and version, or a command line that was not understood.
+fn unparsed(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Help that nobody reads is no failure.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let rendered = error.render().to_string();
+    let message = rendered.trim_start_matches("error: ").trim_end().to_owned();
+    let failure = Failure::new(Code::Usage, message);
+    let asks_json = |argument: &std::ffi::OsString| argument.to_str().is_some_and(|text| text.contains("json"));
+    let format = if std::env::args_os().any(|argument| asks_json(&argument)) {
+        Format::Jsonl
+    } else {
+        Format::Text
+    };
+    Out::new(format).failure(&failure);
+    ExitCode::from(failure.code.exit())
+}
+
+/// Logs to stderr as `NET_LOG`, or else `RUST_LOG`, asks for.
+fn log(out: Out) -> Result<(), Failure> {
+    let Some((name, filter)) = ["NET_LOG", "RUST_LOG"].into_iter().find_map(|name| {
+        let filter = std::env::var(name).ok().filter(|filter| !filter.is_empty())?;
+        Some((name, filter))
+    }) else {
+        return Ok(());
+    };
+    let filter = tracing_subscriber::EnvFilter::try_new(&filter).map_err(|error| {
+        Failure::new(Code::Usage, format!("{name}={filter:?} is no log filter: {error}")).next(format!("{name}=info"))
+    })?;
+    let colour = out.is_text() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match out.format() {
+        Format::Text => builder
+            .with_ansi(colour && std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init(),
+        Format::Json | Format::Jsonl => builder.json().init(),
+    }
+    Ok(())
+}

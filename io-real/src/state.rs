@@ -265,6 +265,21 @@ impl StateDir {
         }
     }
 
+    /// Whose directory this is, read without the lock: also while a node runs from it.
+    ///
+    /// # Errors
+    /// See [`StateError`]; nothing is changed.
+    pub fn entity_of(path: impl AsRef<Path>) -> Result<EntityId, StateError> {
+        let path = path.as_ref();
+        if survey(path)?.is_none() {
+            return Err(StateError::NoIdentity {
+                path: path.to_path_buf(),
+            });
+        }
+        check_mode(path, 0o700)?;
+        read_identity(&HostFiles, path).map(|identity| identity.entity())
+    }
+
     fn open_with(path: &Path, files: Arc<dyn Files>, make: Option<&dyn Entropy>) -> Result<Self, StateError> {
         let path = path.to_path_buf();
         let known = survey(&path)?;
