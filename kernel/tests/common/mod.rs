@@ -35,6 +35,9 @@ pub fn seeds(usual: u64) -> std::ops::Range<u64> {
 /// Wakes at one moment that lead nowhere, after which a kernel is held to spin.
 const MAX_IDLE_WAKES: u32 = 32;
 
+/// A message and its number in its stream.
+pub type Message = (u64, Vec<u8>);
+
 /// What one kernel did in a turn, and what its application saw so far.
 #[derive(Default)]
 pub struct Desk {
@@ -45,7 +48,7 @@ pub struct Desk {
     pub stores: VecDeque<(Ticket, StoreOp)>,
     pub events: Vec<Event>,
     /// Whole messages by stream, in order of completion.
-    pub messages: BTreeMap<(SessionKey, StreamId), Vec<(u64, Vec<u8>)>>,
+    pub messages: BTreeMap<(SessionKey, StreamId), Vec<Message>>,
     partial: BTreeMap<(SessionKey, StreamId, u64), Vec<u8>>,
     /// Payload bytes and messages delivered and not yet reported as drained.
     pub undrained: BTreeMap<(SessionKey, StreamId), (u64, u64)>,
@@ -461,13 +464,16 @@ impl<A: Aead> Pair<A> {
     pub fn open(&mut self, side: usize, session: SessionKey, options: StreamOptions) -> StreamId {
         let command = self.command(side, Command::Open { session, options });
         let events = &self.sides[side].desk.events;
-        let opened = events.iter().rev().find_map(|event| match event {
-            Event::Opened {
+        let opened = events.iter().rev().find_map(|event| {
+            let Event::Opened {
                 command: answered,
                 stream,
                 ..
-            } if *answered == command => Some(*stream),
-            _ => None,
+            } = event
+            else {
+                return None;
+            };
+            (*answered == command).then_some(*stream)
         });
         opened.unwrap_or_else(|| panic!("not opened: {:?}", events.last()))
     }

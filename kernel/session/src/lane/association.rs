@@ -132,6 +132,8 @@ pub(crate) struct Association {
     pub(crate) mtu: Mtu,
     pub(crate) streams: Streams,
     pub(crate) notices: VecDeque<AssociationNotice>,
+    /// Counted by the lane among those that are closed.
+    pub(crate) lingers: bool,
     /// Queued by the lane to send and be re-armed.
     pub(crate) dirty: bool,
     /// What the lane's timer is armed for.
@@ -189,6 +191,7 @@ impl Association {
             mtu,
             streams: Streams::new(config, greater, plaintext),
             notices: VecDeque::new(),
+            lingers: false,
             dirty: false,
             armed: None,
             totals: Totals::default(),

@@ -184,12 +184,18 @@ impl Holdings {
     }
 }
 
+/// Closed sessions that repeat their close to whoever still talks to them; the oldest is forgotten for one more, as
+/// strangers who are refused could otherwise have any number of them held.
+const MAX_LINGERING: usize = 256;
+
 /// Whole sessions.
 pub struct Lane<A: Aead> {
     config: SessionConfig,
     slots: Slots<A>,
     associations: IdMap<SessionKey, Box<Association>>,
     timers: Timers<SessionKey>,
+    /// Closed sessions that still repeat their close, the oldest first.
+    lingering: VecDeque<SessionKey>,
     /// Sessions that may have something to send or another deadline.
     dirty: VecDeque<SessionKey>,
     notices: VecDeque<Notice>,
@@ -209,6 +215,7 @@ impl<A: Aead> Lane<A> {
             slots: Slots::new(),
             associations: IdMap::default(),
             timers: Timers::default(),
+            lingering: VecDeque::new(),
             dirty: VecDeque::new(),
             notices: VecDeque::new(),
             open: None,
@@ -481,6 +488,15 @@ impl<A: Aead> Lane<A> {
         let Some(association) = self.associations.get_mut(&session) else {
             return;
         };
+        if !association.is_open() && !core::mem::replace(&mut association.lingers, true) {
+            self.lingering.push_back(session);
+            if self.lingering.len() > MAX_LINGERING
+                && let Some(oldest) = self.lingering.pop_front()
+            {
+                self.remove(oldest);
+            }
+            return self.arm(now, session);
+        }
         let at = association.deadline(now, &self.config);
         // An early wake-up is cheaper than moving the timer with every packet.
         if association.armed.is_none_or(|armed| at < armed) {
@@ -494,6 +510,9 @@ impl<A: Aead> Lane<A> {
         if let Some(association) = self.associations.swap_remove(&session) {
             for id in association.key_ids() {
                 self.slots.remove(id);
+            }
+            if association.lingers {
+                self.lingering.retain(|lingering| *lingering != session);
             }
         }
     }
@@ -577,7 +596,8 @@ impl<A: Aead> Lane<A> {
             .map(|association| association.key_ids().count())
             .sum();
         assert!(owned <= self.slots.len(), "every key of an association is held");
-        assert!(self.associations.len() <= self.config.max_sessions + self.config.max_pending);
+        assert!(self.lingering.len() <= MAX_LINGERING);
+        assert!(self.associations.len() <= self.config.max_sessions + self.config.max_pending + MAX_LINGERING);
         assert!(
             self.dirty.len() <= self.associations.len() + 1,
             "a session is queued once"

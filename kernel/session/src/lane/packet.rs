@@ -39,6 +39,8 @@ pub(crate) struct Open {
     stage: Stage,
     eliciting: bool,
     path_only: bool,
+    /// It carried a challenge, of which one per packet is answered.
+    challenged: bool,
 }
 
 /// How far a packet was read.
@@ -119,6 +121,7 @@ impl<A: Aead> Lane<A> {
             },
             eliciting: false,
             path_only: true,
+            challenged: false,
         });
         if let Some(session) = slot.owner {
             self.heard(now, session, id);
@@ -293,6 +296,9 @@ impl<A: Aead> Lane<A> {
                 open.path_only = false;
                 return open.begin_run(association, reliability, position).map(|()| Step::More);
             }
+            // A packet holds many challenges; answering them all would let a peer that borrows an address have more
+            // sent there than it sends itself.
+            Frame::PathChallenge(_) if core::mem::replace(&mut open.challenged, true) => return Ok(Step::More),
             Frame::Padding(_) | Frame::PathChallenge(_) | Frame::PathResponse(_) => {
                 open.eliciting = true;
                 association.on_control(now, open.from, &frame)?;
@@ -414,6 +420,9 @@ impl Open {
         }
         self.ran = true;
         let header = &self.header;
+        if header.event_count == 0 && !header.flags.contains(Flags::FIN) {
+            return Err(DropReason::EventCount);
+        }
         let Some(entry) = association.streams.touch(header.stream)? else {
             return Ok(());
         };

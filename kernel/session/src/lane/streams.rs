@@ -206,6 +206,13 @@ impl Streams {
         if self.closed.contains(index) {
             return Ok(None);
         }
+        // An index is used once, whatever the kind: else one grant would admit three streams.
+        if Reliability::ALL
+            .iter()
+            .any(|&kind| self.table.contains_key(&stream_id(index, kind, greater)))
+        {
+            return Err(DropReason::StreamState);
+        }
         self.insert(
             id,
             StreamSetup {
