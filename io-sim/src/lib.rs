@@ -11,6 +11,7 @@
 //! | `payload.rs` | what applications send |
 //! | `run.rs` | running scenarios under seeds |
 //! | `cli.rs` | the command `netsim` |
+//! | `proxy.rs` | the impairment proxy: the same link models between real sockets |
 //! | `bench.rs` | datagrams per second |
 //! | `histogram.rs` | durations in integer buckets |
 //!
@@ -26,6 +27,7 @@ pub mod histogram;
 pub mod host;
 pub mod kernel;
 pub mod payload;
+pub mod proxy;
 pub mod run;
 pub mod scenario;
 pub mod world;
