@@ -11,10 +11,11 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use crate::api::{Command, Ecn, Input, Instant, Job, JobDone, LinkChange, RxBatch, RxBuf, Stored};
+use crate::api::{Command, Duration, Ecn, Input, Instant, Job, JobDone, LinkChange, RxBatch, RxBuf, Stored};
 
 use crate::hub::{Counters, Phase, Shared};
 use crate::jobs::Pool;
+use crate::spin::{Idle, Spin};
 use crate::traits::{Clock, DatagramSocket, Disk, Entropy, RECV_BUFFER_LEN, RECV_BUFFERS, RecvMeta};
 use crate::tx::Transmitter;
 
@@ -106,11 +107,14 @@ struct Loop<S, C, E, D> {
     results_wait: bool,
     hints: Vec<LinkChange>,
     counts: Counters,
+    spin: Spin,
 }
 
 #[derive(PartialEq, Eq)]
 enum Round {
     Busy,
+    /// Nothing is to do, but something may be at once.
+    Looking,
     Idle,
     Ended,
 }
@@ -123,6 +127,8 @@ pub(crate) struct Parts<S, C, E, D> {
     pub(crate) disk: Arc<D>,
     /// Threads for jobs; 0 runs jobs and storage inline.
     pub(crate) threads: usize,
+    /// How long to look at the socket before sleeping, at most; zero sleeps at once.
+    pub(crate) busy_poll: Duration,
 }
 
 impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Driver<S, C, E, D> {
@@ -159,6 +165,7 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
             entropy,
             disk,
             threads,
+            busy_poll,
         } = parts;
         let tx = Transmitter::new(socket.max_segments());
         let empty = RecvMeta {
@@ -187,6 +194,7 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
             results_wait: false,
             hints: Vec::new(),
             counts: Counters::default(),
+            spin: Spin::new(busy_poll),
         }
     }
 
@@ -201,7 +209,17 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
         busy |= self.writable(cx);
         busy |= self.pass_hints();
         if busy {
+            if self.received == 0 {
+                self.spin.on_busy();
+            }
             return Ok(Round::Busy);
+        }
+        if self.spin.is_on() {
+            match self.spin.on_idle(self.clock.now().mono) {
+                Idle::Look => return Ok(Round::Looking),
+                Idle::Arrange => return Ok(Round::Busy),
+                Idle::Sleep => {}
+            }
         }
         let mut hub = self.shared.lock();
         hub.board.counters.add(&std::mem::take(&mut self.counts));
@@ -263,7 +281,15 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
     }
 
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<bool, DriverError> {
-        let count = match self.socket.poll_recv(cx, &mut self.bufs, &mut self.metas) {
+        let polled = if self.spin.is_looking() {
+            match self.socket.try_recv(&mut self.bufs, &mut self.metas) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                result => Poll::Ready(result),
+            }
+        } else {
+            self.socket.poll_recv(cx, &mut self.bufs, &mut self.metas)
+        };
+        let count = match polled {
             Poll::Pending => return Ok(false),
             Poll::Ready(Ok(count)) => count.min(self.bufs.len()),
             Poll::Ready(Err(error)) => {
@@ -303,6 +329,7 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
     /// Runs the turn on buffers `from..to`, at most `N`.
     fn open<const N: usize>(&mut self, from: usize, to: usize) {
         let now = self.clock.now();
+        self.spin.on_received(now.mono);
         let nobody = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
         let mut rx: [RxBuf<'_>; N] = std::array::from_fn(|_| RxBuf {
             from: nobody,
@@ -478,6 +505,7 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Future for Driver<S, C, E
             };
             match inner.round(cx) {
                 Ok(Round::Busy) => {}
+                Ok(Round::Looking) => break,
                 Ok(Round::Idle) => return Poll::Pending,
                 Ok(Round::Ended) => {
                     this.end();

@@ -14,6 +14,7 @@
 //! | `tx.rs` | the transmit buffer |
 //! | `inbox.rs` | received messages on their way to the application |
 //! | `jobs.rs` | where heavy work and disk writes run |
+//! | `spin.rs` | whether to look at the socket a little longer before sleeping |
 //! | `slots.rs` | a table with stable row numbers |
 //! | `tokio.rs` | the driver's world under tokio |
 //! | `aead.rs` | ChaCha20-Poly1305 by ring |
@@ -34,6 +35,7 @@ pub mod metrics;
 pub mod node;
 pub mod session;
 mod slots;
+mod spin;
 pub mod state;
 pub mod stream;
 #[cfg(test)]

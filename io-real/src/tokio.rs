@@ -23,6 +23,8 @@ const SEND_BUFFER: usize = 4 << 20;
 const MIN_BATCH: usize = 2;
 /// Hints kept until the driver asks; the oldest goes for one more.
 const MAX_HINTS: usize = 16;
+/// Longer than a round trip on one host or in one rack, shorter than anybody notices.
+const BUSY_POLL: std::time::Duration = std::time::Duration::from_micros(50);
 /// The wall clock is compared with the monotonic one this often, in nanoseconds.
 const WALL_CHECK: u64 = 100_000_000;
 
@@ -90,6 +92,8 @@ impl TokioSocket {
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), RECV_BUFFER);
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SEND_BUFFER);
         let _ = state.enable_transport_errors(UdpSockRef::from(&socket));
+        #[cfg(target_os = "linux")]
+        disable_unread(&socket);
         let metas = Box::new([quinn_udp::RecvMeta::default(); RECV_BUFFERS]);
         Ok(Self {
             #[cfg(unix)]
@@ -132,6 +136,17 @@ impl DatagramSocket for TokioSocket {
                 Err(error) if is_report(&error) && self.calls.drain_errors(socket, &error) => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
+        }
+    }
+
+    #[cfg(unix)]
+    fn try_recv(&mut self, bufs: &mut [Box<[u8]>], metas: &mut [RecvMeta]) -> io::Result<usize> {
+        let socket = self.io.get_ref();
+        match self.calls.recv(UdpSockRef::from(socket), bufs, metas) {
+            Err(error) if is_report(&error) && self.calls.drain_errors(socket, &error) => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            result => result.map(|(count, _)| count),
         }
     }
 
@@ -341,6 +356,31 @@ impl Calls {
     }
 }
 
+/// Switches off what the socket would tell of every datagram and nobody reads: arrival times and local addresses.
+#[cfg(target_os = "linux")]
+fn disable_unread(socket: &UdpSocket) {
+    use std::os::fd::AsRawFd as _;
+    let off: libc::c_int = 0;
+    for (level, name) in [
+        (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS),
+        (libc::IPPROTO_IP, libc::IP_PKTINFO),
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+    ] {
+        // SAFETY: the descriptor is open, because `socket` is borrowed, and the pointer and length name `off`, which
+        // outlives the call and is only read.
+        unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                level,
+                name,
+                (&raw const off).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            );
+        }
+        // An option that a socket of the other family does not know is off anyway.
+    }
+}
+
 /// Whether an error reports on an earlier datagram instead of this call.
 fn is_report(error: &io::Error) -> bool {
     matches!(
@@ -534,6 +574,20 @@ impl Clock for TokioClock {
                 return Poll::Ready(());
             }
         }
+    }
+}
+
+/// How long the driver looks at the socket before it sleeps, where peers answer faster than a thread wakes: on
+/// runtimes of one thread, where looking costs no other task its turn, and on hosts with a processor to spare.
+#[must_use]
+pub fn default_busy_poll() -> std::time::Duration {
+    let one_thread = tokio::runtime::Handle::try_current()
+        .is_ok_and(|runtime| runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread);
+    let spare = std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1);
+    if one_thread && spare {
+        BUSY_POLL
+    } else {
+        std::time::Duration::ZERO
     }
 }
 

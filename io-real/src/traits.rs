@@ -50,6 +50,16 @@ pub trait DatagramSocket: Send + 'static {
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>>;
 
+    /// As [`Self::poll_recv`], but looks at the socket itself instead of waiting to be told that it is readable, and
+    /// keeps no waker. Sockets for which this makes no sense have nothing (`WouldBlock`).
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing has arrived; otherwise as [`Self::poll_recv`].
+    fn try_recv(&mut self, bufs: &mut [Box<[u8]>], metas: &mut [RecvMeta]) -> io::Result<usize> {
+        let _ = (bufs, metas);
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     /// Sends datagrams and says how many bytes of `transmit.bytes` left, always whole datagrams.
     ///
     /// # Errors
