@@ -187,6 +187,7 @@ mod tests {
         let mut stalls = 0;
         // Every answer comes fast, and every look is interrupted for a millisecond.
         while now < 10_000_000 {
+            spin.on_busy();
             spin.on_idle(at(now));
             spin.on_received(at(now + 10));
             if spin.on_idle(at(now + 11)) == Idle::Look {
