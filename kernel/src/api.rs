@@ -353,7 +353,7 @@ pub enum Refused {
     StreamLimit,
     /// One cannot connect to oneself.
     OwnIdentity,
-    /// The key is not a usable identity (PROTOCOL 1).
+    /// The key is not a usable identity (PROTOCOL 1). Told after a job has found out.
     BadIdentity,
     /// No address, or more than 16.
     BadAddresses,

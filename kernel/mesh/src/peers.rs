@@ -48,7 +48,7 @@ pub enum In<'b> {
     Connect {
         /// Whom to answer.
         command: CommandId,
-        /// Whom to reach: a usable identity, not our own.
+        /// Whom to reach; not ourselves.
         peer: EntityId,
         /// Where to try, 1 to 16 addresses.
         addresses: &'b [Addr],
@@ -66,6 +66,8 @@ pub enum In<'b> {
         /// Whether a host said that nobody listens.
         unreachable: bool,
     },
+    /// A dial ended because the peer's key is not a usable identity.
+    Unusable(AttemptId),
     /// A dial ended with a key of a peer that is to be refused.
     DialledRefused(AttemptId, Agreed, Admission),
     /// A peer that dialled us has confirmed its key.
@@ -80,13 +82,15 @@ pub enum In<'b> {
     ShutDown,
 }
 
-/// Why a connect command was refused at once.
+/// Why a connect command was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// No address, or more than 16.
     BadAddresses,
     /// Too many dials, or too many commands waiting for one.
     TableFull,
+    /// The key is not a usable identity.
+    BadIdentity,
     /// The kernel was shut down.
     ShutDown,
 }
@@ -153,7 +157,7 @@ pub enum Out {
         /// Why.
         why: Failure,
     },
-    /// A connect command was refused at once.
+    /// A connect command was refused.
     Refused(CommandId, Refusal),
 }
 
@@ -343,6 +347,16 @@ impl Peers {
         self.tidy(&peer);
     }
 
+    fn unusable(&mut self, attempt: AttemptId, fx: &mut Fx<'_, Self>) {
+        let Some((peer, dial)) = self.take_dial(attempt) else {
+            return;
+        };
+        for command in dial.waiting {
+            fx.emit(Out::Refused(command, Refusal::BadIdentity));
+        }
+        self.tidy(&peer);
+    }
+
     fn confirmed(&mut self, agreed: Agreed, admission: Admission, fx: &mut Fx<'_, Self>) {
         let refused = match admission {
             Admission::Admitted => self.shut_down.then_some(Admission::NotAllowed),
@@ -513,6 +527,7 @@ impl Machine for Peers {
                 sent,
                 unreachable,
             } => self.failed(attempt, Failure::Silent { sent, unreachable }, fx),
+            In::Unusable(attempt) => self.unusable(attempt, fx),
             In::DialledRefused(attempt, agreed, why) => {
                 self.failed(attempt, Failure::PeerRolledBack, fx);
                 self.confirmed(agreed, why, fx);

@@ -83,9 +83,6 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         if peer == self.entity() {
             return Err(Refused::OwnIdentity);
         }
-        if net_trust::noise_public(&peer).is_err() {
-            return Err(Refused::BadIdentity);
-        }
         if !self.trust.machine().table().admits(&peer) {
             return Err(Refused::NotAllowed);
         }

@@ -46,6 +46,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                     (),
                 );
             }
+            Out::Unusable { attempt } => self.peers.handle(now, PeersIn::Unusable(attempt), ()),
             Out::Dropped(reason, _) => self.drops.count(reason),
         }
     }

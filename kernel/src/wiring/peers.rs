@@ -76,6 +76,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             Out::Refused(command, why) => {
                 let why = match why {
                     Refusal::BadAddresses => Refused::BadAddresses,
+                    Refusal::BadIdentity => Refused::BadIdentity,
                     Refusal::TableFull => Refused::TableFull,
                     Refusal::ShutDown => Refused::ShutDown,
                 };

@@ -320,8 +320,9 @@ impl Handshakes {
             peer_public,
         }) = started
         else {
-            // The caller promised a usable identity; without one no message can be made, now or later.
-            self.on_expire(id, fx);
+            // No message can be made for such a key, now or later.
+            self.on_cancel(id, fx);
+            fx.emit(Out::Unusable { attempt: id });
             return;
         };
         let mut packet = Initiation::encode(local, Suite::ChaChaPoly, &message);

@@ -55,7 +55,7 @@ pub enum In<'b> {
     Dial {
         /// Names the dial.
         attempt: AttemptId,
-        /// Whom to expect; a usable identity (PROTOCOL 1) that is not our own.
+        /// Whom to expect; not ourselves. Whether the key is usable (PROTOCOL 1) is found out by a job.
         peer: EntityId,
         /// Where to try, 1 to 16 addresses.
         addresses: Vec<Addr>,
@@ -144,6 +144,11 @@ pub enum Out {
         sent: u32,
         /// Whether a host said that nobody listens at one of the addresses.
         unreachable: bool,
+    },
+    /// A dial ended because its peer's key is not a usable identity (PROTOCOL 1); nothing was sent.
+    Unusable {
+        /// Which.
+        attempt: AttemptId,
     },
     /// A packet was refused and changed nothing.
     Dropped(DropReason, Addr),
