@@ -246,7 +246,7 @@ impl<const BUG: u8> Host for Toy<BUG> {
         if BUG == READS_TIME {
             let now = std::time::SystemTime::now()
                 .duration_since(std::time::UNIX_EPOCH)
-                .unwrap();
+                .expect("now is after 1970");
             self.digest.update(&now.as_nanos().to_le_bytes());
         }
         match input {
@@ -304,7 +304,7 @@ within = "10s"
 "#;
 
 fn spec(text: &str) -> Spec {
-    Spec::new("toy.toml", text).unwrap()
+    Spec::new("toy.toml", text).expect("a correct scenario")
 }
 
 #[test]

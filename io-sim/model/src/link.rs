@@ -595,7 +595,9 @@ mod tests {
             let mut link = Link::new(rough(), key());
             faults().into_iter().for_each(|fault| link.add(fault, key()));
             let lens = [64, 300, 1_250, 1_452];
-            (0..4_000).for_each(|n| drop(link.offer(n * 200_000, n, lens[(n % 4) as usize])));
+            for n in 0..4_000 {
+                link.offer(n * 200_000, n, lens[(n % 4) as usize]);
+            }
             let hits = link.hits().find(|(id, _)| *id == gone.id).map_or(0, |(_, hits)| hits);
             assert!(
                 touched as u64 <= hits,

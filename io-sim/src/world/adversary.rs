@@ -123,6 +123,15 @@ impl Villain {
         }
     }
 
+    /// The node it pretends to be.
+    pub fn pretends(&self) -> Option<u32> {
+        if let AdversaryKind::Garbage { spoof, .. } = self.spec.kind {
+            spoof
+        } else {
+            None
+        }
+    }
+
     /// A datagram goes from `from` to `to` before its eyes. It may record it and answers what it does about it.
     pub fn look(&mut self, now: u64, from: u32, to: u32, source: Addr, bytes: &[u8], packet: u64) -> Meddling {
         if !self.active(now) {
@@ -280,6 +289,15 @@ impl Villain {
             Initiation::set_mac1(&mut packet, &mac);
         }
         packet.to_vec()
+    }
+}
+
+/// The node whose packets an adversary changes under their own keys.
+pub fn member(adversary: &Adversary) -> Option<u32> {
+    if let AdversaryKind::Member { node, .. } = adversary.kind {
+        Some(node)
+    } else {
+        None
     }
 }
 

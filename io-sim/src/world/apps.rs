@@ -16,7 +16,7 @@ use net_sim_model::{Family, Key};
 use super::event::What;
 use crate::check::{Expected, Observation, Panel, wants};
 use crate::histogram::Histogram;
-use crate::scenario::{AdversaryKind, Scenario, StreamWorkload, WorkloadKind};
+use crate::scenario::{Scenario, StreamWorkload, WorkloadKind};
 
 /// A command to be given to a node.
 #[derive(Clone, Debug)]
@@ -294,11 +294,8 @@ impl Apps {
         let untrusted = scenario
             .adversaries
             .iter()
-            .filter_map(|adversary| match adversary.kind {
-                AdversaryKind::Member { node, .. } => Some(node),
-                _ => None,
-            });
-        let untrusted = untrusted.collect();
+            .filter_map(super::adversary::member)
+            .collect();
         let delivery = vec![Histogram::default(); scenario.workloads.len() + 1];
         Self {
             key,
@@ -410,8 +407,7 @@ impl Apps {
             acceptor,
             session,
         });
-        for direction in 0..2 {
-            let base = delivered[direction];
+        for (direction, base) in delivered.into_iter().enumerate() {
             let silent = direction == 1 && !stream.both;
             let expected = Expected {
                 payload: payload.with(direction as u64),
@@ -662,7 +658,6 @@ impl Apps {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
     fn opened(
         &mut self,
         now: u64,
@@ -680,7 +675,6 @@ impl Apps {
         self.begin_reading(now, forward + 1, node, session, stream, panel);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
     fn accepted(
         &mut self,
         now: u64,

@@ -187,12 +187,12 @@ impl<H: Host> World<H> {
         }
         match node::owner(&to) {
             Some(target) if (target as usize) < self.nodes.len() => self.travel(node, target, slot),
-            _ => self.to_nobody(slot, to),
+            _ => self.leave(slot, to),
         }
     }
 
     /// A datagram for an address that is no machine's: an adversary's, or nobody's.
-    fn to_nobody(&mut self, slot: u32, to: Addr) {
+    fn leave(&mut self, slot: u32, to: Addr) {
         let villain = node::adversary(&to).and_then(|index| self.villains.get_mut(index as usize));
         let Some(villain) = villain else {
             return self.lose(slot, "nobody");
@@ -307,10 +307,7 @@ impl<H: Host> World<H> {
         }
         let Some(pause) = villain.pause() else { return };
         let victim = villain.victim();
-        let spoof = match villain.spec.kind {
-            AdversaryKind::Garbage { spoof: Some(node), .. } => Some(self.nodes[node as usize].address),
-            _ => None,
-        };
+        let spoof = villain.pretends().map(|node| self.nodes[node as usize].address);
         // Fast adversaries act in bursts, so that a flood costs one event per burst.
         let burst = (BURST / pause).max(1);
         for _ in 0..burst {
