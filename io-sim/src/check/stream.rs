@@ -1,7 +1,7 @@
 //! What a stream promises its reader.
 //!
 //! Invariants: `Reliable` delivers every message once, in order, byte for byte; `ReliableUnordered` once, in any order;
-//! `FireAndForget` at most once. A direction that was finished delivered everything before (reliable ones).
+//! `FireAndForget` at most once, even after its end, which may overtake. A direction that was finished delivered everything before (reliable ones).
 //! Not here: whether everything arrives in time (`run.rs`).
 
 use std::collections::BTreeMap;
@@ -30,7 +30,8 @@ struct Half {
 impl Half {
     fn part(&mut self, number: u64, offset: u64, end: bool, bytes: &[u8]) -> Result<(), String> {
         let expected = &self.expected;
-        if self.finished {
+        // Unreliable messages that the end overtook may still come.
+        if self.finished && expected.reliability != Reliability::FireAndForget {
             return Err(format!("message {number} came after the end of the stream"));
         }
         if number >= expected.count {
@@ -226,6 +227,12 @@ mod tests {
             checker.observe(&Observation::Finished { half: 0 }).is_err(),
             "a second end"
         );
+        let (mut checker, expected) = rig(Reliability::Reliable);
+        for number in 0..4 {
+            whole(&mut checker, &expected, number).unwrap();
+        }
+        checker.observe(&Observation::Finished { half: 0 }).unwrap();
+        assert!(whole(&mut checker, &expected, 3).unwrap_err().contains("after the end"));
     }
 
     #[test]
@@ -293,6 +300,7 @@ mod tests {
         whole(&mut checker, &expected, 3).unwrap();
         assert!(whole(&mut checker, &expected, 3).is_err());
         checker.observe(&Observation::Finished { half: 0 }).unwrap();
+        whole(&mut checker, &expected, 2).unwrap();
     }
 
     #[test]
