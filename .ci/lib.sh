@@ -135,10 +135,16 @@ build_netsim() {
     limited 15 cargo build --quiet -p net-io-sim --bin netsim
 }
 
-# simulate SEEDS MINUTES: every committed scenario over seeds 1..SEEDS; a failure prints the seed and the command that repeats it.
-simulate() { limited "$2" "$(netsim release)" run scenarios --seeds "1..$1" --jobs "$JOBS"; }
+# simulate SEEDS MINUTES [OPTION...]: every committed scenario over seeds 1..SEEDS; a failure prints the seed and the command
+# that repeats it.
+simulate() {
+    local seeds=$1 minutes=$2
+    shift 2
+    limited "$minutes" "$(netsim release)" run scenarios --seeds "1..$seeds" --jobs "$JOBS" "$@"
+}
 
-digests() { grep -o '"digest": *"[0-9a-f]*"' | sort; }
+# One line per run: scenario, seed, digest.
+digests() { sed -n 's/.*"scenario":"\([^"]*\)".*"seed":\([0-9]*\).*"digest":"\([0-9a-f]*\)".*/\1 \2 \3/p' | sort; }
 
 # same_digests SEEDS MINUTES: debug and release builds, one job and several, run twice: the same digests, and not none of them.
 same_digests() {
