@@ -1,3 +1,1 @@
 //! The peers machine told and expected by name, without a node around it.
-
-
