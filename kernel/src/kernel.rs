@@ -46,6 +46,8 @@ pub struct Kernel<A: Aead, C: Check = NoCheck> {
     pub(crate) outbox: VecDeque<(Addr, Packet)>,
     pub(crate) events: Vec<Event>,
     pub(crate) drops: Drops,
+    /// No timer is due before this.
+    due: Instant,
     trace: Option<Box<Trace>>,
     check: PhantomData<C>,
 }
@@ -80,6 +82,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             outbox: VecDeque::new(),
             events: Vec::new(),
             drops: Drops::default(),
+            due: Instant::ZERO,
             trace: trace.then(Box::default),
             check: PhantomData,
         };
@@ -106,7 +109,9 @@ impl<A: Aead, C: Check> Kernel<A, C> {
 
     fn run(&mut self, now: Now, input: Input<'_>, io: &mut dyn Io) -> Option<Deadline> {
         // What expired while the host slept expires before anything that arrived is looked at (law 3).
-        self.fire(now);
+        if now.mono >= self.due {
+            self.fire(now);
+        }
         self.input(now, input, io);
         self.settle(now);
         for _ in 0..MAX_ROUNDS {
@@ -120,7 +125,9 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         if C::ON {
             self.check();
         }
-        self.deadline(now.mono)
+        let deadline = self.deadline(now.mono);
+        self.due = deadline.map_or(Instant::MAX, |deadline| deadline.at);
+        deadline
     }
 
     fn input(&mut self, now: Now, input: Input<'_>, io: &mut dyn Io) {

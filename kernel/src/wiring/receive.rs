@@ -29,6 +29,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             match up {
                 None => return,
                 Some(Up::Part(part)) => io.deliver(part),
+                Some(Up::Messages(messages)) => messages.for_each(|part| io.deliver(part)),
                 Some(Up::Handshake(datagram)) => {
                     let view = View {
                         trust: self.trust.machine().table(),

@@ -32,7 +32,7 @@ const MAX_REPLIES: usize = 16;
 const REKEY_RETRY: Duration = Duration::from_secs(10);
 /// On average one counter in this many is skipped, so that acknowledging what never arrived is noticed
 /// (RFC 9000 section 21.4).
-const SKIP_EVERY: u64 = 512;
+const SKIP_EVERY: u64 = 2_048;
 
 /// Replaced keys that still open packets: two, because both sides may rekey at once.
 const MAX_DRAINING: usize = 2;
@@ -149,6 +149,8 @@ pub(crate) struct Association {
     /// How long such a packet may be.
     pub(crate) probe_size: u16,
     pub(crate) pace_until: Option<Instant>,
+    /// When an acknowledgement may next ask to be acknowledged.
+    pub(crate) ack_ping_at: Instant,
     pub(crate) last_received: Instant,
     pub(crate) last_eliciting: Instant,
     rekey_asked: Option<Instant>,
@@ -202,6 +204,7 @@ impl Association {
             probes: 0,
             probe_size: 0,
             pace_until: None,
+            ack_ping_at: now,
             last_received: now,
             last_eliciting: now,
             rekey_asked: None,

@@ -45,6 +45,7 @@ use crate::tx::Tx;
 use crate::{Part, SessionKey};
 
 pub use inbound::close_code;
+pub use packet::Messages;
 pub use slot::KeyInfo;
 pub use streams::{INITIAL_SESSION_CREDIT, INITIAL_STREAM_CREDIT, StreamSetup};
 
@@ -65,6 +66,8 @@ pub enum Up<'x> {
     Confirm(KeyInfo),
     /// Application data.
     Part(Part<'x>),
+    /// Application data, message by message.
+    Messages(Messages<'x>),
 }
 
 /// Why a session ended on the lane's side.

@@ -20,6 +20,8 @@ const MIN_DATA_SPACE: usize = 64;
 /// A packet with no more than this is taken for one that carries no data.
 const CONTROL_PACKET: u64 = 128;
 
+/// With more ranges than this in an acknowledgement, the peer is asked to acknowledge it, so that they can go.
+const CROWDED_RANGES: usize = 4;
 /// A packet with one path frame.
 const PATH_PACKET: u64 = OVERHEAD as u64 + 10;
 
@@ -120,7 +122,7 @@ impl Association {
         let probing = self.probes > 0;
         let limit = if probing { self.probe_size } else { u16::MAX };
         let len = usize::from(limit.min(self.mtu.current()));
-        let data_allowed = probing || self.may_send(now, len as u64);
+        let data_allowed = probing || (self.streams.has_data() && self.may_send(now, len as u64));
         let Some(slot) = tx.reserve(self.dest(config), len) else {
             return Some(Sent::Blocked);
         };
@@ -172,6 +174,11 @@ impl Association {
                 ce: counts.ce,
             });
             let delay = self.received.delay(now).as_micros();
+            // Whoever only acknowledges is never acknowledged, and would tell of every gap for ever.
+            if self.received.ranges().len() > CROWDED_RANGES && now >= self.ack_ping_at {
+                self.ack_ping_at = now + self.recovery.pto();
+                self.ping = true;
+            }
             if writer.ack(ecn, delay, self.received.ranges()).is_some() {
                 draft.content.ack_largest = self.received.largest();
                 self.received.on_ack_sent();

@@ -5,11 +5,11 @@
 //! is what the packet carries. Not here: what single frames do (`inbound.rs`, `stream/`).
 
 use net_base::{EntityId, Instant, SessionId, StreamId};
-use net_wire::{DropReason, Flags, Frame, FrameReader, HEADER_LEN, Header, Reliability, TAG_LEN};
+use net_wire::{DropReason, Flags, Frame, FrameReader, FrameType, HEADER_LEN, Header, Reliability, TAG_LEN};
 
 use crate::aead::Aead;
 use crate::rx::{Ecn, RxBatch, Spot};
-use crate::stream::{Action, Cursor, Piece};
+use crate::stream::{Action, Cursor, Piece, RecvStream};
 use crate::{Part, SessionKey};
 
 use super::association::Association;
@@ -27,15 +27,14 @@ pub(crate) struct Open {
     slot: SessionId,
     owner: Option<SessionKey>,
     peer: EntityId,
-    /// Where association and stream lie in their tables; hints, checked against their keys.
-    place: usize,
-    entry: usize,
     /// Next frame and end of the plaintext, as offsets in the datagram.
     at: usize,
     end: usize,
     /// Whether the packet's run was opened; `run` is its place, where the stream still listens.
     ran: bool,
     run: Option<Cursor>,
+    /// Whole messages were looked for here already.
+    read: bool,
     stage: Stage,
     eliciting: bool,
     path_only: bool,
@@ -65,6 +64,8 @@ pub(crate) struct Plan {
 /// What the kernel is to have next.
 pub(crate) enum Found {
     Confirm(KeyInfo),
+    /// Whole messages, perhaps.
+    Messages,
     /// Bytes still lying in the datagram.
     Here(Plan),
     /// Bytes copied to `late`.
@@ -73,6 +74,36 @@ pub(crate) enum Found {
         offset: u64,
         end: bool,
     },
+}
+
+/// Whole messages of one packet, each due as it is met. It ends before the first frame that is anything else.
+#[derive(Debug)]
+pub struct Messages<'x> {
+    reader: FrameReader<'x>,
+    recv: &'x mut RecvStream,
+    cursor: &'x mut Cursor,
+    /// Where the packet is read on.
+    at: &'x mut usize,
+    end: usize,
+    part: Part<'x>,
+}
+
+impl<'x> Iterator for Messages<'x> {
+    type Item = Part<'x>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Part<'x>> {
+        let mut reader = self.reader.clone();
+        let bytes = reader.next_event()?;
+        let number = self.recv.take_whole(self.cursor, bytes.len())?;
+        *self.at = self.end - reader.remaining().len();
+        self.reader = reader;
+        Some(Part {
+            number,
+            bytes,
+            ..self.part
+        })
+    }
 }
 
 /// What reading a frame led to.
@@ -108,12 +139,11 @@ impl<A: Aead> Lane<A> {
             slot: id,
             owner: slot.owner,
             peer: slot.info.peer,
-            place: 0,
-            entry: 0,
             at: HEADER_LEN,
             end: len - TAG_LEN,
             ran: false,
             run: None,
+            read: false,
             stage: if slot.owner.is_none() {
                 Stage::Confirming
             } else {
@@ -130,12 +160,9 @@ impl<A: Aead> Lane<A> {
 
     /// A packet under the key `id` authenticated.
     fn heard(&mut self, now: Instant, session: SessionKey, id: SessionId) {
-        let Some((place, _, association)) = self.associations.get_full_mut(&session) else {
+        let Some(association) = self.associations.get_mut(&session) else {
             return;
         };
-        if let Some(open) = self.open.as_mut() {
-            open.place = place;
-        }
         if let Some(unused) = association.heard(id, &self.config, now) {
             self.slots.remove(unused);
         }
@@ -150,13 +177,14 @@ impl<A: Aead> Lane<A> {
     /// Reads on in the packet that [`Self::begin`] opened, to the next thing the kernel must have or to its end.
     /// Apart from [`Self::take_up`], because a borrow returned from inside a loop would outlive it.
     pub(crate) fn advance(&mut self, now: Instant, batch: &mut RxBatch<'_>) {
-        while let Some(open) = self.open.as_mut() {
-            let found = match open.stage {
+        while let Some((stage, id)) = self.open.as_ref().map(|open| (open.stage, open.slot)) {
+            let found = match stage {
                 Stage::Confirming => {
-                    open.stage = Stage::Frames;
-                    self.slots.get(open.slot).map(|slot| Found::Confirm(slot.info))
+                    self.stage(Stage::Frames);
+                    self.slots.get(id).map(|slot| Found::Confirm(slot.info))
                 }
-                Stage::Frames => match self.step_event(batch).unwrap_or_else(|| self.step(now, batch)) {
+                Stage::Frames if self.in_run(batch) => Some(Found::Messages),
+                Stage::Frames => match self.step(now, batch) {
                     Ok(Step::More) => None,
                     Ok(Step::Deliver(plan)) => Some(Found::Here(plan)),
                     Ok(Step::End) => {
@@ -189,6 +217,12 @@ impl<A: Aead> Lane<A> {
         }
     }
 
+    fn stage(&mut self, stage: Stage) {
+        if let Some(open) = self.open.as_mut() {
+            open.stage = stage;
+        }
+    }
+
     /// Whether [`Self::advance`] found something.
     pub(crate) fn has_up(&self) -> bool {
         self.found.is_some()
@@ -198,6 +232,7 @@ impl<A: Aead> Lane<A> {
     pub(crate) fn take_up<'x>(&'x mut self, batch: &'x mut RxBatch<'_>) -> Option<Up<'x>> {
         match self.found.take()? {
             Found::Confirm(info) => Some(Up::Confirm(info)),
+            Found::Messages => self.messages(batch).map(Up::Messages),
             Found::Here(plan) => {
                 let (peer, session, stream) = self.names()?;
                 let bytes = &batch.at(self.open.as_ref()?.spot).bytes[plan.start..plan.stop];
@@ -229,35 +264,56 @@ impl<A: Aead> Lane<A> {
         }
     }
 
+    /// The messages of the run from here on.
+    fn messages<'x>(&'x mut self, batch: &'x mut RxBatch<'_>) -> Option<Messages<'x>> {
+        let open = self.open.as_mut()?;
+        let session = open.owner?;
+        let association = self
+            .associations
+            .get_mut(&session)
+            .filter(|association| association.is_open())?;
+        let recv = &mut association.streams.get(open.header.stream)?.recv;
+        let reader = FrameReader::new(&batch.at(open.spot).bytes[open.at..open.end]);
+        let part = Part {
+            peer: open.peer,
+            session,
+            stream: open.header.stream,
+            number: 0,
+            offset: 0,
+            end: true,
+            bytes: &[],
+        };
+        Some(Messages {
+            reader,
+            recv,
+            cursor: open.run.as_mut()?,
+            at: &mut open.at,
+            end: open.end,
+            part,
+        })
+    }
+
     /// Whom the packet under the hand is from.
     fn names(&self) -> Option<(EntityId, SessionKey, StreamId)> {
         let open = self.open.as_ref()?;
         Some((open.peer, open.owner?, open.header.stream))
     }
 
-    /// Reads one EVENT frame of a run already opened, which is what most frames are. `None` for anything else.
+    /// Whether whole messages may follow in a run already opened: [`Messages`] reads as many as are due. The session
+    /// and the stream are there, so what is promised here is handed up.
     #[inline]
-    fn step_event(&mut self, batch: &mut RxBatch<'_>) -> Option<Result<Step, DropReason>> {
-        let open = self.open.as_mut()?;
-        let cursor = open.run.as_mut()?;
-        let association = self
-            .associations
-            .get_index_mut(open.place)
-            .filter(|(key, _)| Some(**key) == open.owner)?
-            .1;
-        if !association.is_open() {
-            return None;
-        }
-        let entry = association.streams.at(open.entry, open.header.stream)?;
-        let mut reader = FrameReader::new(&batch.at(open.spot).bytes[open.at..open.end]);
-        let message = reader.next_event()?;
-        open.at = open.end - reader.remaining().len();
-        let len = message.len();
-        let action = match entry.recv.on_event(cursor, Piece::whole(message)) {
-            Ok(action) => action,
-            Err(reason) => return Some(Err(reason)),
+    fn in_run(&mut self, batch: &mut RxBatch<'_>) -> bool {
+        let Some(open) = self.open.as_mut().filter(|open| open.run.is_some() && !open.read) else {
+            return false;
         };
-        Some(Ok(open.act(action, len)))
+        // What it cannot take is left to the single steps, whose next frame may be such a message again.
+        open.read = true;
+        if batch.at(open.spot).bytes[open.at] != FrameType::Event as u8 {
+            return false;
+        }
+        let association = open.owner.and_then(|session| self.associations.get_mut(&session));
+        association
+            .is_some_and(|association| association.is_open() && association.streams.get(open.header.stream).is_some())
     }
 
     /// Reads one frame.
@@ -270,11 +326,8 @@ impl<A: Aead> Lane<A> {
             open.owner = self.slots.get(open.slot).and_then(|slot| slot.owner);
         }
         let session = open.owner.ok_or(DropReason::NotAllowed)?;
-        let (place, _, association) = self
-            .associations
-            .get_full_mut(&session)
-            .ok_or(DropReason::ClosedSession)?;
-        open.place = place;
+        let association = self.associations.get_mut(&session).ok_or(DropReason::ClosedSession)?;
+        open.read = false;
         if !association.is_open() {
             open.at = open.end;
             return Ok(Step::End);
@@ -431,7 +484,6 @@ impl Open {
             .recv
             .begin(header.sequence, reliability, position, header.event_count, fin)?;
         self.run = Some(cursor);
-        self.entry = association.streams.place(header.stream);
         association.streams.announce(header.stream, header.subprotocol);
         Ok(())
     }

@@ -231,20 +231,6 @@ impl Streams {
         self.table.get_mut(&id)
     }
 
-    /// Where `id` lies in the table: a hint for [`Self::at`].
-    pub(crate) fn place(&self, id: StreamId) -> usize {
-        self.table.get_index_of(&id).unwrap_or(usize::MAX)
-    }
-
-    /// The stream at `place`, if it is still `id`.
-    #[inline]
-    pub(crate) fn at(&mut self, place: usize, id: StreamId) -> Option<&mut Entry> {
-        self.table
-            .get_index_mut(place)
-            .filter(|(key, _)| **key == id)
-            .map(|(_, entry)| entry)
-    }
-
     /// Tells the user of a stream that the peer opened, once its first data says what it carries.
     pub(crate) fn announce(&mut self, id: StreamId, subprotocol: u16) {
         if let Some(entry) = self.table.get_mut(&id)
@@ -523,6 +509,10 @@ impl Streams {
         let Some(entry) = self.table.get_mut(&id) else { return 0 };
         let written = entry.send.write_run(run, out);
         self.scheduler.charge(id, written.len);
+        if !entry.send.has_data(u64::MAX) {
+            // Spares the turn a round that would find out.
+            self.scheduler.deactivate(id);
+        }
         written.len
     }
 
@@ -691,15 +681,16 @@ impl Streams {
     /// Tells the user of a finished stream and removes it once nothing is left of it.
     pub(crate) fn settle(&mut self, id: StreamId) {
         let Some(entry) = self.table.get_mut(&id) else { return };
-        let read = entry.recv.is_finished();
-        if read && !entry.told_finished && !entry.stopped {
+        if !entry.recv.is_finished() {
+            return;
+        }
+        if !entry.told_finished && !entry.stopped {
             entry.told_finished = true;
             if entry.recv.reset_code().is_none() {
                 self.notices.push_back((id, StreamNotice::Finished));
             }
         }
-        let entry = &self.table[&id];
-        if !(read && entry.recv.undrained() == 0 && entry.send.is_finished()) {
+        if entry.recv.undrained() > 0 || !entry.send.is_finished() {
             return;
         }
         self.scheduler.remove(id);

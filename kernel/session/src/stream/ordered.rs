@@ -60,6 +60,19 @@ impl Ordered {
         Ok(placed.deliver(skip))
     }
 
+    /// Whether message `number`, beginning at `start`, is due next from its first byte and nothing waits behind it.
+    #[inline]
+    pub(super) fn awaits(&self, number: u64, start: u64) -> bool {
+        number == self.number && start == self.start && self.offset == 0 && self.early.is_empty(start)
+    }
+
+    /// The awaited message was delivered whole; the next one begins at `end`.
+    #[inline]
+    pub(super) fn pass(&mut self, end: u64) {
+        self.number += 1;
+        self.start = end;
+    }
+
     /// The next bytes the frontier has reached in the reorder buffer.
     pub(super) fn pop_ready(&mut self, max_message: u32) -> Result<Option<Part<'_>>, DropReason> {
         let before = self.cell();

@@ -253,6 +253,37 @@ impl RecvStream {
         Ok(action)
     }
 
+    /// The number of the run's next message, if it is a whole one of `len` bytes, due next in an ordered stream in
+    /// which nothing waits: what most frames are. It then counts as taken and delivered. `None` changes nothing and
+    /// leaves the frame to [`Self::on_event`], which decides every other case.
+    #[inline]
+    pub fn take_whole(&mut self, cursor: &mut Cursor, len: usize) -> Option<u64> {
+        let Order::Ordered(ordered) = &mut self.order else {
+            return None;
+        };
+        let Cursor {
+            number, position, left, ..
+        } = *cursor;
+        if left == 0 || len > self.max_message as usize || position > self.window.granted() {
+            return None;
+        }
+        let end = position + cost(len, true);
+        let known = cursor.at_boundary && self.final_position.is_none() && ordered.awaits(number, position);
+        if !known || number == u64::MAX || self.window.advance_to(end).is_err() {
+            return None;
+        }
+        ordered.pass(end);
+        *cursor = Cursor {
+            number: number + 1,
+            position: end,
+            left: left - 1,
+            first: false,
+            ..*cursor
+        };
+        self.delivered += cost(len, true);
+        Some(number)
+    }
+
     /// Closes the run. Returns [`Self::take_growth`]; then [`Self::take_consumed`] and [`Self::pop_ready`] have news.
     ///
     /// # Errors
