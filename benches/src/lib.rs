@@ -5,9 +5,11 @@
 //! | `contender.rs` | what is measured, and the trait of whoever is |
 //! | `process.rs` | the other process: spawned, asked, and ended by its handle |
 //! | `floor.rs` | bare UDP: ping-pong, one datagram per call, segmentation offload |
+//! | `alloc.rs` | an allocator that counts |
 //! | `arithmetic.rs` | the Diffie-Hellman operations of one handshake and nothing else |
 //! | `quic.rs` | quinn, with the same cipher and the same bound on the MTU |
 //! | `ours.rs` | ours, through the API users have |
+//! | `kernel/` | two kernels in memory: instruction counts, messages per second, the cost of sealing and opening |
 //! | `run.rs` | interleaved rounds |
 //! | `table.rs` | medians, ratios, text and JSON |
 //! | `bin/loopback.rs` | the command |
@@ -16,9 +18,11 @@
 //! median over rounds with its spread.
 //! Not here: thresholds. A benchmark reports; instruction counts gate.
 
+pub mod alloc;
 pub mod arithmetic;
 pub mod contender;
 pub mod floor;
+pub mod kernel;
 pub mod ours;
 pub mod process;
 pub mod quic;

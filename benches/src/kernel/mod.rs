@@ -1,0 +1,18 @@
+//! Two kernels in one process and nothing between them: what a turn costs without sockets.
+//!
+//! | file | role |
+//! |---|---|
+//! | `null.rs` | a cipher that does nothing, so that only the protocol is counted |
+//! | `pair.rs` | two connected kernels that exchange datagrams through fixed slots |
+//! | `lanes.rs` | two lanes without kernels around them |
+//! | `counts.rs` | what callgrind counts |
+//! | `gate.rs` | counts against the committed ones |
+//!
+//! Invariants: after warming up the driver allocates nothing, so that what is counted is the kernel's.
+//! Not here: sockets and clocks (`bin/loopback.rs`), thresholds of time.
+
+pub mod counts;
+pub mod gate;
+pub mod lanes;
+pub mod null;
+pub mod pair;
