@@ -19,6 +19,8 @@ pub struct Agreed {
     pub local: SessionId,
     /// Who the peer proved to be.
     pub peer: EntityId,
+    /// The peer's boot epoch.
+    pub epoch: Epoch,
     /// Our label of the association it serves.
     pub local_association: AssociationId,
     /// The peer's label.
@@ -165,6 +167,7 @@ pub enum Out {
 #[derive(Clone, Copy, Debug)]
 struct Live {
     session: SessionKey,
+    epoch: Epoch,
     local: AssociationId,
     remote: AssociationId,
     address: Addr,
@@ -174,7 +177,6 @@ struct Live {
 #[derive(Debug)]
 struct Dial {
     attempt: AttemptId,
-    association: AssociationId,
     waiting: Vec<CommandId>,
 }
 
@@ -270,7 +272,6 @@ impl Peers {
         self.by_attempt.insert(attempt, peer);
         self.by_id.entry(peer).or_default().dial = Some(Dial {
             attempt,
-            association,
             waiting,
         });
         fx.emit(Out::Dial {
@@ -318,11 +319,7 @@ impl Peers {
         let Some((id, dial)) = self.take_dial(attempt) else {
             return;
         };
-        debug_assert_eq!(
-            (id, dial.association),
-            (agreed.peer, agreed.local_association),
-            "a dial ends with its peer"
-        );
+        debug_assert_eq!(id, agreed.peer, "a dial ends with its peer");
         match self.by_id.get(&id).and_then(|peer| peer.live) {
             Some(live) if live.serves(&agreed) => {
                 fx.emit(Out::Propose(live.session, agreed));
@@ -391,6 +388,7 @@ impl Peers {
     fn start(&mut self, agreed: Agreed, waiting: Vec<CommandId>, fx: &mut Fx<'_, Self>) {
         let live = Live {
             session: self.next_session(),
+            epoch: agreed.epoch,
             local: agreed.local_association,
             remote: agreed.remote_association,
             address: agreed.address,
@@ -495,9 +493,12 @@ impl Peers {
 }
 
 impl Live {
-    /// Whether `agreed` is a new key for this very association.
+    /// Whether `agreed` is a new key for this very association. A peer in a later epoch knows nothing of it, even
+    /// if it came up from the same seed and draws the same labels again.
     fn serves(&self, agreed: &Agreed) -> bool {
-        self.local == agreed.local_association && self.remote == agreed.remote_association
+        self.epoch == agreed.epoch
+            && self.local == agreed.local_association
+            && self.remote == agreed.remote_association
     }
 }
 

@@ -104,6 +104,7 @@ pub(crate) fn agreed(info: &KeyInfo) -> Agreed {
     Agreed {
         local: info.local,
         peer: info.peer,
+        epoch: info.peer_epoch,
         local_association: info.local_association,
         remote_association: info.remote_association,
         address: info.address,

@@ -205,12 +205,14 @@ impl Handshakes {
             return;
         }
         self.initiator.serial += 1;
+        let live = view.roster.get(&peer).is_some();
+        let answered = if live { None } else { self.responder.label_of(peer) };
         let attempt = Attempt {
             serial: self.initiator.serial,
             peer,
             addresses,
             next: 0,
-            association,
+            association: answered.unwrap_or(association),
             pause: self.config.handshake_retry,
             sent: 0,
             unreachable: false,
@@ -221,7 +223,7 @@ impl Handshakes {
         };
         self.initiator.attempts.insert(id, attempt);
         fx.arm(Timer::Expire(id), fx.now() + self.config.connect_timeout);
-        self.initiator.queue(id, view.roster.get(&peer).is_some());
+        self.initiator.queue(id, live);
     }
 
     pub(super) fn on_cancel(&mut self, id: AttemptId, fx: &mut HandshakeFx<'_>) -> Option<Attempt> {

@@ -59,7 +59,8 @@ pub enum In<'b> {
         peer: EntityId,
         /// Where to try, 1 to 16 addresses.
         addresses: Vec<Addr>,
-        /// Our label of the association the key is for.
+        /// Our label of the association the key is for. Where this node has just answered the peer, the label in that
+        /// answer is used instead: the installed key says which.
         association: AssociationId,
     },
     /// Forget a dial. Nothing is emitted for it any more.

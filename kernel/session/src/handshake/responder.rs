@@ -6,6 +6,7 @@
 //! Not here: confirmation (the lane), Noise (`noise.rs`), MACs and load (`cookie.rs`).
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
 
 use net_base::{Addr, AssociationId, Duration, EntityId, Epoch, Instant, SessionId};
 use net_wire::DropReason;
@@ -72,9 +73,22 @@ pub(super) struct Responder {
     by_session: BTreeMap<SessionId, u64>,
     by_peer: BTreeSet<(EntityId, u64)>,
     next: u64,
+    /// The labels in answers being made.
+    answering: Vec<(EntityId, AssociationId)>,
 }
 
 impl Responder {
+    /// Our label in the latest answer to `peer` that it has not confirmed yet. A dial to it carries the same one, or
+    /// the two handshakes of a pair that dials at once would begin two associations.
+    pub(super) fn label_of(&self, peer: EntityId) -> Option<AssociationId> {
+        let answering = self.answering.iter().rfind(|(to, _)| *to == peer);
+        let label = answering.map(|&(_, label)| label);
+        label.or_else(|| {
+            let latest = self.of_peer(peer).next_back()?;
+            self.pending.get(&latest).map(|pending| pending.local_association)
+        })
+    }
+
     pub(super) fn holds(&self, session: SessionId) -> bool {
         self.by_session.contains_key(&session)
     }
@@ -282,6 +296,10 @@ impl Handshakes {
         } = about;
         if made.is_ok() {
             self.vetted.insert(hello.entity, proved);
+        }
+        let label = (hello.entity, association);
+        if let Some(at) = self.responder.answering.iter().position(|known| *known == label) {
+            self.responder.answering.swap_remove(at);
         }
         let made = made.and_then(|made| self.check_hello(&hello, view, fx).map(|()| made));
         let (message, secrets) = match made {
