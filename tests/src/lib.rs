@@ -14,3 +14,8 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "syn's enums are non-exhaustive")]
 
 pub mod tidy;
+
+/// The program in the readme compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
