@@ -15,7 +15,38 @@
 //! | `bench.rs` | datagrams per second |
 //! | `histogram.rs` | durations in integer buckets |
 //!
-//! Invariants: a run is a function of its scenario and seed.
+//! A scenario under a seed, run in a few lines:
+//!
+//! ```
+//! use net_io_sim::kernel::ClearKernel;
+//! use net_io_sim::run::{Spec, Verdict, run};
+//!
+//! let spec = Spec::new("lossy.toml", r#"
+//!     schema = 1
+//!     name = "lossy"
+//!     duration = "10s"
+//!     [topology]
+//!     nodes = [ { id = "a" }, { id = "b" } ]
+//!     default_link = { delay = "10ms", loss = 0.1, reorder = 0.05 }
+//!     [[workload]]
+//!     kind = "stream"
+//!     from = "a"
+//!     to = "b"
+//!     count = 100
+//!     size = [1, 2000]
+//!     [liveness]
+//!     within = "5s"
+//! "#)?;
+//! let report = run::<ClearKernel>(&spec, 42);
+//! assert_eq!(report.verdict, Verdict::Pass);
+//! assert_eq!(run::<ClearKernel>(&spec, 42).digest, report.digest);
+//! # Ok::<(), net_io_sim::scenario::ScenarioError>(())
+//! ```
+//!
+//! One's own machines live in the same world: implement [`host::Host`] and write `run::<MyHost>(..)`. One's own properties
+//! are [`check::Checker`]s, added to a [`world::World`]'s panel.
+//!
+//! //! Invariants: a run is a function of its scenario and seed.
 //! Not here: real sockets and clocks (`net-io-real`), except the impairment proxy's.
 #![forbid(unsafe_code)]
 

@@ -208,7 +208,9 @@ impl Checker for CanaryOnLink {
 #[derive(Debug, Default)]
 pub struct Amplification {
     flows: BTreeMap<(u32, Addr), Flow>,
-    last: Option<(u32, Addr)>,
+    /// Pairs that were found validated, asked about most of the time.
+    recent: [Option<(u32, Addr)>; 4],
+    next: usize,
 }
 
 #[derive(Debug, Default)]
@@ -225,7 +227,8 @@ impl Amplification {
     fn sent(&mut self, node: u32, to: Addr, bytes: &[u8]) -> Result<(), String> {
         let flow = self.flows.entry((node, to)).or_default();
         if flow.validated {
-            self.last = Some((node, to));
+            self.recent[self.next] = Some((node, to));
+            self.next = (self.next + 1) % self.recent.len();
             return Ok(());
         }
         flow.sent += bytes.len() as u64;
@@ -264,8 +267,10 @@ impl Checker for Amplification {
 
     fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String> {
         match *observation {
-            Observation::Sent { node, to, bytes } if self.last != Some((node, to)) => self.sent(node, to, bytes),
-            Observation::Received { node, from, len } if self.last != Some((node, from)) => {
+            Observation::Sent { node, to, bytes } if !self.recent.contains(&Some((node, to))) => {
+                self.sent(node, to, bytes)
+            }
+            Observation::Received { node, from, len } if !self.recent.contains(&Some((node, from))) => {
                 let flow = self.flows.entry((node, from)).or_default();
                 flow.received += len as u64;
                 flow.largest = flow.largest.max(len);

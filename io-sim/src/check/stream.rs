@@ -14,7 +14,7 @@ use crate::payload;
 /// Per-stream order, exactly once, and byte equality.
 #[derive(Debug, Default)]
 pub struct StreamOrder {
-    halves: BTreeMap<u32, Half>,
+    halves: Vec<Option<Half>>,
 }
 
 #[derive(Debug)]
@@ -44,7 +44,12 @@ impl Half {
         if ordered && number != self.floor {
             return Err(format!("message {number} came before message {}", self.floor));
         }
-        let (have, whole) = self.open.get(&number).copied().unwrap_or((0, false));
+        let begun = if self.open.is_empty() {
+            None
+        } else {
+            self.open.get(&number).copied()
+        };
+        let (have, whole) = begun.unwrap_or((0, false));
         if whole {
             return Err(format!("message {number} came again"));
         }
@@ -63,8 +68,10 @@ impl Half {
             ));
         }
         if number == self.floor && end {
-            self.open.remove(&number);
             self.floor += 1;
+            if begun.is_some() {
+                self.open.remove(&number);
+            }
             while self.open.get(&self.floor).is_some_and(|(_, whole)| *whole) {
                 self.open.remove(&self.floor);
                 self.floor += 1;
@@ -91,6 +98,12 @@ impl Half {
     }
 }
 
+impl StreamOrder {
+    fn half(&mut self, half: u32) -> Option<&mut Half> {
+        self.halves.get_mut(half as usize)?.as_mut()
+    }
+}
+
 impl Checker for StreamOrder {
     fn name(&self) -> &'static str {
         "stream-order"
@@ -109,7 +122,11 @@ impl Checker for StreamOrder {
                     open: BTreeMap::new(),
                     finished: false,
                 };
-                match self.halves.insert(half, fresh) {
+                let index = half as usize;
+                if self.halves.len() <= index {
+                    self.halves.resize_with(index + 1, || None);
+                }
+                match self.halves[index].replace(fresh) {
                     None => Ok(()),
                     Some(_) => Err(format!("stream {half} was opened twice")),
                 }
@@ -120,13 +137,13 @@ impl Checker for StreamOrder {
                 offset,
                 end,
                 bytes,
-            } => match self.halves.get_mut(&half) {
+            } => match self.half(half) {
                 Some(state) => state
                     .part(number, offset, end, bytes)
                     .map_err(|what| format!("stream {half}: {what}")),
                 None => Err(format!("data on stream {half}, which nobody opened")),
             },
-            Observation::Finished { half } => match self.halves.get_mut(&half) {
+            Observation::Finished { half } => match self.half(half) {
                 Some(state) => state.finish().map_err(|what| format!("stream {half}: {what}")),
                 None => Err(format!("the end of stream {half}, which nobody opened")),
             },

@@ -39,6 +39,8 @@ pub struct Scenario {
     pub nodes: Vec<NodeSpec>,
     /// Links that differ from [`Scenario::default_link`]: from, to, what they are like.
     pub links: Vec<(NodeIndex, NodeIndex, LinkSpec)>,
+    /// Arrivals are gathered to multiples of this many ns, as network cards gather interrupts; 0 gathers none.
+    pub coalesce: u64,
     /// What every other link is like.
     pub default_link: LinkSpec,
     /// Whether the nodes share a secret network key.

@@ -53,6 +53,7 @@ pub(super) fn scenario(source: Source<'_>) -> Read<Scenario> {
     let closed = topology
         .word("network", &[("closed", true), ("open", false)])?
         .unwrap_or(true);
+    let coalesce = topology.time("coalesce")?.unwrap_or(0);
     topology.finish()?;
     let mut scenario = Scenario {
         name,
@@ -60,6 +61,7 @@ pub(super) fn scenario(source: Source<'_>) -> Read<Scenario> {
         duration,
         nodes,
         links,
+        coalesce,
         default_link,
         closed,
         config: config(root.table("config")?)?,

@@ -12,6 +12,7 @@ use net_sim_model::{Corruption, Counts, Damage, Direction, Key, Link, LinkFault}
 use super::adversary::{self, Meddling};
 use super::event::What;
 use super::node::{self, SOCKET_BUFFER, State};
+use super::pool::Pool;
 use super::{World, note};
 use crate::check::{Observation, wants};
 use crate::host::Host;
@@ -237,7 +238,13 @@ impl<H: Host> World<H> {
             corruption.apply(&mut datagram.bytes);
             (datagram.forged, datagram.digest) = (true, None);
         }
-        self.queue.push(first.at, What::Arrive { slot, node: to });
+        let coalesce = self.scenario.coalesce;
+        let at = if coalesce == 0 {
+            first.at
+        } else {
+            first.at.next_multiple_of(coalesce)
+        };
+        self.queue.push(at, What::Arrive { slot, node: to });
     }
 
     /// Lets adversaries on the way act; answers whether the datagram goes on.
@@ -425,19 +432,13 @@ impl<H: Host> World<H> {
                 &format!("node {node}: {} datagrams, the first from {from}", batch.len()),
             );
         }
-        {
-            let mut lent: Vec<RxBuf<'_>> = Vec::with_capacity(batch.len());
-            for (slot, bytes) in batch.iter().zip(&mut buffers) {
-                let datagram = self.pool.get(*slot);
-                let (from, digest) = (datagram.from, datagram.digest);
-                lent.push(RxBuf {
-                    from,
-                    ecn: Ecn::NotEct,
-                    stride: 0,
-                    data: bytes,
-                    digest,
-                });
-            }
+        // Most batches are of one datagram: they need no list on the heap.
+        if let ([slot], [bytes]) = (&batch[..], &mut buffers[..]) {
+            let mut lent = [lend(&self.pool, *slot, bytes)];
+            self.turn(node, Input::Datagrams(RxBatch::new(&mut lent)));
+        } else {
+            let each = batch.iter().zip(&mut buffers);
+            let mut lent: Vec<RxBuf<'_>> = each.map(|(slot, bytes)| lend(&self.pool, *slot, bytes)).collect();
             self.turn(node, Input::Datagrams(RxBatch::new(&mut lent)));
         }
         for (&slot, bytes) in batch.iter().zip(buffers.drain(..)) {
@@ -447,6 +448,18 @@ impl<H: Host> World<H> {
         self.buffers = buffers;
         self.batch = batch;
         self.batch.clear();
+    }
+}
+
+/// A datagram as it is lent to a host; its bytes were taken out of its slot.
+fn lend<'b>(pool: &Pool, slot: u32, data: &'b mut [u8]) -> RxBuf<'b> {
+    let datagram = pool.get(slot);
+    RxBuf {
+        from: datagram.from,
+        ecn: Ecn::NotEct,
+        stride: 0,
+        data,
+        digest: datagram.digest,
     }
 }
 

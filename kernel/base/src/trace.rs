@@ -103,8 +103,7 @@ impl Record {
 #[derive(Clone, Debug)]
 pub struct Trace {
     hasher: blake3::Hasher,
-    buffer: [u8; BUFFER],
-    used: usize,
+    buffer: Vec<u8>,
     turns: u64,
     tape: Option<Tape>,
 }
@@ -116,15 +115,15 @@ struct Tape {
     limit: usize,
 }
 
-/// Records are folded in blocks of this many bytes, the size at which BLAKE3 hashes whole chunks.
-const BUFFER: usize = 1024;
+/// Records are folded in blocks of this many bytes: whole records, and whole BLAKE3 chunks enough to be hashed side by
+/// side, which takes an eighth of the time that single chunks take.
+const BUFFER: usize = Record::LEN * 1024;
 
 impl Default for Trace {
     fn default() -> Self {
         Self {
             hasher: blake3::Hasher::new_derive_key("net trace v1"),
-            buffer: [0; BUFFER],
-            used: 0,
+            buffer: Vec::new(),
             turns: 0,
             tape: None,
         }
@@ -154,13 +153,12 @@ impl Trace {
 
     /// Folds one record of two words.
     pub fn record(&mut self, kind: Kind, a: u64, b: u64) {
-        if self.used + Record::LEN > BUFFER {
-            self.hasher.update(&self.buffer[..self.used]);
-            self.used = 0;
+        if self.buffer.len() == BUFFER {
+            self.hasher.update(&self.buffer);
+            self.buffer.clear();
         }
         let record = Record { kind, a, b };
-        self.buffer[self.used..self.used + Record::LEN].copy_from_slice(&record.to_bytes());
-        self.used += Record::LEN;
+        self.buffer.extend_from_slice(&record.to_bytes());
         if let Some(tape) = &mut self.tape
             && tape.records.len() < tape.limit
         {
@@ -183,7 +181,7 @@ impl Trace {
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         let mut hasher = self.hasher.clone();
-        hasher.update(&self.buffer[..self.used]);
+        hasher.update(&self.buffer);
         *hasher.finalize().as_bytes()
     }
 }
