@@ -12,7 +12,9 @@
 //! | `kernel/` | two kernels in memory: instruction counts, messages per second, the cost of sealing and opening |
 //! | `run.rs` | interleaved rounds |
 //! | `table.rs` | medians, ratios, text and JSON |
-//! | `bin/loopback.rs` | the command |
+//! | `bin/loopback.rs` | two processes over UDP |
+//! | `bin/lane.rs` | two kernels and their cipher |
+//! | `bin/gate.rs` | instruction counts against the committed ones |
 //!
 //! Invariants: contenders take turns within each round, so that a noisy neighbour hurts them alike; every figure is a
 //! median over rounds with its spread.

@@ -5,6 +5,7 @@
 use net_kernel::api::{SessionConfig, StreamOptions};
 use net_kernel::base::rng::{Secret, Seed};
 use net_kernel::base::{Addr, AssociationId, EntityId, Epoch, Instant, SessionId, SessionKey, StreamId};
+use net_kernel::session::Part;
 use net_kernel::session::aead::Aead;
 use net_kernel::session::install::{Install, TrafficSecrets};
 use net_kernel::session::lane::many::Lanes;
@@ -130,13 +131,15 @@ impl<A: Aead> LanePair<A> {
 #[inline]
 pub fn read<A: Aead>(lanes: &mut Lanes<A>, now: Instant, batch: &mut RxBatch<'_>, sink: &mut [u8]) -> (u64, u64) {
     let (mut bytes, mut messages) = (0, 0);
+    let mut deliver = |part: Part<'_>| {
+        sink[..part.bytes.len()].copy_from_slice(part.bytes);
+        bytes += part.bytes.len() as u64;
+        messages += u64::from(part.end);
+    };
     while let Some(up) = lanes.next_up(now, batch, |_| false, &mut |_, _| {}) {
         match up {
-            Up::Part(part) => {
-                sink[..part.bytes.len()].copy_from_slice(part.bytes);
-                bytes += part.bytes.len() as u64;
-                messages += u64::from(part.end);
-            }
+            Up::Part(part) => deliver(part),
+            Up::Messages(messages) => messages.for_each(&mut deliver),
             Up::Confirm(_) | Up::Handshake(_) => unreachable!("the session is up on both sides"),
         }
     }
