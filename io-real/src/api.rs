@@ -5,7 +5,7 @@
 pub use net_kernel::api::{
     CloseReason, Command, ConnectError, Deadline, Dest, Drops, Ecn, Event, Input, Io, Job, JobDone, LinkChange,
     Messages, Part, Refused, RxBatch, RxBuf, SessionConfig, SessionKey, SessionStats, StoreError, StoreOp, Stored,
-    StreamOptions, Tx,
+    StreamOptions, Tx, Why,
 };
 pub use net_kernel::base::rng::{Secret, Seed};
 pub use net_kernel::base::store::Cell;

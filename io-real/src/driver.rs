@@ -530,3 +530,7 @@ impl<S, C, E, D> Drop for Driver<S, C, E, D> {
         self.end();
     }
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

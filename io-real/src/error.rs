@@ -61,6 +61,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::State(error) => error.fmt(f),
+            #[expect(clippy::wildcard_enum_match_arm, reason = "kinds of IO errors are an open set")]
             Self::Bind { address, error } => {
                 write!(f, "cannot bind UDP {address}: {error}; ")?;
                 f.write_str(match error.kind() {

@@ -11,6 +11,7 @@
 //! | `traits.rs` | what the driver asks of the world |
 //! | `driver.rs` | the loop |
 //! | `hub.rs` | what the driver and the handles share |
+//! | `board.rs` | what turns of the kernel told |
 //! | `tx.rs` | the transmit buffer |
 //! | `inbox.rs` | received messages on their way to the application |
 //! | `jobs.rs` | where heavy work and disk writes run |
@@ -26,6 +27,7 @@
 #[cfg(feature = "aead-ring")]
 pub mod aead;
 pub mod api;
+mod board;
 pub mod driver;
 pub mod error;
 mod hub;

@@ -39,6 +39,7 @@ pub type NodeAead = crate::aead::Ring;
 #[cfg(not(feature = "aead-ring"))]
 pub type NodeAead = net_kernel::session::aead::Reference;
 
+type HostDriver = Driver<TokioSocket, TokioClock, OsEntropy, AnyDisk>;
 type Kernel = net_kernel::Kernel<NodeAead, NoCheck>;
 
 /// How long [`Node::close`] waits for peers to confirm what was sent to them.
@@ -437,7 +438,7 @@ impl Builder {
         Ok(ready)
     }
 
-    fn prepare(self) -> Result<(Node, Driver<TokioSocket, TokioClock, OsEntropy, AnyDisk>), StartError> {
+    fn prepare(self) -> Result<(Node, HostDriver), StartError> {
         let entropy = OsEntropy;
         let mut clock = TokioClock::new().map_err(|error| StartError::Host {
             what: "the timer",
@@ -487,7 +488,10 @@ impl Builder {
             trace: false,
         };
         let kernel = Kernel::boot(boot, now).map_err(|error| StartError::Boot(error.to_string()))?;
-        let disk = Arc::new(state.map_or_else(|| AnyDisk::Memory(MemoryDisk::default()), AnyDisk::Directory));
+        let disk = Arc::new(state.map_or_else(
+            || AnyDisk::Memory(MemoryDisk::default()),
+            |state| AnyDisk::Directory(Box::new(state)),
+        ));
         let parts = Parts {
             socket,
             clock,
@@ -515,7 +519,7 @@ pub enum AnyDisk {
     /// In memory.
     Memory(MemoryDisk),
     /// In a state directory.
-    Directory(StateDir),
+    Directory(Box<StateDir>),
 }
 
 impl Disk for AnyDisk {

@@ -141,6 +141,7 @@ impl StateError {
 impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            #[expect(clippy::wildcard_enum_match_arm, reason = "kinds of IO errors are an open set")]
             Self::Io { what, path, error } => {
                 write!(f, "cannot {what} {}: {error}", path.display())?;
                 match error.kind() {
@@ -698,6 +699,7 @@ fn corrupt(path: &Path, why: &'static str) -> StateError {
 fn store_error(error: &StateError) -> StoreError {
     tracing::error!(%error, "storage failed");
     match error {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "kinds of IO errors are an open set")]
         StateError::Io { error, .. } => match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full,
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => StoreError::Denied,

@@ -44,6 +44,7 @@ struct WireState {
     room: Option<usize>,
     fail: Option<io::Error>,
     hints: VecDeque<LinkChange>,
+    broken: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -102,6 +103,10 @@ impl FakeWire {
         self.lock().fail = Some(error);
     }
 
+    pub(crate) fn break_down(&self) {
+        self.lock().broken = true;
+    }
+
     pub(crate) fn bring(&self, from: Addr, bytes: &[u8]) {
         let mut state = self.lock();
         state.incoming.push_back((from, bytes.to_vec()));
@@ -117,6 +122,9 @@ impl DatagramSocket for FakeSocket {
         metas: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
         let mut state = self.wire.lock();
+        if state.broken {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         let mut count = 0;
         for (buf, meta) in bufs.iter_mut().zip(metas) {
             let Some((from, bytes)) = state.incoming.pop_front() else {

@@ -559,11 +559,11 @@ impl Clock for TokioClock {
             return Poll::Ready(());
         }
         loop {
-            if self.armed.is_none_or(|armed| armed > at) {
-                if let Err(error) = self.arm(at) {
-                    tracing::error!(%error, "the timer cannot be set");
-                    return Poll::Ready(());
-                }
+            if self.armed.is_none_or(|armed| armed > at)
+                && let Err(error) = self.arm(at)
+            {
+                tracing::error!(%error, "the timer cannot be set");
+                return Poll::Ready(());
             }
             if let Err(error) = ready!(self.poll_timer(cx)) {
                 tracing::error!(%error, "the timer failed");
