@@ -91,6 +91,7 @@ impl TokioSocket {
         // A smaller buffer than asked for costs throughput, not correctness; so does a host without error reports.
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), RECV_BUFFER);
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SEND_BUFFER);
+        #[cfg(unix)]
         let _ = state.enable_transport_errors(UdpSockRef::from(&socket));
         #[cfg(target_os = "linux")]
         disable_unread(&socket);
