@@ -365,6 +365,17 @@ pub enum AdversaryKind {
         /// Whether it also passes back what comes to its address.
         back: bool,
     },
+    /// Holds the victim's static key: makes first messages in the name of one of its peers, with a later epoch.
+    StolenKey {
+        /// Whose key was stolen, and who is sent the messages.
+        to: NodeIndex,
+        /// In whose name they are.
+        name: NodeIndex,
+        /// How many.
+        count: u64,
+        /// Per second, in thousandths.
+        rate_milli: u64,
+    },
     /// A member: changes plaintext of what `node` sends and seals it again (clear cipher only).
     Member {
         /// Whose packets.

@@ -548,7 +548,7 @@ fn link_fault(table: &mut Table<'_>, word: &str, names: &Names) -> Read<FaultKin
     Ok(FaultKind::Link { from, to, both, effect })
 }
 
-const ADVERSARIES: [&str; 8] = [
+const ADVERSARIES: [&str; 9] = [
     "garbage",
     "handshake_flood",
     "replay",
@@ -557,6 +557,7 @@ const ADVERSARIES: [&str; 8] = [
     "race",
     "forward",
     "member",
+    "stolen_key",
 ];
 
 fn pick(table: &mut Table<'_>) -> Read<Pick> {
@@ -620,6 +621,12 @@ fn adversary(mut table: Table<'_>, n: usize, names: &Names) -> Read<Adversary> {
                 back: table.flag("back")?,
             }
         }
+        "stolen_key" => AdversaryKind::StolenKey {
+            to: names.one(&mut table, "to")?,
+            name: names.one(&mut table, "name")?,
+            count: table.number("count")?.unwrap_or(100),
+            rate_milli: table.rate("rate")?.unwrap_or(10_000),
+        },
         "member" => AdversaryKind::Member {
             node: names.one(&mut table, "node")?,
             ppb: table.probability("p")?.unwrap_or(always / 100),

@@ -99,6 +99,7 @@ impl Villain {
         let (count, rate_milli) = match self.spec.kind {
             AdversaryKind::Garbage { count, rate_milli, .. }
             | AdversaryKind::HandshakeFlood { count, rate_milli, .. }
+            | AdversaryKind::StolenKey { count, rate_milli, .. }
             | AdversaryKind::Replay { count, rate_milli, .. } => (count, rate_milli),
             AdversaryKind::Reflect { .. }
             | AdversaryKind::Drop { .. }
@@ -114,6 +115,7 @@ impl Villain {
         match self.spec.kind {
             AdversaryKind::Garbage { to, .. }
             | AdversaryKind::HandshakeFlood { to, .. }
+            | AdversaryKind::StolenKey { to, .. }
             | AdversaryKind::Replay { to, .. }
             | AdversaryKind::Reflect { to, .. }
             | AdversaryKind::Drop { to, .. }
@@ -130,6 +132,15 @@ impl Villain {
         } else {
             None
         }
+    }
+
+    /// The node in whose name it makes first messages, and the key of the next one.
+    pub fn forges(&mut self) -> Option<(u32, Key, u64)> {
+        let AdversaryKind::StolenKey { name, .. } = self.spec.kind else {
+            return None;
+        };
+        self.made += 1;
+        Some((name, self.key.with(5).with(self.made), self.made))
     }
 
     /// A datagram goes from `from` to `to` before its eyes. It may record it and answers what it does about it.
@@ -177,6 +188,7 @@ impl Villain {
             }
             AdversaryKind::Garbage { .. }
             | AdversaryKind::HandshakeFlood { .. }
+            | AdversaryKind::StolenKey { .. }
             | AdversaryKind::Replay { .. }
             | AdversaryKind::Reflect { .. }
             | AdversaryKind::Drop { .. }
@@ -251,7 +263,8 @@ impl Villain {
                     copy_of: Some(recorded.packet),
                 })
             }
-            AdversaryKind::Reflect { .. }
+            AdversaryKind::StolenKey { .. }
+            | AdversaryKind::Reflect { .. }
             | AdversaryKind::Drop { .. }
             | AdversaryKind::Race { .. }
             | AdversaryKind::Forward { .. }

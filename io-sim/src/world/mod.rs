@@ -11,6 +11,7 @@
 //! | `apps.rs` | applications and their streams |
 //! | `steps.rs` | workloads without streams |
 //! | `adversary.rs` | who means harm |
+//! | `forge.rs` | first messages in another's name |
 //!
 //! Invariants: nothing here reads a clock or draws from a shared random stream; what happens is a function of scenario and
 //! seed; a violation ends the run.
@@ -19,6 +20,7 @@
 mod adversary;
 mod apps;
 mod event;
+mod forge;
 mod net;
 mod node;
 mod pool;

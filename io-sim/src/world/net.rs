@@ -6,16 +6,17 @@
 use std::rc::Rc;
 
 use net_kernel::api::{Ecn, Input, RxBatch, RxBuf};
-use net_kernel::base::Addr;
+use net_kernel::base::{Addr, Epoch};
 use net_sim_model::{Corruption, Counts, Damage, Direction, Key, Link, LinkFault};
 
-use super::adversary::{self, Meddling};
+use super::adversary::{self, Made, Meddling};
 use super::event::What;
+use super::forge;
 use super::node::{self, SOCKET_BUFFER, State};
 use super::pool::Pool;
 use super::{World, note};
 use crate::check::{Observation, wants};
-use crate::host::Host;
+use crate::host::{Host, Start};
 use crate::scenario::{AdversaryKind, FaultKind, Scenario};
 
 /// Datagrams handed over in one turn.
@@ -159,7 +160,7 @@ fn heal(link: &mut Link, core: &[u32], from: u32, to: u32) {
 
 const fn sees(kind: &AdversaryKind, a: u32, b: u32) -> bool {
     match *kind {
-        AdversaryKind::Garbage { .. } | AdversaryKind::HandshakeFlood { .. } => false,
+        AdversaryKind::Garbage { .. } | AdversaryKind::HandshakeFlood { .. } | AdversaryKind::StolenKey { .. } => false,
         AdversaryKind::Replay { from, to, .. }
         | AdversaryKind::Reflect { from, to, .. }
         | AdversaryKind::Drop { from, to, .. }
@@ -323,7 +324,11 @@ impl<H: Host> World<H> {
             if villain.pause().is_none() {
                 break;
             }
-            let Some(made) = villain.make(entity, &self.network, spoof) else {
+            let made = match villain.forges() {
+                Some((name, key, n)) => self.forge(victim, name, key, n),
+                None => villain.make(entity, &self.network, spoof),
+            };
+            let Some(made) = made else {
                 break;
             };
             let slot = self.pool.take(made.from, self.nodes[victim as usize].address, 0);
@@ -337,6 +342,33 @@ impl<H: Host> World<H> {
         }
         self.queue
             .push(self.now + pause * burst, What::Strike { adversary: index });
+    }
+
+    /// A first message in the name of `name`, from its own address or from elsewhere, of an epoch 23 hours ahead.
+    fn forge(&self, victim: u32, name: u32, key: Key, n: u64) -> Option<Made> {
+        const AHEAD: u64 = 23 * 3_600 * 1_000_000_000;
+        let now = self.nodes[victim as usize].now(self.now);
+        let start = Start {
+            node: u32::MAX,
+            identity: self.identity(name),
+            seed: key.bytes32(0),
+            epoch: Epoch(now.wall.0 + AHEAD),
+            network: self.scenario.closed.then(|| self.network.reveal().0),
+            allow: None,
+            config: self.scenario.config.clone(),
+        };
+        let address = self.nodes[victim as usize].address;
+        let bytes = forge::first_message::<H>(start, now, self.entities[victim as usize], address, key.with(1))?;
+        let from = if n.is_multiple_of(2) {
+            self.nodes[name as usize].address
+        } else {
+            node::spoofed(key.at(2))
+        };
+        Some(Made {
+            from,
+            bytes,
+            copy_of: None,
+        })
     }
 
     fn lose(&mut self, slot: u32, cause: &'static str) {
