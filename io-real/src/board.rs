@@ -53,7 +53,9 @@ pub(crate) struct Board {
     /// When the driver's timer goes off.
     pub(crate) armed: Option<Instant>,
     pub(crate) next_command: u64,
-    /// The refusal of the command under way.
+    /// The command under way.
+    pub(crate) current: Option<CommandId>,
+    /// Its refusal.
     pub(crate) refusal: Option<Refused>,
     /// The answer to the `Open` under way.
     pub(crate) opened: Option<Seat>,
@@ -193,9 +195,16 @@ pub(crate) struct StreamEntry {
     pub(crate) touched: bool,
 }
 
+/// Why an attempt gave no session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Failure {
+    Ended(ConnectError),
+    Refused(Refused),
+}
+
 pub(crate) struct Connecting {
     pub(crate) waker: Option<Waker>,
-    pub(crate) result: Option<Result<SessionKey, ConnectError>>,
+    pub(crate) result: Option<Result<SessionKey, Failure>>,
 }
 
 pub(crate) struct Echoing {
@@ -227,6 +236,7 @@ impl Board {
             deadline: None,
             armed: None,
             next_command: 1,
+            current: None,
             refusal: None,
             opened: None,
             handles: 0,
@@ -304,7 +314,7 @@ impl Board {
     }
 
     /// How an attempt ended, if it has; its entry is gone then and the caller holds the session.
-    pub(crate) fn connected(&mut self, id: CommandId, waker: &Waker) -> Option<Result<SessionKey, ConnectError>> {
+    pub(crate) fn connected(&mut self, id: CommandId, waker: &Waker) -> Option<Result<SessionKey, Failure>> {
         let connecting = self.connects.get_mut(&id)?;
         match connecting.result.take() {
             Some(result) => {
@@ -361,7 +371,9 @@ impl Board {
             self.close_session(key, &CloseReason::Local(CloseCode::Shutdown));
         }
         for connecting in self.connects.values_mut() {
-            connecting.result.get_or_insert(Err(ConnectError::Cancelled));
+            connecting
+                .result
+                .get_or_insert(Err(Failure::Ended(ConnectError::Cancelled)));
             self.wakes.extend(connecting.waker.take());
         }
         for echoing in self.echoes.values_mut() {
@@ -505,7 +517,7 @@ impl Board {
                 tracing::error!(%peer, known = known.0, "a peer knows a later incarnation of this identity");
                 self.rolled_back = Some((peer, known));
             }
-            Event::Refused { command: _, why } => self.refusal = Some(why),
+            Event::Refused { command, why } => self.on_refused(command, why),
             Event::StoreFailed { error } => {
                 self.counters.store_failures += 1;
                 tracing::error!(?error, "storage failed; it is not written again");
@@ -517,7 +529,18 @@ impl Board {
         tracing::debug!(%peer, ?why, "connection attempt failed");
         self.counters.connects_failed += 1;
         if let Some(connecting) = self.connects.get_mut(&command) {
-            connecting.result = Some(Err(why));
+            connecting.result = Some(Err(Failure::Ended(why)));
+            self.wakes.extend(connecting.waker.take());
+        }
+    }
+
+    /// Most refusals come in the command's own turn; one that needs a job first comes later.
+    fn on_refused(&mut self, command: CommandId, why: Refused) {
+        if self.current == Some(command) {
+            self.refusal = Some(why);
+        } else if let Some(connecting) = self.connects.get_mut(&command) {
+            self.counters.connects_failed += 1;
+            connecting.result = Some(Err(Failure::Refused(why)));
             self.wakes.extend(connecting.waker.take());
         }
     }

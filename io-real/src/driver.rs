@@ -119,16 +119,21 @@ enum Round {
     Ended,
 }
 
-/// What a driver is made of.
-pub(crate) struct Parts<S, C, E, D> {
-    pub(crate) socket: S,
-    pub(crate) clock: C,
-    pub(crate) entropy: Arc<E>,
-    pub(crate) disk: Arc<D>,
-    /// Threads for jobs; 0 runs jobs and storage inline.
-    pub(crate) threads: usize,
+/// The world a driver lives in.
+#[derive(Debug)]
+pub struct Parts<S, C, E, D> {
+    /// A bound socket.
+    pub socket: S,
+    /// Clocks and timer.
+    pub clock: C,
+    /// Fresh bytes for handshakes.
+    pub entropy: Arc<E>,
+    /// Where cells are kept.
+    pub disk: Arc<D>,
+    /// Threads for jobs and storage; 0 runs both in the driver, as a simulated world needs it.
+    pub threads: usize,
     /// How long to look at the socket before sleeping, at most; zero sleeps at once.
-    pub(crate) busy_poll: Duration,
+    pub busy_poll: Duration,
 }
 
 impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Driver<S, C, E, D> {

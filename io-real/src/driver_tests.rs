@@ -451,6 +451,39 @@ fn a_dropped_connect_is_cancelled_and_an_answered_one_is_not() {
 }
 
 #[test]
+fn a_connect_refused_after_a_job_is_told_so() {
+    let mut asked = CommandId(0);
+    let mut rig = Rig::new(move |input, io| {
+        match input {
+            Input::Command(id, Command::Connect { .. }) => asked = *id,
+            Input::Datagrams(_) => {
+                io.event(Event::Refused {
+                    command: asked,
+                    why: crate::api::Refused::BadIdentity,
+                });
+            }
+            _ => {}
+        }
+        None
+    });
+    let id = rig.shared().lock().connect(PEER, &[addr(2)]).unwrap();
+    assert!(
+        rig.shared()
+            .lock()
+            .board
+            .connected(id, std::task::Waker::noop())
+            .is_none()
+    );
+    rig.wire.bring(addr(2), b"job ended");
+    assert!(rig.poll().is_pending());
+    let told = rig.shared().lock().board.connected(id, std::task::Waker::noop());
+    assert_eq!(
+        told,
+        Some(Err(crate::hub::Failure::Refused(crate::api::Refused::BadIdentity)))
+    );
+}
+
+#[test]
 fn storage_operations_are_carried_out_and_answered() {
     let ticket = StoreTicket::new(net_kernel::base::SeatId(1), 1);
     let mut rig = Rig::new(move |input, io| {
@@ -516,7 +549,7 @@ fn whoever_waits_is_told_when_the_driver_is_dropped() {
         Poll::Ready(CloseReason::Local(crate::api::CloseCode::Shutdown))
     );
     let told = shared.lock().board.connected(id, std::task::Waker::noop());
-    assert_eq!(told, Some(Err(ConnectError::Cancelled)));
+    assert_eq!(told, Some(Err(crate::hub::Failure::Ended(ConnectError::Cancelled))));
     drop(handle);
 }
 
@@ -550,5 +583,4 @@ fn an_unanswered_open_is_no_panic_in_a_refusal() {
         session.open(StreamOptions::default()).unwrap_err().code(),
         "refused.stream_limit"
     );
-    let _ = CommandId(0);
 }

@@ -13,7 +13,7 @@ use crate::api::{
     Addr, Command, CommandId, Deadline, Dest, Drops, EntityId, Event, Input, Io, Job, JobId, Now, Part, Refused,
     SessionConfig, SessionKey, SessionStats, StoreOp, StoreTicket as Ticket, StreamId, StreamOptions, Tx,
 };
-pub(crate) use crate::board::{Board, Connecting, Counters, Echoing, Phase, Seat, Sending, SessionEntry};
+pub(crate) use crate::board::{Board, Connecting, Counters, Echoing, Failure, Phase, Seat, Sending, SessionEntry};
 use crate::tx::Transmitter;
 
 /// The kernel as the driver sees it, so that tests drive another one and handles need no type parameters.
@@ -167,12 +167,14 @@ impl Hub {
         let id = CommandId(self.board.next_command);
         self.board.next_command += 1;
         self.board.refusal = None;
+        self.board.current = Some(id);
         let mut io = TurnIo {
             board: &mut self.board,
             tx: None,
         };
         let deadline = self.core.turn(self.now, Input::Command(id, command), &mut io);
         let board = &mut self.board;
+        board.current = None;
         board.after_turn(deadline);
         let sooner = match (board.deadline, board.armed) {
             (Some(at), Some(armed)) => at < armed,

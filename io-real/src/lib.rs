@@ -50,9 +50,10 @@ pub use api::{
     CloseCode, CloseReason, Drops, EntityId, Identity, NetworkKey, Refused, Reliability, SessionConfig, SessionStats,
     StreamId, StreamOptions,
 };
+pub use driver::{Driver, DriverError, Parts};
 pub use error::{ConnectError, RecvError, RolledBack, SendError, SessionError, StartError};
 pub use net_kernel::wire::ticket::{Ticket, TicketError};
-pub use node::{Builder, Node};
+pub use node::{Builder, Node, assemble};
 pub use session::Session;
 pub use state::{StateDir, StateError, read_network_key, write_network_key};
 pub use stream::{Piece, RecvHalf, SendHalf, Stream};

@@ -24,9 +24,9 @@ use crate::api::{
     Addr, Command, CommandId, Deadline, Drops, EntityId, Identity, Input, Io, NetworkKey, Now, Seed, SessionConfig,
     SessionKey, SessionStats,
 };
-use crate::driver::{Driver, Parts, SocketSlot};
+use crate::driver::{Driver, Parts};
 use crate::error::{ConnectError, RolledBack, StartError};
-use crate::hub::{Core, Hub, Phase, Sending, Shared};
+use crate::hub::{Core, Failure, Hub, Phase, Sending, Shared};
 use crate::session::{Handle, Session};
 use crate::state::{MemoryDisk, StateDir, draw_identity};
 use crate::tokio::{OsEntropy, TokioClock, TokioSocket, any_address};
@@ -186,7 +186,8 @@ impl Node {
                 None => Poll::Pending,
                 Some(Ok(key)) => Poll::Ready(Ok(Session::new(&self.handle, &mut hub, key, peer))),
                 Some(Err(_)) if hub.board.phase != Phase::Running => Poll::Ready(Err(ConnectError::NodeClosed)),
-                Some(Err(why)) => Poll::Ready(Err(ConnectError::Failed { peer, why })),
+                Some(Err(Failure::Ended(why))) => Poll::Ready(Err(ConnectError::Failed { peer, why })),
+                Some(Err(Failure::Refused(why))) => Poll::Ready(Err(ConnectError::Refused { peer, why })),
             }
         })
         .await
@@ -476,7 +477,6 @@ impl Builder {
         };
         let mut seed = Zeroizing::new([0; 32]);
         entropy.fill(&mut *seed).map_err(StartError::Entropy)?;
-        let entity = identity.entity();
         let boot = Boot {
             seed: Seed::new(*seed),
             identity,
@@ -492,25 +492,75 @@ impl Builder {
             || AnyDisk::Memory(MemoryDisk::default()),
             |state| AnyDisk::Directory(Box::new(state)),
         ));
+        let busy_poll = nanos(self.busy_poll.unwrap_or_else(crate::tokio::default_busy_poll));
         let parts = Parts {
             socket,
             clock,
             entropy: Arc::new(entropy),
             disk,
             threads: self.threads,
-            busy_poll: nanos(self.busy_poll.unwrap_or_else(crate::tokio::default_busy_poll)),
+            busy_poll,
         };
-        let shared = Arc::new(Shared::new(Box::new(kernel), entity, &self.config, now));
-        let driver = Driver::new(shared.clone(), parts);
-        let node = Node {
-            handle: Handle::first(shared),
-            networks: networks.into(),
-            advertise: self.advertise.into(),
-            bound: Arc::new(Mutex::new(bound)),
-            rebind: rebinder(driver.socket_slot()),
+        let runtime = tokio::runtime::Handle::current();
+        let rebind = move |address| {
+            let _inside = runtime.enter();
+            TokioSocket::bind(address)
         };
+        let (mut node, driver) =
+            assemble(kernel, networks, &self.config, now, parts, rebind).map_err(|error| StartError::Host {
+                what: "the socket",
+                error,
+            })?;
+        node.advertise = self.advertise.into();
         Ok((node, driver))
     }
+}
+
+/// Puts a node together in a world of the caller's; nothing happens until the driver is polled. `networks` are those
+/// the kernel was booted with; `rebind` makes the socket of [`Node::rebind`].
+///
+/// # Errors
+/// When the socket does not tell its address.
+///
+/// # Panics
+/// If `networks` is empty.
+pub fn assemble<A, K, S, C, E, D>(
+    kernel: net_kernel::Kernel<A, K>,
+    networks: Vec<NetworkKey>,
+    config: &SessionConfig,
+    now: Now,
+    parts: Parts<S, C, E, D>,
+    rebind: impl Fn(SocketAddr) -> io::Result<S> + Send + Sync + 'static,
+) -> io::Result<(Node, Driver<S, C, E, D>)>
+where
+    A: Aead,
+    K: Check,
+    net_kernel::Kernel<A, K>: Send + 'static,
+    S: DatagramSocket,
+    C: Clock,
+    E: Entropy,
+    D: Disk,
+{
+    assert!(!networks.is_empty(), "a node belongs to at least one network");
+    let bound = parts.socket.local_addr()?;
+    let entity = kernel.entity();
+    let shared = Arc::new(Shared::new(Box::new(kernel), entity, config, now));
+    let driver = Driver::new(shared.clone(), parts);
+    let slot = driver.socket_slot();
+    let rebind = move |address| {
+        let socket = rebind(address)?;
+        let bound = socket.local_addr()?;
+        slot.put(socket);
+        Ok(bound)
+    };
+    let node = Node {
+        handle: Handle::first(shared),
+        networks: networks.into(),
+        advertise: Arc::new([]),
+        bound: Arc::new(Mutex::new(bound)),
+        rebind: Arc::new(rebind),
+    };
+    Ok((node, driver))
 }
 
 /// Where a node keeps its cells.
@@ -582,17 +632,6 @@ fn bind_socket(address: SocketAddr, last_port: u16) -> Result<TokioSocket, Start
         }
         result => result,
     }
-}
-
-fn rebinder(slot: SocketSlot<TokioSocket>) -> Arc<Rebind> {
-    let runtime = tokio::runtime::Handle::current();
-    Arc::new(move |address| {
-        let _inside = runtime.enter();
-        let socket = TokioSocket::bind(address)?;
-        let bound = socket.local_addr()?;
-        slot.put(socket);
-        Ok(bound)
-    })
 }
 
 /// The address this host would use towards `remote`. Connecting a UDP socket sends nothing.

@@ -95,7 +95,7 @@ impl FakeWire {
         let mut state = self.lock();
         state.room = (datagrams != usize::MAX).then_some(datagrams);
         if datagrams > 0 {
-            state.writer.take().map(Waker::wake);
+            state.writer.take().into_iter().for_each(Waker::wake);
         }
     }
 
@@ -110,7 +110,7 @@ impl FakeWire {
     pub(crate) fn bring(&self, from: Addr, bytes: &[u8]) {
         let mut state = self.lock();
         state.incoming.push_back((from, bytes.to_vec()));
-        state.reader.take().map(Waker::wake);
+        state.reader.take().into_iter().for_each(Waker::wake);
     }
 }
 
@@ -198,7 +198,7 @@ impl FakeClock {
     pub(crate) fn advance_to(&self, at: Instant) {
         let mut state = self.0.lock().unwrap();
         state.0 = state.0.max(at.as_nanos());
-        state.1.take().map(Waker::wake);
+        state.1.take().into_iter().for_each(Waker::wake);
     }
 }
 

@@ -705,3 +705,16 @@ async fn many_streams_share_a_session_across_threads() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_key_that_is_no_identity_is_refused() {
+    guard(async {
+        let node = builder().bind().await.unwrap();
+        let nobody = net_io_real::EntityId([0; 32]);
+        let error = node.dial(nobody, &[([127, 0, 0, 1], 9).into()]).await.unwrap_err();
+        assert_eq!(error.code(), "refused.bad_identity");
+        let error = node.dial(node.entity(), &[node.local_addr()]).await.unwrap_err();
+        assert_eq!(error.code(), "refused.own_identity");
+    })
+    .await;
+}
