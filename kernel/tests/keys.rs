@@ -43,7 +43,10 @@ fn both_sides_rekey_at_once_under_loss_and_nothing_is_lost() {
         let mut sent = 0;
         for round in 0..40 {
             for side in 0..2 {
-                assert!(pair.send(side, sessions[side], streams[side], &message(sent, 500)), "seed {seed}");
+                assert!(
+                    pair.send(side, sessions[side], streams[side], &message(sent, 500)),
+                    "seed {seed}"
+                );
             }
             sent += 1;
             if round % 8 == 3 {
@@ -63,18 +66,34 @@ fn both_sides_rekey_at_once_under_loss_and_nothing_is_lost() {
         for side in 0..2 {
             let got = pair.received(1 - side, streams[side]);
             assert_eq!(got.len() as u64, sent, "seed {seed}: from side {side}");
-            assert!(got.iter().enumerate().all(|(n, (number, bytes))| {
-                *number == n as u64 && *bytes == message(n as u64, 500)
-            }));
-            assert_eq!(pair.session(side), Some(sessions[side]), "seed {seed}: still the one session");
-            assert!(pair.has_event(side, |event| matches!(event, Event::Rekeyed { .. })), "seed {seed}");
+            assert!(
+                got.iter()
+                    .enumerate()
+                    .all(|(n, (number, bytes))| { *number == n as u64 && *bytes == message(n as u64, 500) })
+            );
+            assert_eq!(
+                pair.session(side),
+                Some(sessions[side]),
+                "seed {seed}: still the one session"
+            );
+            assert!(
+                pair.has_event(side, |event| matches!(event, Event::Rekeyed { .. })),
+                "seed {seed}"
+            );
             let held = pair.sides[side].kernel.holdings();
-            assert_eq!((held.sessions, held.keys), (1, 1), "seed {seed}: side {side} forgot replaced keys");
+            assert_eq!(
+                (held.sessions, held.keys),
+                (1, 1),
+                "seed {seed}: side {side} forgot replaced keys"
+            );
         }
         let tape = pair.tape.take().expect("recording");
         // Both now seal under one key agreed in one handshake: each direction's last key is used by nobody else.
         for (first, last) in ages(&tape).values() {
-            assert!(last.since(*first) < Duration::from_secs(180), "seed {seed}: a key past its lifetime");
+            assert!(
+                last.since(*first) < Duration::from_secs(180),
+                "seed {seed}: a key past its lifetime"
+            );
         }
     }
 }
@@ -115,8 +134,15 @@ fn an_idle_session_agrees_on_its_new_key() {
         // Thirty quiet seconds after each change of keys, in which old ones drain.
         pair.run_for(Duration::from_secs(45));
         let tape = pair.tape.take().expect("recording");
-        let late: Vec<&Taped> = tape.iter().filter(|taped| pair.now.since(taped.at) < Duration::from_secs(20)).collect();
-        let keys: BTreeSet<Name> = late.iter().filter_map(|taped| look(&taped.bytes)).map(|seen| seen.key).collect();
+        let late: Vec<&Taped> = tape
+            .iter()
+            .filter(|taped| pair.now.since(taped.at) < Duration::from_secs(20))
+            .collect();
+        let keys: BTreeSet<Name> = late
+            .iter()
+            .filter_map(|taped| look(&taped.bytes))
+            .map(|seen| seen.key)
+            .collect();
         assert!(keys.len() <= 2, "one key in each direction: {}", keys.len());
     }
     assert_eq!([pair.session(0), pair.session(1)], [Some(a), Some(b)]);
@@ -138,7 +164,11 @@ fn both_sides_dial_at_once_under_loss_and_share_one_session() {
         pair.run_for(Duration::from_secs(60));
         for side in 0..2 {
             let held = pair.sides[side].kernel.holdings();
-            assert_eq!((held.sessions, held.keys), (1, 1), "seed {seed}: one session, one key at side {side}");
+            assert_eq!(
+                (held.sessions, held.keys),
+                (1, 1),
+                "seed {seed}: one session, one key at side {side}"
+            );
         }
         let sessions = [0, 1].map(|side| pair.session(side).expect("connected"));
         pair.assert_works(sessions[0], sessions[1]);
@@ -148,7 +178,10 @@ fn both_sides_dial_at_once_under_loss_and_share_one_session() {
 fn closed(pair: &Pair<Glass>, side: usize, session: SessionKey) -> Option<CloseReason> {
     let mut events = pair.sides[side].desk.events.iter();
     events.find_map(|event| {
-        let Event::Closed { session: ended, why, .. } = event else {
+        let Event::Closed {
+            session: ended, why, ..
+        } = event
+        else {
             return None;
         };
         (*ended == session).then(|| why.clone())
@@ -186,7 +219,11 @@ fn a_restarted_peer_is_believed_at_once() {
         assert_ne!(sessions[1], b, "a session of its own");
         pair.assert_works(sessions[0], sessions[1]);
         let held = pair.sides[1].kernel.holdings();
-        assert_eq!((held.sessions, held.keys, held.streams), (1, 1, 0), "nothing is left of the old one");
+        assert_eq!(
+            (held.sessions, held.keys, held.streams),
+            (1, 1, 0),
+            "nothing is left of the old one"
+        );
         let _ = a;
     }
 }
@@ -200,7 +237,9 @@ fn a_node_from_an_older_state_is_told_and_refused_and_the_newer_one_lives_on() {
     let [a, b] = pair.connect();
     dial(&mut pair, 2, 1);
     pair.run_for(Duration::from_secs(5));
-    let told = pair.has_event(2, |event| matches!(event, Event::StateRolledBack { known: Epoch(9), .. }));
+    let told = pair.has_event(2, |event| {
+        matches!(event, Event::StateRolledBack { known: Epoch(9), .. })
+    });
     assert!(told, "{:?}", pair.sides[2].desk.events);
     assert_eq!(pair.session(2), None, "and has no session");
     assert_eq!(closed(&pair, 1, b), None);
@@ -249,13 +288,18 @@ fn two_live_clones_do_not_mix_and_the_one_of_the_lower_epoch_stops() {
     assert!(pair.send(1, sessions[1], stream, b"to the later one"));
     pair.run_for(Duration::from_secs(2));
     assert_eq!(pair.received(2, stream).len(), 1);
-    assert!(pair.received(0, stream).is_empty(), "the earlier one hears nothing of it");
+    assert!(
+        pair.received(0, stream).is_empty(),
+        "the earlier one hears nothing of it"
+    );
     // The earlier one finds its session gone and tries again.
     pair.run_for(Duration::from_secs(60));
     assert_eq!(pair.session(0), None);
     dial(&mut pair, 0, 1);
     pair.run_for(Duration::from_secs(5));
-    let told = pair.has_event(0, |event| matches!(event, Event::StateRolledBack { known: Epoch(6), .. }));
+    let told = pair.has_event(0, |event| {
+        matches!(event, Event::StateRolledBack { known: Epoch(6), .. })
+    });
     assert!(told, "{:?}", pair.sides[0].desk.events);
     assert_eq!(pair.session_with(1, 2), Some(sessions[1]), "which disturbs nobody");
 }
@@ -268,14 +312,22 @@ fn a_sleep_of_an_hour_expires_keys_before_any_packet_is_read() {
         let sessions = [a, b];
         let stream = pair.open(1 - sleeper, sessions[1 - sleeper], StreamOptions::default());
         pair.tape = Some(Vec::new());
-        pair.send(1 - sleeper, sessions[1 - sleeper], stream, b"on its way when the lid closed");
+        pair.send(
+            1 - sleeper,
+            sessions[1 - sleeper],
+            stream,
+            b"on its way when the lid closed",
+        );
         let packet = pair.tape.take().expect("recording")[0].bytes.clone();
         let before = pair.sides[sleeper].kernel.drops();
         // Time passes for nobody's timers; the first thing heard on waking is the old packet.
         pair.now = pair.now + Duration::from_secs(3_600);
         let from = pair.sides[1 - sleeper].addr;
         pair.receive(sleeper, vec![(from, packet)]);
-        assert!(pair.sides[sleeper].desk.messages.is_empty(), "nothing is opened under an expired key");
+        assert!(
+            pair.sides[sleeper].desk.messages.is_empty(),
+            "nothing is opened under an expired key"
+        );
         assert_eq!(pair.drops_since(sleeper, &before).len(), 1);
         pair.run_for(Duration::from_secs(5));
         assert!(closed(&pair, sleeper, sessions[sleeper]).is_some());
@@ -301,7 +353,11 @@ impl Uniqueness {
             if let Some(seen) = look(&taped.bytes) {
                 self.packets += 1;
                 let fresh = self.nonces.insert((seen.key, seen.header.counter));
-                assert!(fresh, "seed {seed}: nonce {} twice under {:?}", seen.header.counter, seen.key);
+                assert!(
+                    fresh,
+                    "seed {seed}: nonce {} twice under {:?}",
+                    seen.header.counter, seen.key
+                );
             } else {
                 let noise: &[u8] = match taped.bytes.len() {
                     INITIATION_LEN => Initiation::parse(&taped.bytes).expect("sent by a kernel").noise(),

@@ -270,10 +270,7 @@ impl Peers {
         self.next_attempt += 1;
         let attempt = AttemptId(self.next_attempt);
         self.by_attempt.insert(attempt, peer);
-        self.by_id.entry(peer).or_default().dial = Some(Dial {
-            attempt,
-            waiting,
-        });
+        self.by_id.entry(peer).or_default().dial = Some(Dial { attempt, waiting });
         fx.emit(Out::Dial {
             attempt,
             peer,
@@ -496,9 +493,7 @@ impl Live {
     /// Whether `agreed` is a new key for this very association. A peer in a later epoch knows nothing of it, even
     /// if it came up from the same seed and draws the same labels again.
     fn serves(&self, agreed: &Agreed) -> bool {
-        self.epoch == agreed.epoch
-            && self.local == agreed.local_association
-            && self.remote == agreed.remote_association
+        self.epoch == agreed.epoch && self.local == agreed.local_association && self.remote == agreed.remote_association
     }
 }
 

@@ -46,6 +46,19 @@ pub(crate) struct Key {
     /// Whether we started its handshake.
     initiator: bool,
     installed: Instant,
+    /// Whether the peer has shown to hold it.
+    confirmed: bool,
+}
+
+impl Key {
+    /// Whether it and `other` come from handshakes that both sides started at the same time.
+    fn crosses(&self, other: &Self, config: &SessionConfig) -> bool {
+        let apart = self
+            .installed
+            .since(other.installed)
+            .max(other.installed.since(self.installed));
+        self.initiator != other.initiator && apart < config.previous_drain
+    }
 }
 
 /// A replaced key that still opens packets.
@@ -125,6 +138,8 @@ pub(crate) struct Association {
     pub(crate) next: Option<Next>,
     /// When the peer last used the current key.
     heard_current: Instant,
+    /// Whether the peer seals under the current key, as far as we heard.
+    agrees: bool,
     pub(crate) phase: Phase,
     pub(crate) path: Paths,
     pub(crate) recovery: Recovery<Content>,
@@ -182,10 +197,12 @@ impl Association {
                 id: info.local,
                 initiator: info.initiator,
                 installed: now,
+                confirmed: !info.initiator,
             },
             draining: Vec::new(),
             next: None,
             heard_current: now,
+            agrees: false,
             phase: Phase::Open,
             path: Paths::new(info.address, true),
             recovery: Recovery::new(&recovery, now),
@@ -226,6 +243,7 @@ impl Association {
             id: info.local,
             initiator: info.initiator,
             installed: now,
+            confirmed: false,
         };
         let next = Next {
             key,
@@ -249,17 +267,18 @@ impl Association {
             id: info.local,
             initiator: info.initiator,
             installed,
+            confirmed: true,
         };
         self.replace(key, info.peer_epoch, config, now)
     }
 
     /// Where both sides started a handshake at the same time, the key of the one started by the greater
-    /// EntityId seals and the other drains (PROTOCOL 4).
+    /// EntityId seals and the other drains (PROTOCOL 4), once the peer has shown to hold it: a key it was not heard to use
+    /// may be one it has given up waiting for.
     fn replace(&mut self, key: Key, peer_epoch: Epoch, config: &SessionConfig, now: Instant) -> Option<SessionId> {
         self.peer_epoch = peer_epoch;
-        let crossed =
-            self.current.initiator != key.initiator && now.since(self.current.installed) < config.previous_drain;
-        let keeps = crossed && self.current.initiator == self.greater;
+        let crossed = self.current.crosses(&key, config);
+        let keeps = crossed && self.current.initiator == self.greater && self.current.confirmed;
         let drains = if keeps {
             key
         } else {
@@ -273,6 +292,8 @@ impl Association {
         });
         if !keeps {
             self.heard_current = now;
+            // We confirm what we started, but the peer seals only under what it has taken into use.
+            self.agrees = self.current.initiator;
             self.rekey_asked = None;
             self.totals.rekeys += 1;
             self.notices.push_back(AssociationNotice::Rekeyed);
@@ -284,14 +305,28 @@ impl Association {
     pub(crate) fn heard(&mut self, id: SessionId, config: &SessionConfig, now: Instant) -> Option<SessionId> {
         if id == self.current.id {
             self.heard_current = now;
+            self.current.confirmed = true;
+            self.agrees = true;
             return None;
         }
         if let Some(draining) = self.draining.iter_mut().find(|draining| draining.key.id == id) {
             draining.heard = now;
+            let first = !core::mem::replace(&mut draining.key.confirmed, true);
+            // The peer holds it after all: the rule for keys that crossed can be followed.
+            if first && draining.key.crosses(&self.current, config) && draining.key.initiator == self.greater {
+                core::mem::swap(&mut draining.key, &mut self.current);
+                (draining.since, draining.until) = (now, now + config.previous_drain);
+                self.heard_current = now;
+                self.agrees = true;
+            }
             return None;
         }
         let next = self.next.take_if(|next| next.key.id == id)?;
-        self.replace(next.key, next.peer_epoch, config, now)
+        let key = Key {
+            confirmed: true,
+            ..next.key
+        };
+        self.replace(key, next.peer_epoch, config, now)
     }
 
     /// The number of the next packet.
@@ -480,8 +515,9 @@ impl Association {
         self.retire(now, config)
     }
 
-    /// Forgets keys that drained. A key the peer still prefers is kept: where the two sides disagree about
-    /// which key is current, the side with the lesser EntityId follows the other.
+    /// Forgets keys that drained. One is kept while the peer was not heard to use what replaced it, for as long as it
+    /// may be used at all; and where the two sides disagree about which key is current, the side with the lesser
+    /// EntityId follows the other.
     fn retire(&mut self, now: Instant, config: &SessionConfig) -> Option<SessionId> {
         if let Some(next) = self.next.take_if(|next| now >= next.until) {
             return Some(next.key.id);
@@ -490,12 +526,15 @@ impl Association {
         let draining = &mut self.draining[at];
         // A peer that merely had packets under way stopped using it within a round trip or two.
         let settled = draining.since + config.previous_drain / 2;
-        if draining.heard <= self.heard_current || draining.heard < settled {
+        let used = draining.heard > self.heard_current && draining.heard >= settled;
+        let expired = now >= draining.key.installed + config.reject_after;
+        if expired || (self.agrees && !used) {
             return Some(self.draining.remove(at).key.id);
         }
         draining.until = now + config.previous_drain;
-        if !self.greater {
+        if used && !self.greater {
             core::mem::swap(&mut draining.key, &mut self.current);
+            self.agrees = true;
         }
         None
     }
