@@ -1,7 +1,7 @@
 //! What lives in a simulated machine: anything that speaks the kernel's contract.
 //!
 //! The world drives a [`Host`] exactly as `io-real` drives a kernel: one input per turn, everything else through `Io`.
-//! Toy machines in tests and users' own nodes implement it as the kernel does ([`KernelHost`]).
+//! Toy machines in tests and users' own nodes implement it as the kernel does ([`crate::kernel::KernelHost`]).
 //! Invariants: a host is a function of its boot, its inputs and their times.
 //! Not here: the world around it (`world/`).
 
