@@ -189,23 +189,29 @@ impl<H: Host> World<H> {
         }
         match node::owner(&to) {
             Some(target) if (target as usize) < self.nodes.len() => self.travel(node, target, slot),
-            _ => self.leave(slot, to),
+            _ => self.leave(node, slot, to),
         }
     }
 
     /// A datagram for an address that is no machine's: an adversary's, or nobody's.
-    fn leave(&mut self, slot: u32, to: Addr) {
+    fn leave(&mut self, sender: u32, slot: u32, to: Addr) {
         let villain = node::adversary(&to).and_then(|index| self.villains.get_mut(index as usize));
         let Some(villain) = villain else {
             return self.lose(slot, "nobody");
         };
         let back = matches!(villain.spec.kind, AdversaryKind::Forward { back: true, .. });
-        let (client, address) = (villain.client, villain.address);
-        match client.filter(|_| back && villain.active(self.now)) {
-            Some(client) => {
+        let (address, victim) = (villain.address, villain.victim());
+        // What the victim sends it goes to the victim's peer, and the other way round.
+        let next = if sender == victim {
+            villain.client
+        } else {
+            Some(self.nodes[victim as usize].address)
+        };
+        match next.filter(|_| back && villain.active(self.now)) {
+            Some(next) => {
                 let copy = self.pool.copy(slot);
                 let datagram = self.pool.get_mut(copy);
-                (datagram.from, datagram.to) = (address, client);
+                (datagram.from, datagram.to) = (address, next);
                 self.inject(copy, SHORTCUT);
                 self.lose(slot, "adversary");
             }
