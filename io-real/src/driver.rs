@@ -96,6 +96,10 @@ struct Loop<S, C, E, D> {
     bufs: Vec<Box<[u8]>>,
     metas: Vec<RecvMeta>,
     deadline: Option<Instant>,
+    /// The monotonic clock at the last turn.
+    now: Instant,
+    /// A turn ran since the driver was last idle.
+    turned: bool,
     /// The kernel waits for `TxReady`.
     wants_tx: bool,
     /// Datagrams received in this round.
@@ -192,6 +196,8 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
                 .collect(),
             metas: vec![empty; RECV_BUFFERS],
             deadline: None,
+            now: Instant::ZERO,
+            turned: false,
             wants_tx: false,
             received: 0,
             errors: 0,
@@ -205,14 +211,17 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
 
     fn round(&mut self, cx: &mut Context<'_>) -> Result<Round, DriverError> {
         self.received = 0;
-        let mut busy = self.attend();
-        busy |= self.transmit();
-        busy |= self.receive(cx)?;
+        // What is done for the handles leaves the rest of the round valid: it need not be gone through again.
+        if self.attend() | self.transmit() {
+            self.spin.on_busy();
+        }
+        let mut busy = self.receive(cx)?;
         busy |= self.start_work();
         busy |= self.finish_work();
         busy |= self.tick(cx);
         busy |= self.writable(cx);
         busy |= self.pass_hints();
+        busy |= self.wants_tx && !self.tx.is_blocked();
         if busy {
             if self.received == 0 {
                 self.spin.on_busy();
@@ -220,7 +229,13 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
             return Ok(Round::Busy);
         }
         if self.spin.is_on() {
-            match self.spin.on_idle(self.clock.now().mono) {
+            // Right after a turn its time will do.
+            let now = if self.spin.is_looking() {
+                self.clock.now().mono
+            } else {
+                self.now
+            };
+            match self.spin.on_idle(now) {
                 Idle::Look => return Ok(Round::Looking),
                 Idle::Arrange => return Ok(Round::Busy),
                 Idle::Sleep => {}
@@ -334,6 +349,8 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
     /// Runs the turn on buffers `from..to`, at most `N`.
     fn open<const N: usize>(&mut self, from: usize, to: usize) {
         let now = self.clock.now();
+        self.now = now.mono;
+        self.turned = true;
         self.spin.on_received(now.mono);
         let nobody = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
         let mut rx: [RxBuf<'_>; N] = std::array::from_fn(|_| RxBuf {
@@ -451,6 +468,8 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
 
     fn turn(&mut self, input: Input<'_>) {
         let now = self.clock.now();
+        self.now = now.mono;
+        self.turned = true;
         let mut hub = self.shared.lock();
         hub.now = now;
         hub.turn(input, &mut self.tx);
