@@ -41,7 +41,9 @@ impl Transfer {
     fn go_on(&mut self, messages: u64, pause: Duration) {
         for _ in 0..messages {
             for side in 0..2 {
-                let accepted = self.pair.send(side, self.sessions[side], self.streams[side], &message(self.sent, SIZE));
+                let accepted = self
+                    .pair
+                    .send(side, self.sessions[side], self.streams[side], &message(self.sent, SIZE));
                 assert!(accepted, "{:?}", self.pair.sides[side].desk.events.last());
             }
             self.sent += 1;
@@ -56,15 +58,20 @@ impl Transfer {
         });
         for side in 0..2 {
             let got = self.pair.received(1 - side, streams[side]);
-            let whole = got.iter().enumerate().all(|(n, (number, bytes))| {
-                *number == n as u64 && *bytes == message(n as u64, SIZE)
-            });
+            let whole = got
+                .iter()
+                .enumerate()
+                .all(|(n, (number, bytes))| *number == n as u64 && *bytes == message(n as u64, SIZE));
             assert!(whole, "{what}: in order, byte for byte");
         }
     }
 
     fn address_seen(&self, side: usize) -> Addr {
-        self.pair.sides[side].kernel.stats(self.sessions[side]).expect("it lives").address
+        self.pair.sides[side]
+            .kernel
+            .stats(self.sessions[side])
+            .expect("it lives")
+            .address
     }
 
     fn tape(&mut self) -> Vec<Taped> {
@@ -98,7 +105,10 @@ fn a_peer_that_moves_is_followed_after_it_answered_and_new_keys_follow() {
         let mut transfer = Transfer::new(90);
         transfer.go_on(50, Duration::from_millis(5));
         transfer.tape();
-        let before = transfer.pair.sides[1].kernel.stats(transfer.sessions[1]).expect("it lives");
+        let before = transfer.pair.sides[1]
+            .kernel
+            .stats(transfer.sessions[1])
+            .expect("it lives");
         let (old, new) = (address(0), elsewhere(1));
         transfer.pair.sides[0].addr = new;
         if told {
@@ -107,15 +117,24 @@ fn a_peer_that_moves_is_followed_after_it_answered_and_new_keys_follow() {
         transfer.go_on(100, Duration::from_millis(5));
         let tape = transfer.tape();
         let to = |addr: Addr| tape.iter().filter(move |taped| taped.side == 1 && taped.to == addr);
-        assert!(to(old).any(|taped| carries(taped, is_challenge)), "the old address is asked");
-        assert!(to(new).any(|taped| carries(taped, is_challenge)), "the new address is asked");
+        assert!(
+            to(old).any(|taped| carries(taped, is_challenge)),
+            "the old address is asked"
+        );
+        assert!(
+            to(new).any(|taped| carries(taped, is_challenge)),
+            "the new address is asked"
+        );
         // Until the answer is on its way nothing but small questions goes to the new address.
         let answered = tape
             .iter()
             .find(|taped| taped.side == 0 && carries(taped, is_response))
             .expect("it answers")
             .at;
-        let early: usize = to(new).filter(|taped| taped.at <= answered).map(|taped| taped.bytes.len()).sum();
+        let early: usize = to(new)
+            .filter(|taped| taped.at <= answered)
+            .map(|taped| taped.bytes.len())
+            .sum();
         let heard: usize = tape
             .iter()
             .filter(|taped| taped.side == 0 && taped.at + transfer.pair.delay <= answered)
@@ -134,7 +153,10 @@ fn a_peer_that_moves_is_followed_after_it_answered_and_new_keys_follow() {
             address: new,
         };
         assert!(transfer.pair.has_event(1, |event| *event == moved));
-        let after = transfer.pair.sides[1].kernel.stats(transfer.sessions[1]).expect("it lives");
+        let after = transfer.pair.sides[1]
+            .kernel
+            .stats(transfer.sessions[1])
+            .expect("it lives");
         assert_eq!(after.moves, before.moves + 1, "one move");
         assert!(after.rekeys > before.rekeys, "new keys");
     }
@@ -160,7 +182,11 @@ fn a_node_that_keeps_moving_under_loss_loses_nothing() {
         transfer.pair.loss = 0;
         transfer.assert_complete(&format!("seed {seed}"));
         for side in 0..2 {
-            assert_eq!(transfer.address_seen(side), transfer.pair.sides[1 - side].addr, "seed {seed}");
+            assert_eq!(
+                transfer.address_seen(side),
+                transfer.pair.sides[1 - side].addr,
+                "seed {seed}"
+            );
         }
     }
 }
@@ -200,7 +226,11 @@ fn a_forwarder_that_races_copies_from_elsewhere_gets_no_session_and_loses_it_not
         transfer.go_on(20, Duration::from_millis(50));
         transfer.assert_complete(&format!("seed {seed}: after it"));
         assert_eq!(transfer.address_seen(1), a, "seed {seed}: the path is the true peer's");
-        let ended = |side: usize| transfer.pair.has_event(side, |event| matches!(event, Event::Closed { .. }));
+        let ended = |side: usize| {
+            transfer
+                .pair
+                .has_event(side, |event| matches!(event, Event::Closed { .. }))
+        };
         assert!(!ended(0) && !ended(1), "seed {seed}: the session lives");
     }
 }
@@ -213,16 +243,30 @@ fn one_copy_from_a_deaf_address_costs_at_most_three_times_its_size() {
     transfer.tape();
     // One packet is taken away and comes from elsewhere instead.
     transfer.pair.loss = 1_000;
-    transfer.pair.send(0, transfer.sessions[0], transfer.streams[0], &message(transfer.sent, SIZE));
+    transfer.pair.send(
+        0,
+        transfer.sessions[0],
+        transfer.streams[0],
+        &message(transfer.sent, SIZE),
+    );
     transfer.pair.loss = 0;
     let stolen = transfer.tape().first().expect("it left").bytes.clone();
     let victim = elsewhere(5);
     transfer.pair.receive(1, vec![(victim, stolen.clone())]);
-    transfer.pair.send(1, transfer.sessions[1], transfer.streams[1], &message(transfer.sent, SIZE));
+    transfer.pair.send(
+        1,
+        transfer.sessions[1],
+        transfer.streams[1],
+        &message(transfer.sent, SIZE),
+    );
     transfer.sent += 1;
     transfer.go_on(200, Duration::from_millis(5));
     let tape = transfer.tape();
-    let got: usize = tape.iter().filter(|taped| taped.to == victim).map(|taped| taped.bytes.len()).sum();
+    let got: usize = tape
+        .iter()
+        .filter(|taped| taped.to == victim)
+        .map(|taped| taped.bytes.len())
+        .sum();
     assert!(got <= 3 * stolen.len(), "{got} bytes for {}", stolen.len());
     assert_eq!(transfer.address_seen(1), address(0));
     transfer.assert_complete("with a stolen packet");
