@@ -184,7 +184,7 @@ pub async fn run(
     done.note_stats(stats);
     done.seconds = started.elapsed().as_secs_f64();
     done.rtt = samples.and_then(Samples::finish);
-    ended.verdict().map(|()| done)
+    ended.verdict(done.sent_bytes).map(|()| done)
 }
 
 /// How the two directions ended.
@@ -201,20 +201,17 @@ impl Ended {
         self.up.is_some() && (self.down.is_some() || self.signal.is_some())
     }
 
-    fn verdict(self) -> Result<(), Failure> {
+    fn verdict(self, sent: u64) -> Result<(), Failure> {
+        if let Some(signal) = self.signal {
+            return Err(Failure::signalled(signal));
+        }
         let received = matches!(self.down, Some(Ok(())));
-        let up = match self.up {
-            Some(Err(UpError::Send(error))) if received && is_orderly(&error) => Some(Ok(())),
-            Some(Err(error)) => Some(Err(error.into())),
-            Some(Ok(())) => Some(Ok(())),
-            None => None,
-        };
-        match (up, self.down, self.signal) {
-            (Some(Ok(())), Some(Ok(())), _) => Ok(()),
-            (_, _, Some(signal)) => Err(Failure::signalled(signal)),
+        match (self.up, self.down) {
+            (Some(Err(UpError::Send(error))), _) if received && is_orderly(&error, sent) => Ok(()),
             // Why nothing more can be written says more than what that led to.
-            (_, Some(Err(failure)), None) | (Some(Err(failure)), _, None) => Err(failure),
-            (Some(Ok(())) | None, Some(Ok(())) | None, None) => Ok(()),
+            (_, Some(Err(failure))) => Err(failure),
+            (Some(Err(error)), _) => Err(error.into()),
+            (Some(Ok(())) | None, Some(Ok(())) | None) => Ok(()),
         }
     }
 }
@@ -234,18 +231,15 @@ impl From<UpError> for Failure {
     }
 }
 
-/// A peer that has everything may close before its confirmation of our end arrives.
-fn is_orderly(error: &SendError) -> bool {
+/// A peer that has ended its side and has everything may close before its confirmation of our end arrives.
+fn is_orderly(error: &SendError, sent: u64) -> bool {
     let SendError::Session(SessionError::Closed { why, .. }) = error else {
         return false;
     };
-    matches!(
-        why,
-        CloseReason::Remote {
-            code: CloseCode::NoError,
-            ..
-        }
-    )
+    match why {
+        CloseReason::Remote { code, .. } => *code == CloseCode::NoError || *code == CloseCode::Shutdown && sent == 0,
+        CloseReason::Local(_) | CloseReason::TimedOut | CloseReason::PeerRestarted => false,
+    }
 }
 
 async fn at(deadline: Option<tokio::time::Instant>) {
