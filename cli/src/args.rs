@@ -174,7 +174,7 @@ pub struct DemoArgs {
     /// The file to send; by default this program's own binary
     pub file: Option<PathBuf>,
     /// Send at most so many bytes of it (suffixes K, M, G)
-    #[arg(long, value_name = "BYTES", default_value = "24M", value_parser = size)]
+    #[arg(long, value_name = "BYTES", default_value = "16M", value_parser = size)]
     pub limit: u64,
     /// How many simulated worlds follow
     #[arg(long, value_name = "N", default_value_t = 100)]

@@ -8,7 +8,7 @@
 //! | `signals.rs` | ctrl-c and SIGTERM |
 //! | `peer.rs` | ticket, network, identity and session for `connect` and `ping` |
 //! | `pipe.rs` | one stream joined to stdin and stdout |
-//! | `listen.rs` `connect.rs` `ping.rs` `id.rs` `explain.rs` | one command each |
+//! | `listen.rs` `connect.rs` `ping.rs` `id.rs` `explain.rs` `demo/` | one command each |
 //!
 //! Invariants: stdout carries results and nothing else; the exit status is that of the error's code.
 //! Not here: the protocol (`net-kernel`), sockets and files of a node (`net-io-real`).
@@ -16,6 +16,7 @@
 
 mod args;
 mod connect;
+mod demo;
 mod error;
 mod explain;
 mod id;
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
 
 fn run(command: &Command, out: Out) -> Result<(), Failure> {
     match command {
-        Command::Demo(_) => Err(Failure::new(Code::Start, "demo")),
+        Command::Demo(args) => on_runtime(demo::run(args, out)),
         Command::Id(args) => id::id(&args.action, out),
         Command::Key(args) => id::key(&args.action, out),
         Command::Explain { code } => explain::run(code.as_deref(), out),

@@ -16,7 +16,7 @@ use hdrhistogram::Histogram;
 use net_io_real::{
     CloseCode, CloseReason, RecvError, RecvHalf, SendError, SendHalf, Session, SessionError, SessionStats, Stream,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Stdin};
 use tokio::sync::watch;
 
@@ -31,7 +31,7 @@ const READ_LEN: usize = 64 << 10;
 /// Bytes written to stdout at once.
 const WRITE_LEN: usize = 256 << 10;
 /// An echo without an answer for so long is not measured.
-const ECHO_WAIT: Duration = Duration::from_secs(2);
+const ECHO_WAIT: Duration = Duration::from_millis(500);
 
 /// What a pipe does besides.
 #[derive(Clone, Copy, Default)]
@@ -58,7 +58,7 @@ impl Input {
 }
 
 /// What went through a pipe.
-#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Done {
     pub peer: String,
     pub sent_bytes: u64,
@@ -75,7 +75,7 @@ pub struct Done {
 }
 
 /// Round trips measured on the way, in microseconds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Rtt {
     pub samples: u64,
     pub p50_us: u64,
@@ -133,18 +133,20 @@ pub async fn run(
     let (stop, stopped) = watch::channel(false);
     let (send, recv) = stream.split();
     let samples = extras.sample.map(|every| Samples::start(session.clone(), every));
+    let _moves = Background(tokio::spawn(tell_moves(session.clone(), out)));
     let mut done = Done {
         peer: hex(&session.peer().0),
         ..Done::default()
     };
     let ended = {
         let is_terminal = input.is_terminal;
+        let rekey = extras.rekey_at.map(|at| (at, out));
         let mut up = pin!(up(
             session,
             &send,
             &mut input.stdin,
             stopped,
-            extras.rekey_at,
+            rekey,
             &mut done.sent_bytes
         ));
         let mut down = pin!(async {
@@ -255,11 +257,15 @@ async fn up(
     send: &SendHalf,
     stdin: &mut Stdin,
     mut stopped: watch::Receiver<bool>,
-    mut rekey_at: Option<u64>,
+    mut rekey: Option<(u64, Out)>,
     sent: &mut u64,
 ) -> Result<(), UpError> {
     let mut buffer = vec![0; READ_LEN];
     loop {
+        if let Some((_, out)) = rekey.take_if(|(at, _)| *sent >= *at) {
+            // Data goes on meanwhile.
+            tokio::spawn(tell_rekey(session.clone(), out));
+        }
         let read = tokio::select! {
             biased;
             _ = stopped.wait_for(|stopped| *stopped) => break,
@@ -274,14 +280,67 @@ async fn up(
             taken = send.send(&buffer[..read]) => taken.map_err(UpError::Send)?,
         }
         *sent += read as u64;
-        if rekey_at.is_some_and(|at| *sent >= at) {
-            rekey_at = None;
-            let session = session.clone();
-            // Data goes on meanwhile; a session that ends first is told by the next send.
-            tokio::spawn(async move { session.rekey().await.is_ok() });
-        }
     }
     send.finish().await.map_err(UpError::Send)
+}
+
+/// Replaces the keys and says so once they are in use. A session that ends before is told by whoever uses it.
+async fn tell_rekey(session: Session, out: Out) {
+    if session.rekey().await.is_ok() {
+        out.event(&Rekeyed {});
+    }
+}
+
+/// Says whenever the peer's address has changed, until the session ends.
+async fn tell_moves(session: Session, out: Out) {
+    let mut seen = 0;
+    while let Ok(moves) = session.moved(seen).await {
+        seen = moves;
+        let address = session.address().map(|address| address.to_string());
+        out.event(&Moved { address });
+    }
+}
+
+/// A task that ends with this.
+struct Background(tokio::task::JoinHandle<()>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The keys were replaced.
+#[derive(Serialize)]
+struct Rekeyed {}
+
+impl fmt::Display for Rekeyed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the keys were replaced")
+    }
+}
+
+impl Record for Rekeyed {
+    const KIND: &'static str = "rekeyed";
+}
+
+/// The peer has another address now.
+#[derive(Serialize)]
+struct Moved {
+    address: Option<String>,
+}
+
+impl fmt::Display for Moved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            Some(address) => write!(f, "the peer is at {address} now"),
+            None => f.write_str("the peer's address has changed"),
+        }
+    }
+}
+
+impl Record for Moved {
+    const KIND: &'static str = "moved";
 }
 
 /// What the peer sends to stdout, until it ends.
@@ -328,7 +387,7 @@ fn now<T>(future: impl Future<Output = T>) -> Option<T> {
 /// Round trips, measured while data flows.
 struct Samples {
     histogram: Arc<Mutex<Histogram<u64>>>,
-    task: tokio::task::JoinHandle<()>,
+    _task: Background,
 }
 
 impl Samples {
@@ -336,7 +395,7 @@ impl Samples {
         let histogram = Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are constants in order");
         let histogram = Arc::new(Mutex::new(histogram));
         let shared = histogram.clone();
-        let task = tokio::spawn(async move {
+        let task = Background(tokio::spawn(async move {
             let mut interval = tokio::time::interval(every);
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
@@ -353,12 +412,11 @@ impl Samples {
                     Err(_) => {}
                 }
             }
-        });
-        Self { histogram, task }
+        }));
+        Self { histogram, _task: task }
     }
 
     fn finish(self) -> Option<Rtt> {
-        self.task.abort();
         let histogram = self.histogram.lock().unwrap_or_else(PoisonError::into_inner);
         let at = |quantile| histogram.value_at_quantile(quantile);
         (!histogram.is_empty()).then(|| Rtt {

@@ -3,5 +3,6 @@
 //! Invariants: see `common.rs`. Not here: the node itself (`net-io-real`), the protocol (`net-kernel`).
 
 mod common;
+mod demo;
 mod errors;
 mod pipe;

@@ -144,10 +144,10 @@ fn the_first_line_of_stdin_may_be_the_ticket() {
     let home = Home::new();
     let (listener, ticket) = home.listen(&[]);
     let connector = Running::start(home.net(["connect", "-"]));
-    connector
-        .end(format!("{ticket}\nthe rest is payload\n").as_bytes())
-        .succeeds();
-    assert_eq!(listener.end(b"").succeeds().text(), "the rest is payload\n");
+    let input = format!("{ticket}\nthe rest is payload\n");
+    let (connected, listened) = end_both(connector, input.as_bytes(), listener, b"");
+    connected.succeeds();
+    assert_eq!(listened.succeeds().text(), "the rest is payload\n");
 }
 
 #[test]

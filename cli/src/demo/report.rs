@@ -1,0 +1,203 @@
+//! What the demo proved, and what it did not.
+//!
+//! Invariants: each claim stands beside the figures it rests on; a claim that does not hold is shown as such.
+//! Not here: how the figures came about (`transfer.rs`, `simulate.rs`).
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::simulate::Simulation;
+use super::transfer::Transfer;
+use crate::output::{Record, bytes};
+use crate::pipe::Rtt;
+
+/// The result of `net demo`.
+#[derive(Serialize)]
+pub struct Report {
+    proved: bool,
+    claims: Vec<Claim>,
+    file: String,
+    bytes: u64,
+    blake3_sent: String,
+    blake3_received: String,
+    seconds: f64,
+    bytes_per_second: f64,
+    datagrams_sent: u64,
+    datagrams_sent_again: u64,
+    rekeys: u64,
+    address_changes: u64,
+    rtt: Option<Rtt>,
+    proxy: Proxy,
+    simulation: Simulation,
+}
+
+#[derive(Serialize)]
+struct Proxy {
+    passed: u64,
+    lost: u64,
+    reordered: u64,
+    doubled: u64,
+}
+
+#[derive(Serialize)]
+struct Claim {
+    claim: String,
+    holds: bool,
+}
+
+impl Report {
+    pub fn new(transfer: Transfer, simulation: Simulation) -> Self {
+        let claims = claims(&transfer, &simulation);
+        Self {
+            proved: claims.iter().all(|claim| claim.holds),
+            claims,
+            file: transfer.file,
+            bytes: transfer.bytes,
+            blake3_sent: transfer.sent_hash.to_hex().to_string(),
+            blake3_received: transfer.received_hash.to_hex().to_string(),
+            seconds: transfer.seconds,
+            bytes_per_second: transfer.bytes as f64 / transfer.seconds,
+            datagrams_sent: transfer.sender.datagrams_sent,
+            datagrams_sent_again: transfer.sender.datagrams_lost,
+            rekeys: transfer.sender.rekeys,
+            address_changes: transfer.receiver.address_changes,
+            rtt: transfer.sender.rtt,
+            proxy: Proxy {
+                passed: transfer.proxy.passed(),
+                lost: transfer.proxy.dropped(),
+                reordered: transfer.proxy.reordered(),
+                doubled: transfer.proxy.duplicated(),
+            },
+            simulation,
+        }
+    }
+
+    /// The claims that do not hold.
+    pub fn unproved(&self) -> Vec<&str> {
+        let missing = self.claims.iter().filter(|claim| !claim.holds);
+        missing.map(|claim| claim.claim.as_str()).collect()
+    }
+}
+
+fn claims(transfer: &Transfer, simulation: &Simulation) -> Vec<Claim> {
+    let same = transfer.sent_hash == transfer.received_hash && transfer.received_bytes == transfer.bytes;
+    let proxy = &transfer.proxy;
+    let treated_badly = proxy.dropped() > 0 && proxy.reordered() > 0 && proxy.duplicated() > 0;
+    let mut claims = vec![
+        (
+            format!("all {} bytes arrived once, in order and unchanged", transfer.bytes),
+            same,
+        ),
+        (
+            "the same session went on at the new address".to_owned(),
+            transfer.receiver.address_changes >= 1,
+        ),
+        (
+            "the keys were replaced while data was under way".to_owned(),
+            transfer.sender.rekeys >= 1,
+        ),
+        (
+            format!("all {} simulated worlds passed every checker", simulation.worlds),
+            simulation.passed == simulation.worlds,
+        ),
+    ];
+    // Of a handful of datagrams none may be hit.
+    if transfer.sender.datagrams_sent >= 1_000 {
+        claims.insert(
+            1,
+            (
+                "datagrams were lost, reordered and doubled on the way".to_owned(),
+                treated_badly,
+            ),
+        );
+        claims.insert(
+            2,
+            (
+                "what was lost was sent again".to_owned(),
+                transfer.sender.datagrams_lost > 0,
+            ),
+        );
+    }
+    claims
+        .into_iter()
+        .map(|(claim, holds)| Claim { claim, holds })
+        .collect()
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\nWhat was proved\n")?;
+        for claim in &self.claims {
+            writeln!(f, "  {:<3} {}", if claim.holds { "yes" } else { "NO" }, claim.claim)?;
+        }
+        writeln!(f, "\nOver real sockets\n")?;
+        let row = |f: &mut fmt::Formatter<'_>, name: &str, value: String| writeln!(f, "  {name:<18} {value}");
+        row(f, "BLAKE3 sent", self.blake3_sent.clone())?;
+        row(f, "BLAKE3 received", self.blake3_received.clone())?;
+        let rate = bytes(self.bytes_per_second as u64);
+        row(
+            f,
+            "transferred",
+            format!("{} in {:.1} s, {rate}/s", bytes(self.bytes), self.seconds),
+        )?;
+        let Proxy {
+            passed,
+            lost,
+            reordered,
+            doubled,
+        } = &self.proxy;
+        row(
+            f,
+            "the proxy",
+            format!("passed {passed} datagrams, lost {lost}, reordered {reordered}, doubled {doubled}"),
+        )?;
+        row(
+            f,
+            "process A",
+            format!(
+                "sent {} datagrams, found {} lost and sent their data again",
+                self.datagrams_sent, self.datagrams_sent_again
+            ),
+        )?;
+        row(f, "address changes", self.address_changes.to_string())?;
+        row(f, "rekeys", self.rekeys.to_string())?;
+        if let Some(rtt) = &self.rtt {
+            let ms = |us: u64| us as f64 / 1e3;
+            let (p50, p90, p99) = (ms(rtt.p50_us), ms(rtt.p90_us), ms(rtt.p99_us));
+            let text = format!(
+                "p50 {p50:.1} ms, p90 {p90:.1} ms, p99 {p99:.1} ms ({} samples under load)",
+                rtt.samples
+            );
+            row(f, "round trip", text)?;
+        }
+        writeln!(f, "\nIn simulation\n")?;
+        let simulation = &self.simulation;
+        row(
+            f,
+            "worlds",
+            format!("{} of {} passed", simulation.passed, simulation.worlds),
+        )?;
+        row(
+            f,
+            "in all",
+            format!(
+                "{} datagrams, {} lost, {} rekeys, {} address changes",
+                simulation.datagrams, simulation.lost, simulation.rekeys, simulation.address_changes
+            ),
+        )?;
+        write!(
+            f,
+            "  {:<18} {:.0} s simulated in {:.1} s",
+            "time", simulation.simulated_seconds, simulation.seconds
+        )?;
+        match &simulation.failure {
+            Some(failure) => write!(f, "\n  {:<18} {failure}", "first failure"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Record for Report {
+    const KIND: &'static str = "demo";
+}
