@@ -23,13 +23,17 @@ const KINDS: [Reliability; 3] = [
 #[derive(PartialEq, Debug)]
 struct History {
     events: Vec<Vec<Event>>,
-    messages: Vec<BTreeMap<(SessionKey, StreamId), Vec<Message>>>,
+    messages: Vec<Streams>,
     /// When each datagram left, from whom, how long it is, and what it says where that can be read.
     datagrams: Vec<(Instant, usize, usize, Vec<u8>)>,
     traces: Vec<[u8; 32]>,
 }
 
-/// A hub with three peers, streams of every kind, a rekey, a move and closes; two dials cross.
+/// Messages of each stream.
+type Streams = BTreeMap<(SessionKey, StreamId), Vec<Message>>;
+
+/// A hub with three peers, streams of every kind, a rekey, a close, two dials that cross and, on a lossy network, a move,
+/// which loses what is on its way to the old address.
 fn story<A: Aead>(seed: u64, lanes: u8, batch: usize, lossy: bool) -> History {
     let config = SessionConfig {
         stream_window: 256 << 10,
@@ -68,7 +72,7 @@ fn story<A: Aead>(seed: u64, lanes: u8, batch: usize, lossy: bool) -> History {
             let session = links[1][1];
             pair.command(0, Command::Rekey { session });
         }
-        if round == 30 {
+        if round == 30 && lossy {
             pair.sides[2].addr = ([10, 1, 1, 1], 9).into();
         }
         let pause = Duration::from_millis(rng.below(40));
@@ -107,7 +111,7 @@ fn story<A: Aead>(seed: u64, lanes: u8, batch: usize, lossy: bool) -> History {
 #[test]
 fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
     let first = story::<Reference>(1, 2, 64, true);
-    assert_eq!(first, story::<Reference>(1, 2, 64, true));
+    assert!(first == story::<Reference>(1, 2, 64, true));
     let other = story::<Reference>(2, 2, 64, true);
     assert!(first.traces.iter().zip(&other.traces).all(|(a, b)| a != b));
 }
@@ -118,7 +122,7 @@ fn one_lane_and_four_lanes_tell_one_history() {
         let one = story::<Glass>(seed, 1, 64, true);
         for lanes in [2, 4, 16] {
             let many = story::<Glass>(seed, lanes, 64, true);
-            assert_eq!(one.messages, many.messages, "seed {seed}, {lanes} lanes");
+            assert!(one.messages == many.messages, "seed {seed}, {lanes} lanes");
             assert_eq!(one.events, many.events, "seed {seed}, {lanes} lanes");
             // Everything on the wire is as before, but for the session ids, which carry the lane, and what is
             // drawn from them.
@@ -129,13 +133,13 @@ fn one_lane_and_four_lanes_tell_one_history() {
                     .map(|(at, side, len, text)| (*at, *side, *len, text.clone()));
                 shape.collect::<Vec<_>>()
             };
-            assert_eq!(shape(&one), shape(&many), "seed {seed}, {lanes} lanes");
+            assert!(shape(&one) == shape(&many), "seed {seed}, {lanes} lanes");
         }
     }
 }
 
 /// Per stream what arrived, and which events there were, whatever their order.
-fn essence(history: &History) -> (Vec<BTreeMap<(SessionKey, StreamId), Vec<Message>>>, Vec<Vec<String>>) {
+fn essence(history: &History) -> (Vec<Streams>, Vec<Vec<String>>) {
     let mut messages = history.messages.clone();
     for stream in messages.iter_mut().flat_map(BTreeMap::values_mut) {
         stream.sort_unstable();
@@ -156,7 +160,9 @@ fn batches_of_one_and_of_sixty_four_tell_one_history() {
         let one = story::<Glass>(seed, 1, 1, false);
         for batch in [2, 7, 64] {
             let many = story::<Glass>(seed, 1, batch, false);
-            assert_eq!(essence(&one), essence(&many), "seed {seed}, batches of {batch}");
+            let ((messages, events), (other_messages, other_events)) = (essence(&one), essence(&many));
+            assert_eq!(events, other_events, "seed {seed}, batches of {batch}");
+            assert!(messages == other_messages, "seed {seed}, batches of {batch}");
         }
     }
 }

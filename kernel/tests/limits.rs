@@ -2,6 +2,8 @@
 //!
 //! Invariants: see each test. Not here: what strangers may cost (`strangers.rs`).
 
+#![allow(clippy::needless_range_loop, reason = "a side is a number")]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -36,8 +38,7 @@ fn refusal(pair: &Pair<Glass>, side: usize, command: CommandId) -> Option<Refuse
 }
 
 fn finish(pair: &mut Pair<Glass>, sessions: [SessionKey; 2], stream: StreamId) {
-    for side in 0..2 {
-        let session = sessions[side];
+    for (side, session) in sessions.into_iter().enumerate() {
         pair.command(side, Command::Finish { session, stream });
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Invariants: see each test. Not here: the decision by itself (`net-session`, `path.rs`).
 
+#![allow(clippy::needless_range_loop, reason = "a side is a number")]
+
 mod common;
 
 use common::glass::{Glass, look};

@@ -230,6 +230,16 @@ impl Peers {
         self.by_id.get(peer).is_some_and(|peer| peer.dial.is_some())
     }
 
+    /// Whether every place is taken by a session or held by a dial that may become one.
+    fn is_full(&self) -> bool {
+        if self.by_session.len() + self.by_attempt.len() < self.max_sessions {
+            return false;
+        }
+        // Counted only near the limit; a rekey's dial needs no place.
+        let fresh = |id: &&EntityId| self.by_id.get(*id).is_some_and(|peer| peer.live.is_none());
+        self.by_session.len() + self.by_attempt.values().filter(fresh).count() >= self.max_sessions
+    }
+
     fn connect(&mut self, command: CommandId, peer: EntityId, addresses: &[Addr], fx: &mut Fx<'_, Self>) {
         if self.shut_down {
             return fx.emit(Out::Refused(command, Refusal::ShutDown));
@@ -252,7 +262,7 @@ impl Peers {
             }
             return dial.waiting.push(command);
         }
-        if self.by_attempt.len() >= MAX_ATTEMPTS || self.by_session.len() >= self.max_sessions {
+        if self.by_attempt.len() >= MAX_ATTEMPTS || self.is_full() {
             return fx.emit(Out::Refused(command, Refusal::TableFull));
         }
         let association = AssociationId(fx.rng().next_u64());
@@ -366,7 +376,8 @@ impl Peers {
                 self.forget(live, agreed.peer, fx);
                 self.start_confirmed(agreed, fx);
             }
-            None if self.by_session.len() >= self.max_sessions => {
+            // A peer that is being dialled takes the place that the dial holds.
+            None if !self.is_dialling(&agreed.peer) && self.is_full() => {
                 let session = self.next_session();
                 fx.emit(Out::Refuse(session, agreed, Admission::NotAllowed));
             }
