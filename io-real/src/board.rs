@@ -62,6 +62,7 @@ pub(crate) struct Board {
     /// Handles of the node, its sessions and streams.
     pub(crate) handles: usize,
     pub(crate) phase: Phase,
+    /// Woken by what happens to the node: it ends, or is told that it is not the latest.
     pub(crate) ended: Wakers,
     /// Sessions without handles whose last stream was flushed.
     pub(crate) orphans: Vec<SessionKey>,
@@ -380,6 +381,7 @@ impl Board {
             self.wakes.extend(echoing.waker.take());
         }
         self.accepting.drain_into(&mut self.wakes);
+        self.ended.drain_into(&mut self.wakes);
     }
 
     pub(crate) fn take_stream(&mut self, seat: Seat) {
@@ -516,6 +518,7 @@ impl Board {
             Event::StateRolledBack { peer, known } => {
                 tracing::error!(%peer, known = known.0, "a peer knows a later incarnation of this identity");
                 self.rolled_back = Some((peer, known));
+                self.ended.drain_into(&mut self.wakes);
             }
             Event::Refused { command, why } => self.on_refused(command, why),
             Event::StoreFailed { error } => {

@@ -240,6 +240,23 @@ impl Node {
         told.map(|(peer, known)| RolledBack { peer, known })
     }
 
+    /// Waits until a peer says that it knows a later incarnation of this identity; `None` once the node is closed.
+    pub async fn until_rolled_back(&self) -> Option<RolledBack> {
+        poll_fn(|cx| {
+            let mut hub = self.handle.shared().lock();
+            let board = &mut hub.board;
+            match (board.rolled_back, board.phase) {
+                (Some((peer, known)), _) => Poll::Ready(Some(RolledBack { peer, known })),
+                (None, Phase::Ended | Phase::Gone) => Poll::Ready(None),
+                (None, Phase::Running | Phase::Closing) => {
+                    board.ended.add(cx.waker());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
     /// A registry with this node's metrics.
     #[must_use]
     pub fn metrics(&self) -> prometheus_client::registry::Registry {

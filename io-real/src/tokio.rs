@@ -22,6 +22,7 @@ const SEND_BUFFER: usize = 4 << 20;
 /// Buffers of one receive call at first and at least: two, because a short answer tells that no more waits.
 const MIN_BATCH: usize = 2;
 /// Hints kept until the driver asks; the oldest goes for one more.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 const MAX_HINTS: usize = 16;
 /// Longer than a round trip on one host or in one rack, shorter than anybody notices.
 const BUSY_POLL: std::time::Duration = std::time::Duration::from_micros(50);

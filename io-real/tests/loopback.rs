@@ -718,3 +718,97 @@ async fn a_key_that_is_no_identity_is_refused() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn who_is_no_longer_allowed_loses_the_session() {
+    guard(async {
+        let pair = pair().await;
+        pair.b.allow(Some(&[]));
+        let why = pair.ab.closed().await;
+        assert!(
+            matches!(
+                why,
+                CloseReason::Remote {
+                    code: CloseCode::NotAllowed,
+                    ..
+                }
+            ),
+            "{why:?}"
+        );
+        pair.b.allow(None);
+        pair.a.connect(&pair.b.ticket()).await.unwrap().echo().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn many_nodes_connect_at_once() {
+    guard(async {
+        let server = builder().bind().await.unwrap();
+        let ticket = server.ticket();
+        let clients: Vec<_> = (0..40)
+            .map(|_| {
+                let ticket = ticket.clone();
+                tokio::spawn(async move {
+                    let client = builder().bind().await.unwrap();
+                    let session = client.connect(&ticket).await.unwrap();
+                    session.echo().await.unwrap();
+                    client.close().await;
+                })
+            })
+            .collect();
+        for client in clients {
+            client.await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_copy_of_a_running_identity_is_told_which_one_is_older() {
+    guard(async {
+        let parent = tempfile::tempdir().unwrap();
+        let (path, copy) = (parent.path().join("state"), parent.path().join("copy"));
+        drop(StateDir::create(&path, &net_io_real::tokio::OsEntropy).unwrap());
+        drop(StateDir::create(&copy, &net_io_real::tokio::OsEntropy).unwrap());
+        std::fs::copy(path.join("identity.key"), copy.join("identity.key")).unwrap();
+        let older = builder().state_dir(&path).bind().await.unwrap();
+        let newer = builder().state_dir(&copy).bind().await.unwrap();
+        assert_eq!(older.entity(), newer.entity());
+        let server = builder().bind().await.unwrap();
+        newer.connect(&server.ticket()).await.unwrap().echo().await.unwrap();
+        let ticket = server.ticket();
+        let (_, told) = tokio::join!(older.connect(&ticket), older.until_rolled_back());
+        assert_eq!(told.map(|told| told.peer), Some(server.entity()));
+        assert!(newer.rolled_back().is_none());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn messages_keep_their_limits() {
+    guard(async {
+        let pair = pair().await;
+        let (near, mut far) = pair.stream(StreamOptions::default()).await;
+        let limit = net_io_real::api::MAX_MESSAGE as usize;
+        let error = near.send(&vec![0; limit + 1]).await.unwrap_err();
+        assert_eq!(error, SendError::TooLarge { len: limit + 1, limit });
+        near.send(b"twelve bytes").await.unwrap();
+        assert_eq!(
+            far.recv_into(&mut [0; 4]).await,
+            Err(RecvError::BufferTooSmall { len: 12 })
+        );
+        assert_eq!(
+            far.recv().await.unwrap().as_deref(),
+            Some(&b"twelve bytes"[..]),
+            "it stays to be read"
+        );
+        let options = StreamOptions {
+            reliability: Reliability::FireAndForget,
+            ..StreamOptions::default()
+        };
+        let loose = pair.ab.open(options).unwrap();
+        assert_eq!(loose.send(&[0; 5_000]).await.unwrap_err().code(), "send.too_large");
+    })
+    .await;
+}
