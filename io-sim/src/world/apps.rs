@@ -447,12 +447,7 @@ impl Apps {
             }
             Event::ConnectFailed { command, why, .. } => self.connect_failed(now, node, *command, *why),
             Event::Closed { session, why, .. } => {
-                self.count(match why {
-                    CloseReason::Local(_) => "closed.local",
-                    CloseReason::Remote { .. } => "closed.remote",
-                    CloseReason::TimedOut => "closed.timed_out",
-                    CloseReason::PeerRestarted => "closed.peer_restarted",
-                });
+                self.count(closed_name(why));
                 self.closed(now, node, *session);
             }
             Event::Opened {
@@ -1033,6 +1028,15 @@ impl Apps {
     /// Whether every flow is complete, or will never be.
     pub fn all_done(&self) -> bool {
         self.flows.iter().all(|flow| flow.complete || flow.broken)
+    }
+}
+
+const fn closed_name(why: &CloseReason) -> &'static str {
+    match why {
+        CloseReason::Local(_) => "closed.local",
+        CloseReason::Remote { .. } => "closed.remote",
+        CloseReason::TimedOut => "closed.timed_out",
+        CloseReason::PeerRestarted => "closed.peer_restarted",
     }
 }
 

@@ -388,22 +388,7 @@ impl<H: Host> World<H> {
         self.commands += 1;
         let id = purpose.id(self.commands);
         match *order {
-            Order::Connect { peer } => {
-                let target = &self.nodes[peer as usize];
-                let (address, entity) = (target.address, self.entities[peer as usize]);
-                self.validated(node, address);
-                let addresses = [address];
-                self.turn(
-                    node,
-                    Input::Command(
-                        id,
-                        Command::Connect {
-                            peer: entity,
-                            addresses: &addresses,
-                        },
-                    ),
-                );
-            }
+            Order::Connect { peer } => self.connect(node, id, peer),
             Order::Open { session, options } => {
                 self.turn(node, Input::Command(id, Command::Open { session, options }));
             }
@@ -454,6 +439,17 @@ impl<H: Host> World<H> {
                 );
             }
         }
+    }
+
+    fn connect(&mut self, node: u32, id: net_kernel::base::CommandId, peer: u32) {
+        let (address, entity) = (self.nodes[peer as usize].address, self.entities[peer as usize]);
+        self.validated(node, address);
+        let addresses = [address];
+        let connect = Command::Connect {
+            peer: entity,
+            addresses: &addresses,
+        };
+        self.turn(node, Input::Command(id, connect));
     }
 
     fn send(&mut self, node: u32, id: net_kernel::base::CommandId, half: u32) {
