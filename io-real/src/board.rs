@@ -507,14 +507,7 @@ impl Board {
                 self.counters.rekeys += 1;
                 self.on_session(session, |entry| entry.rekeys += 1);
             }
-            Event::Moved { session, address } => {
-                tracing::info!(%address, "the peer is reached at another address");
-                self.counters.moves += 1;
-                self.on_session(session, |entry| {
-                    entry.address = address;
-                    entry.moves += 1;
-                });
-            }
+            Event::Moved { session, address } => self.on_moved(session, address),
             Event::StateRolledBack { peer, known } => {
                 tracing::error!(%peer, known = known.0, "a peer knows a later incarnation of this identity");
                 self.rolled_back = Some((peer, known));
@@ -526,6 +519,15 @@ impl Board {
                 tracing::error!(?error, "storage failed; it is not written again");
             }
         }
+    }
+
+    fn on_moved(&mut self, session: SessionKey, address: Addr) {
+        tracing::info!(%address, "the peer is reached at another address");
+        self.counters.moves += 1;
+        self.on_session(session, |entry| {
+            entry.address = address;
+            entry.moves += 1;
+        });
     }
 
     fn on_connect_failed(&mut self, command: CommandId, peer: EntityId, why: ConnectError) {

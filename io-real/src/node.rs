@@ -21,8 +21,8 @@ use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use crate::api::{
-    Addr, Command, CommandId, Deadline, Drops, EntityId, Identity, Input, Io, NetworkKey, Now, Seed, SessionConfig,
-    SessionKey, SessionStats,
+    Addr, Command, CommandId, Deadline, Drops, EntityId, Epoch, Identity, Input, Io, NetworkKey, Now, Seed,
+    SessionConfig, SessionKey, SessionStats, UnixNanos,
 };
 use crate::driver::{Driver, Parts};
 use crate::error::{ConnectError, RolledBack, StartError};
@@ -468,16 +468,7 @@ impl Builder {
             StateChoice::Open(state) => Some(*state),
         };
         let now = clock.now();
-        let (identity, epoch) = match &mut state {
-            Some(state) => {
-                let epoch = state.next_epoch(now.wall)?;
-                (copy_identity(state.identity()), epoch)
-            }
-            None => {
-                let identity = self.identity.map_or_else(|| draw_identity(&entropy), Ok);
-                (identity.map_err(StartError::Entropy)?, crate::api::Epoch(now.wall.0))
-            }
-        };
+        let (identity, epoch) = incarnation(state.as_mut(), self.identity, &entropy, now.wall)?;
         let last_port = state.as_ref().map_or(0, StateDir::port);
         let socket = bind_socket(self.address.unwrap_or_else(|| any_address(false, 0)), last_port)?;
         let bound = socket.local_addr().map_err(|error| StartError::Host {
@@ -531,6 +522,21 @@ impl Builder {
         node.advertise = self.advertise.into();
         Ok((node, driver))
     }
+}
+
+/// Who the node is and which boot of it this is: from the state directory, or for this time only.
+fn incarnation(
+    state: Option<&mut StateDir>,
+    given: Option<Identity>,
+    entropy: &OsEntropy,
+    wall: UnixNanos,
+) -> Result<(Identity, Epoch), StartError> {
+    let Some(state) = state else {
+        let identity = given.map_or_else(|| draw_identity(entropy), Ok);
+        return Ok((identity.map_err(StartError::Entropy)?, Epoch(wall.0)));
+    };
+    let epoch = state.next_epoch(wall)?;
+    Ok((copy_identity(state.identity()), epoch))
 }
 
 /// Puts a node together in a world of the caller's; nothing happens until the driver is polled. `networks` are those

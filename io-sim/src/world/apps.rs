@@ -466,12 +466,7 @@ impl Apps {
             } => {
                 self.accepted(now, node, *session, *stream, *subprotocol, panel);
             }
-            Event::Writable { session, stream, .. } => {
-                if let Some(&half) = self.writers[node as usize].get(&(*session, *stream)) {
-                    self.halves[half as usize].blocked = false;
-                    self.tick(now, half);
-                }
-            }
+            Event::Writable { session, stream, .. } => self.writable(now, node, *session, *stream),
             Event::Finished { session, stream } => self.finished(now, node, *session, *stream, panel),
             Event::Flushed { session, stream } => {
                 self.count("flushed");
@@ -501,6 +496,13 @@ impl Apps {
             Event::StateRolledBack { .. } => self.count("rolled_back"),
             Event::Refused { command, why } => self.refused(now, node, *command, *why, panel),
             Event::StoreFailed { .. } => self.count("store_failed"),
+        }
+    }
+
+    fn writable(&mut self, now: u64, node: u32, session: SessionKey, stream: StreamId) {
+        if let Some(&half) = self.writers[node as usize].get(&(session, stream)) {
+            self.halves[half as usize].blocked = false;
+            self.tick(now, half);
         }
     }
 

@@ -426,17 +426,12 @@ impl<H: Host> World<H> {
             Order::Echo { session } => self.turn(node, Input::Command(id, Command::Echo { session })),
             Order::Rekey { session } => self.turn(node, Input::Command(id, Command::Rekey { session })),
             Order::Close { session } => {
-                self.turn(
-                    node,
-                    Input::Command(
-                        id,
-                        Command::Close {
-                            session,
-                            code: 0,
-                            reason: "done",
-                        },
-                    ),
-                );
+                let close = Command::Close {
+                    session,
+                    code: 0,
+                    reason: "done",
+                };
+                self.turn(node, Input::Command(id, close));
             }
         }
     }

@@ -20,7 +20,7 @@ const OURS: &[(&str, &[&str])] = &[
     ("net-sim-model", &[]),
     ("net-io-real", &["net-kernel"]),
     ("net-io-sim", &["net-kernel", "net-sim-model"]),
-    ("net-cli", &["net-kernel", "net-io-real", "net-io-sim"]),
+    ("net-cli", &["net-kernel", "net-io-real", "net-io-sim", "net-sim-model"]),
 ];
 
 /// Packages that look at everything and that nothing builds on.
