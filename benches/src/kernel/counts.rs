@@ -14,8 +14,11 @@ use super::lanes::{self, LanePair};
 use super::null::Null;
 use super::pair::Pair;
 
-/// Repetitions of each case.
-pub const REPEATS: u64 = 200;
+/// Repetitions of most cases.
+const REPEATS: u64 = 200;
+
+/// Repetitions of the handshake.
+const HANDSHAKES: u64 = 20;
 
 /// A message that makes a datagram of 1,200 bytes: less header and tag, the STREAM frame and the head of its own frame.
 const FILLING_1200: usize = 1_200 - net_kernel::wire::OVERHEAD - 10;
@@ -26,12 +29,14 @@ pub struct Case {
     pub name: &'static str,
     /// What one repetition is.
     pub what: &'static str,
-    /// Runs it [`REPEATS`] times.
+    /// How often `run` repeats it.
+    pub repeats: u64,
+    /// Runs it.
     pub run: fn(),
 }
 
 /// All of them. Those that name no cipher count the protocol alone.
-pub const CASES: [Case; 12] = [
+pub const CASES: [Case; 13] = [
     case("empty_turn", "a turn that finds nothing to do", empty_turn),
     case(
         "data_in_ack_out",
@@ -69,6 +74,12 @@ pub const CASES: [Case; 12] = [
         "the lane fills and seals a packet with a message of 64 B",
         || seal::<Null>(64),
     ),
+    Case {
+        name: "handshake",
+        what: "both sides of a first handshake, from the command to the event, with every job",
+        repeats: HANDSHAKES,
+        run: handshake,
+    },
     case("ring_open_64", "open_64 with ring's ChaCha20-Poly1305", || {
         open::<Ring>(64)
     }),
@@ -85,7 +96,12 @@ pub const CASES: [Case; 12] = [
 ];
 
 const fn case(name: &'static str, what: &'static str, run: fn()) -> Case {
-    Case { name, what, run }
+    Case {
+        name,
+        what,
+        repeats: REPEATS,
+        run,
+    }
 }
 
 /// Counted. Never inlined, because callgrind starts and stops at its name.
@@ -194,6 +210,13 @@ fn send_64() {
         measured(|| pair.send(0, stream, Messages::One(&MESSAGE)));
         assert_eq!(pair.sides[0].desk.wire.len(), 1, "a message leaves at once");
         pair.settle();
+    }
+}
+
+fn handshake() {
+    for _ in 0..HANDSHAKES {
+        let mut pair: Pair<Null> = Pair::apart(&SessionConfig::default());
+        measured(|| pair.connect());
     }
 }
 

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::counts::{CASES, Case, REPEATS};
+use super::counts::{CASES, Case};
 use crate::contender::Failure;
 
 /// A count may exceed the committed one by this many thousandths before the gate fails.
@@ -139,7 +139,7 @@ fn count_one(exe: &Path, case: &Case, keep: Option<&Path>) -> Result<u64, Failur
     if total == 0 {
         return Err("callgrind counted nothing: the measured function was inlined".into());
     }
-    Ok(total.div_ceil(REPEATS))
+    Ok(total.div_ceil(case.repeats))
 }
 
 /// What the gate thinks of one count.

@@ -4,7 +4,7 @@
 
 use net_kernel::api::{SessionConfig, StreamOptions};
 use net_kernel::base::rng::{Secret, Seed};
-use net_kernel::base::{Addr, AssociationId, EntityId, Epoch, Instant, SessionId, SessionKey, StreamId};
+use net_kernel::base::{Addr, AssociationId, Duration, EntityId, Epoch, Instant, SessionId, SessionKey, StreamId};
 use net_kernel::session::Part;
 use net_kernel::session::aead::Aead;
 use net_kernel::session::install::{Install, TrafficSecrets};
@@ -54,9 +54,14 @@ impl<A: Aead> LanePair<A> {
             stream,
             sink: vec![0; 2_048].into_boxed_slice(),
         };
-        for _ in 0..2_000 {
-            pair.push(message);
-            pair.transmit(0);
+        for _ in 0..200 {
+            for _ in 0..64 {
+                pair.push(message);
+                pair.transmit(0);
+            }
+            pair.exchange();
+        }
+        while pair.under_way(0) + pair.under_way(1) > 0 {
             pair.exchange();
         }
         pair
@@ -70,9 +75,10 @@ impl<A: Aead> LanePair<A> {
         assert!(sent.is_ok(), "{sent:?}");
     }
 
-    /// Lets a side send what it may.
+    /// Lets a side send what it may. A microsecond passes, so that pacing does not hold packets back.
     #[inline]
     pub fn transmit(&mut self, side: usize) {
+        self.now = self.now + Duration::from_micros(1);
         let Side { lanes, wire, .. } = &mut self.sides[side];
         lanes.transmit(self.now, wire);
         while lanes.pop_notice().is_some() {}
