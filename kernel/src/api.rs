@@ -15,6 +15,7 @@ pub use net_session::config::SessionConfig;
 pub use net_session::drops::Drops;
 pub use net_session::handshake::{Job, JobDone};
 pub use net_session::lane::Holdings;
+pub use net_session::lane::SessionStats;
 pub use net_session::rx::{Ecn, RxBatch, RxBuf};
 pub use net_session::tx::{Dest, Tx};
 pub use net_session::{Part, SessionKey};
@@ -441,37 +442,6 @@ pub trait Io: Tx {
     fn received(&mut self, len: usize, digest: u64) {
         let _ = (len, digest);
     }
-}
-
-/// A snapshot of one session, for status displays and benchmarks.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SessionStats {
-    /// Who.
-    pub peer: EntityId,
-    /// Where.
-    pub address: Addr,
-    /// Smoothed round-trip time.
-    pub rtt: Duration,
-    /// Smallest round-trip time seen on the path.
-    pub rtt_min: Duration,
-    /// Congestion window, in bytes.
-    pub window: u64,
-    /// Path MTU: largest datagram, in bytes.
-    pub mtu: u16,
-    /// Datagrams sent, received and found lost.
-    pub sent: u64,
-    /// Datagrams accepted.
-    pub received: u64,
-    /// Datagrams declared lost (their data was sent again where reliable).
-    pub lost: u64,
-    /// Bytes in datagrams sent.
-    pub sent_bytes: u64,
-    /// Bytes in datagrams accepted.
-    pub received_bytes: u64,
-    /// How many times the keys were replaced.
-    pub rekeys: u64,
-    /// How many times the address changed.
-    pub moves: u64,
 }
 
 /// What a kernel is booted with. Secrets are wiped once they were forked or copied into their machine.

@@ -273,22 +273,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     /// Figures of a session.
     #[must_use]
     pub fn stats(&self, session: SessionKey) -> Option<SessionStats> {
-        let figures = self.lanes.peek_of(session)?.figures(session)?;
-        Some(SessionStats {
-            peer: figures.peer,
-            address: figures.address,
-            rtt: figures.rtt,
-            rtt_min: figures.rtt_min,
-            window: figures.window,
-            mtu: figures.mtu,
-            sent: figures.sent,
-            received: figures.received,
-            lost: figures.lost,
-            sent_bytes: figures.sent_bytes,
-            received_bytes: figures.received_bytes,
-            rekeys: figures.rekeys,
-            moves: figures.moves,
-        })
+        self.lanes.peek_of(session)?.stats(session)
     }
 }
 

@@ -126,9 +126,9 @@ pub enum What {
     Closed(Closed),
 }
 
-/// Figures of one session.
-#[derive(Clone, Copy, Debug)]
-pub struct Figures {
+/// Figures of one session, for status displays, metrics and benchmarks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionStats {
     /// Who.
     pub peer: EntityId,
     /// Where.
@@ -549,11 +549,11 @@ impl<A: Aead> Lane<A> {
 
     /// Figures of a session.
     #[must_use]
-    pub fn figures(&self, session: SessionKey) -> Option<Figures> {
+    pub fn stats(&self, session: SessionKey) -> Option<SessionStats> {
         let association = self.associations.get(&session)?;
         let stats = association.recovery.stats();
         let rtt = association.recovery.rtt();
-        Some(Figures {
+        Some(SessionStats {
             peer: association.peer,
             address: association.path.active(),
             rtt: rtt.smoothed(),
