@@ -269,6 +269,11 @@ impl Board {
         self.ended.add(waker);
     }
 
+    /// Whether somebody is about to be woken.
+    pub(crate) const fn has_wakes(&self) -> bool {
+        !self.wakes.is_empty()
+    }
+
     /// The driver must look at the board.
     pub(crate) fn call_driver(&mut self) {
         self.attention = true;

@@ -376,6 +376,9 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
         hub.turn(Input::Datagrams(RxBatch::new(&mut rx[..to - from])), &mut self.tx);
         self.deadline = hub.board.deadline;
         self.work_waits |= !hub.board.jobs.is_empty() || !hub.board.stores.is_empty();
+        if hub.board.has_wakes() {
+            self.spin.on_woke();
+        }
         drop(hub);
         self.flush();
     }

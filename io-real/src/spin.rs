@@ -3,7 +3,8 @@
 //! To sleep and be woken costs more than a round trip on one host. Where peers answer that fast, looking is faster and
 //! no dearer; everywhere else it is waste, so it stops by itself.
 //! Invariants: without an answer in time the pause halves down to nothing; an answer that a pause would have caught
-//! restores it; a node that hears nothing never looks; on a host whose processors are taken it stops for a while,
+//! restores it; it looks only for an answer, never while its own application is about to run; a node that hears
+//! nothing never looks; on a host whose processors are taken it stops for a while,
 //! because there looking keeps the peer from running.
 //! Not here: how one looks (`driver.rs`), on which hosts (`tokio.rs`).
 
@@ -36,6 +37,8 @@ pub(crate) struct Spin {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Busy,
+    /// Somebody was woken and has not come back yet.
+    Woke,
     /// Looking, and idle since then.
     Looking(Instant),
     /// Asleep, and idle since then.
@@ -84,6 +87,10 @@ impl Spin {
             self.on_stall(now);
         }
         match self.state {
+            State::Woke => {
+                self.state = State::Asleep(now);
+                Idle::Sleep
+            }
             State::Busy if self.pause == Duration::ZERO => {
                 self.state = State::Asleep(now);
                 Idle::Sleep
@@ -122,6 +129,11 @@ impl Spin {
             }
         }
         self.state = State::Busy;
+    }
+
+    /// What arrived woke somebody. On a runtime of one thread looking on would only keep them from running.
+    pub(crate) const fn on_woke(&mut self) {
+        self.state = State::Woke;
     }
 
     fn on_stall(&mut self, now: Instant) {
@@ -198,6 +210,17 @@ mod tests {
             now += 100;
         }
         assert!((5..20).contains(&stalls), "{stalls}");
+    }
+
+    #[test]
+    fn the_application_comes_before_another_look() {
+        let mut spin = Spin::new(MAX);
+        spin.on_idle(at(0));
+        spin.on_received(at(1));
+        spin.on_woke();
+        assert_eq!(spin.on_idle(at(2)), Idle::Sleep);
+        spin.on_busy();
+        assert_eq!(spin.on_idle(at(3)), Idle::Look, "it has sent, and an answer is awaited");
     }
 
     #[test]
