@@ -418,7 +418,7 @@ fn a_peer_that_stops_reading_stops_its_sender_and_nobody_else() {
     let stuck: Vec<StreamId> = KINDS[..2].iter().map(|&kind| pair.open(0, slow, of(kind))).collect();
     let free: Vec<StreamId> = KINDS[..2].iter().map(|&kind| pair.open(0, fast, of(kind))).collect();
     let mut refused = 0;
-    let mut accepted = vec![0; 2];
+    let mut accepted = [0; 2];
     for n in 0..200 {
         for (at, &stream) in stuck.iter().enumerate() {
             if pair.send(0, slow, stream, &message(n, 60_000)) {
