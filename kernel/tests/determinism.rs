@@ -34,14 +34,14 @@ type Streams = BTreeMap<(SessionKey, StreamId), Vec<Message>>;
 
 /// A hub with three peers, streams of every kind, a rekey, a close, two dials that cross and, on a lossy network, a move,
 /// which loses what is on its way to the old address.
-fn story<A: Aead>(seed: u64, lanes: u8, batch: usize, lossy: bool) -> History {
+fn story<A: Aead>(seed: u64, lanes: u8, batch: usize, lossy: bool, gathers: bool) -> History {
     let config = SessionConfig {
         stream_window: 256 << 10,
         session_window: 1 << 20,
         ..SessionConfig::default()
     };
     let mut pair = Pair::<A>::of(seed, 4, &config, lanes);
-    pair.batch = batch;
+    (pair.batch, pair.gathers) = (batch, gathers);
     pair.tape = Some(Vec::new());
     if lossy {
         (pair.loss, pair.jitter) = (80, Duration::from_millis(12));
@@ -110,18 +110,18 @@ fn story<A: Aead>(seed: u64, lanes: u8, batch: usize, lossy: bool) -> History {
 
 #[test]
 fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
-    let first = story::<Reference>(1, 2, 64, true);
-    assert!(first == story::<Reference>(1, 2, 64, true));
-    let other = story::<Reference>(2, 2, 64, true);
+    let first = story::<Reference>(1, 2, 64, true, false);
+    assert!(first == story::<Reference>(1, 2, 64, true, false));
+    let other = story::<Reference>(2, 2, 64, true, false);
     assert!(first.traces.iter().zip(&other.traces).all(|(a, b)| a != b));
 }
 
 #[test]
 fn one_lane_and_four_lanes_tell_one_history() {
     for seed in seeds(8) {
-        let one = story::<Glass>(seed, 1, 64, true);
+        let one = story::<Glass>(seed, 1, 64, true, false);
         for lanes in [2, 4, 16] {
-            let many = story::<Glass>(seed, lanes, 64, true);
+            let many = story::<Glass>(seed, lanes, 64, true, false);
             assert!(one.messages == many.messages, "seed {seed}, {lanes} lanes");
             assert_eq!(one.events, many.events, "seed {seed}, {lanes} lanes");
             // Everything on the wire is as before, but for the session ids, which carry the lane, and what is
@@ -157,12 +157,21 @@ fn essence(history: &History) -> (Vec<Streams>, Vec<Vec<String>>) {
 #[test]
 fn batches_of_one_and_of_sixty_four_tell_one_history() {
     for seed in seeds(8) {
-        let one = story::<Glass>(seed, 1, 1, false);
+        let one = story::<Glass>(seed, 1, 1, false, false);
         for batch in [2, 7, 64] {
-            let many = story::<Glass>(seed, 1, batch, false);
+            let many = story::<Glass>(seed, 1, batch, false, false);
             let ((messages, events), (other_messages, other_events)) = (essence(&one), essence(&many));
             assert_eq!(events, other_events, "seed {seed}, batches of {batch}");
             assert!(messages == other_messages, "seed {seed}, batches of {batch}");
         }
+    }
+}
+
+#[test]
+fn datagrams_gathered_in_one_buffer_tell_the_history_of_single_ones() {
+    for seed in seeds(8) {
+        let single = story::<Glass>(seed, 1, 64, true, false);
+        let gathered = story::<Glass>(seed, 1, 64, true, true);
+        assert!(single == gathered, "seed {seed}");
     }
 }

@@ -7,6 +7,7 @@ mod common;
 use common::glass::{self, Glass, Name, Seen, events, forge, forge_raw, look, plain};
 use common::{Pair, Taped};
 use net_kernel::api::{CloseReason, Event, SessionConfig, StreamOptions};
+use net_kernel::base::rng::Stream;
 use net_kernel::base::{Addr, Duration, SessionId, SessionKey, StreamId};
 use net_kernel::wire::{CloseCode, DropReason, Flags, Frame, FrameWriter, Header, Reliability};
 
@@ -451,4 +452,123 @@ fn sessions_that_are_refused_or_broken_off_leave_a_bounded_number_behind() {
         most = most.max(a).max(b);
     }
     assert!(most <= 300, "{most} sessions are held for nobody");
+}
+
+/// A frame with fields that come close to meaning something.
+fn plausible<'f>(liar: &Liar, rng: &mut Stream, bytes: &'f [u8]) -> Frame<'f> {
+    let stream = match rng.below(4) {
+        0 => liar.own,
+        1 => liar.theirs,
+        _ => StreamId(rng.below(80) << 3 | rng.below(3) << 1 | liar.own.0 & 1),
+    };
+    let position = [0, 1, SECOND, 255 << 10, 256 << 10, 1 << 20, 1 << 61][rng.below(7) as usize];
+    match rng.below(16) {
+        0 => Frame::Padding(rng.below(20) as usize),
+        1 => Frame::MaxData(position),
+        2 => Frame::MaxStreamData {
+            stream,
+            limit: position,
+        },
+        3 => Frame::DataBlocked(position),
+        4 => Frame::StreamBlocked {
+            stream,
+            position: position.min(255 << 10),
+        },
+        5 => Frame::ResetStream {
+            stream,
+            code: position,
+            final_position: position.min(255 << 10),
+        },
+        6 => Frame::StopSending { stream, code: 1 },
+        7 => Frame::PathChallenge(rng.bytes8()),
+        8 => Frame::PathResponse(rng.bytes8()),
+        9 => Frame::Echo(position),
+        10 => Frame::EchoReply(rng.below(3)),
+        11 => Frame::MaxStreams(position),
+        12 => Frame::Event(bytes),
+        13 => Frame::Segment {
+            offset: rng.below(3) as u32 * 100,
+            total: 300 + rng.below(2) as u32,
+            bytes,
+        },
+        _ => Frame::Ping,
+    }
+}
+
+#[test]
+fn no_sequence_of_plausible_frames_makes_the_kernel_panic_or_hold_more_than_it_granted() {
+    for seed in common::seeds(120) {
+        let mut rng = common::seed_of(seed).fork("plausible");
+        let mut liar = Liar::new(2_000 + seed % 7);
+        // The true peer is silent from now on: only the liar speaks.
+        liar.pair.rule = Some(Box::new(|flight| (flight.side != 2).then(Vec::new)));
+        let bytes = [7; 100];
+        for round in 0..200 {
+            let kind = Reliability::ALL[rng.below(3) as usize];
+            let index = rng.below(30);
+            let stream = StreamId(index << 3 | (kind.to_byte() as u64) << 1 | liar.own.0 & 1);
+            let count = rng.below(3) as u16;
+            let mut header = match rng.below(3) {
+                0 => plain(liar.id, 0),
+                _ => events(liar.id, 0, stream, rng.below(4), count),
+            };
+            header.counter = liar.counter + round;
+            if header.event_count > 0 && rng.below(4) == 0 {
+                header.flags = Flags::FIN;
+            }
+            if header.event_count == 0 {
+                header = plain(liar.id, header.counter);
+            }
+            let run = Frame::Stream {
+                reliability: kind,
+                position: [0, 0, 0, SECOND, 116, 232, 5_000][rng.below(7) as usize],
+            };
+            let others: Vec<Frame<'_>> = (0..rng.below(4)).map(|_| plausible(&liar, &mut rng, &bytes)).collect();
+            let is_data = |frame: &&Frame<'_>| matches!(frame, Frame::Event(_) | Frame::Segment { .. });
+            let packet = forge(liar.key, header, |writer| {
+                put_some(writer, others.iter().filter(|frame| !is_data(frame)));
+                if header.event_count > 0 {
+                    put_some(writer, [&run].into_iter());
+                    for n in 0..u32::from(header.event_count) {
+                        let frame = match rng.below(3) {
+                            0 => Frame::Event(&bytes),
+                            1 => Frame::Event(b""),
+                            _ => Frame::Segment {
+                                offset: n * 100,
+                                total: 300,
+                                bytes: &bytes,
+                            },
+                        };
+                        put_some(writer, [&frame].into_iter());
+                    }
+                }
+            });
+            let from = if rng.below(10) == 0 {
+                common::address(50)
+            } else {
+                liar.from
+            };
+            liar.pair.receive(1, vec![(from, packet)]);
+            liar.pair.sides[1].drains = rng.below(3) > 0;
+            let pause = Duration::from_micros(rng.below(30_000));
+            liar.pair.run_for(pause);
+            let held = liar.pair.sides[1].kernel.holdings();
+            assert!(held.reordering <= 8 << 20, "seed {seed}: {held:?}");
+            if liar.pair.sides[1].kernel.stats(liar.victim).is_none() {
+                break;
+            }
+        }
+        liar.pair.run_for(Duration::from_secs(70));
+        assert_eq!(
+            liar.pair.sides[1].kernel.holdings().sessions,
+            1,
+            "seed {seed}: the honest one"
+        );
+    }
+}
+
+fn put_some<'f>(writer: &mut FrameWriter<'_>, frames: impl Iterator<Item = &'f Frame<'f>>) {
+    for frame in frames {
+        let _ = writer.frame(frame);
+    }
 }

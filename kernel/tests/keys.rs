@@ -39,6 +39,7 @@ fn both_sides_rekey_at_once_under_loss_and_nothing_is_lost() {
         let mut rng = seed_of(seed).fork("rekeys");
         pair.loss = rng.below(301);
         pair.jitter = Duration::from_millis(rng.below(60));
+        pair.job_delay = (rng.below(2) == 0).then(|| Duration::from_millis(1 + rng.below(100)));
         let streams = [0, 1].map(|side| pair.open(side, sessions[side], StreamOptions::default()));
         let mut sent = 0;
         for round in 0..40 {
@@ -155,6 +156,7 @@ fn both_sides_dial_at_once_under_loss_and_share_one_session() {
         let mut pair = Pair::<Glass>::of(seed, 2, &SessionConfig::default(), 1);
         let mut rng = seed_of(seed).fork("dials");
         (pair.loss, pair.jitter) = (rng.below(350), Duration::from_millis(rng.below(80)));
+        pair.job_delay = (rng.below(2) == 0).then(|| Duration::from_millis(1 + rng.below(100)));
         dial(&mut pair, 0, 1);
         let pause = Duration::from_millis(rng.below(30));
         pair.run_for(pause);

@@ -160,6 +160,11 @@ pub struct Pair<A: Aead = Reference> {
     /// Every datagram sent, when recording.
     pub tape: Option<Vec<Taped>>,
     pub rule: Option<Rule>,
+    /// Jobs take up to this long, and end in any order.
+    pub job_delay: Option<Duration>,
+    jobs: BTreeMap<(Instant, u64), (usize, JobId, Box<Job>)>,
+    /// Datagrams of one length from one sender are handed over in one buffer, as network cards do.
+    pub gathers: bool,
 }
 
 /// A recorded datagram.
@@ -234,6 +239,9 @@ impl<A: Aead> Pair<A> {
             batch: 64,
             tape: None,
             rule: None,
+            job_delay: None,
+            jobs: BTreeMap::new(),
+            gathers: false,
         }
     }
 
@@ -244,6 +252,7 @@ impl<A: Aead> Pair<A> {
         old.kernel = fresh;
         old.desk = Desk::default();
         old.deadline = Some(self.now);
+        self.jobs.retain(|_, (of, ..)| *of != side);
     }
 
     pub fn entity(&self, side: usize) -> EntityId {
@@ -279,10 +288,13 @@ impl<A: Aead> Pair<A> {
             self.turn(side, Input::Stored(ticket, result));
         }
         while let Some((id, job)) = self.sides[side].desk.jobs.pop_front() {
-            let entropy = &mut self.sides[side].entropy;
-            let done: JobDone = job.run(&mut |out| entropy.fill(out));
-            self.sides[side].jobs_run += 1;
-            self.turn(side, Input::Worked(id, done));
+            if let Some(longest) = self.job_delay {
+                self.number += 1;
+                let takes = Duration::from_nanos(self.rng.below(longest.as_nanos()));
+                self.jobs.insert((self.now + takes, self.number), (side, id, job));
+            } else {
+                self.work(side, id, *job);
+            }
         }
         if self.sides[side].drains {
             for ((session, stream), (bytes, messages)) in std::mem::take(&mut self.sides[side].desk.undrained) {
@@ -306,6 +318,13 @@ impl<A: Aead> Pair<A> {
         if std::mem::take(&mut desk.refused) {
             self.turn(side, Input::TxReady);
         }
+    }
+
+    fn work(&mut self, side: usize, id: JobId, job: Job) {
+        let entropy = &mut self.sides[side].entropy;
+        let done: JobDone = job.run(&mut |out| entropy.fill(out));
+        self.sides[side].jobs_run += 1;
+        self.turn(side, Input::Worked(id, done));
     }
 
     fn transmit(&mut self, side: usize, to: Addr, bytes: Vec<u8>) {
@@ -354,17 +373,28 @@ impl<A: Aead> Pair<A> {
     }
 
     /// Hands datagrams to a kernel in one turn.
-    pub fn receive(&mut self, side: usize, mut datagrams: Vec<(Addr, Vec<u8>)>) {
-        let mut bufs: Vec<RxBuf<'_>> = datagrams
-            .iter_mut()
-            .map(|(from, data)| RxBuf {
-                from: *from,
-                ecn: Ecn::NotEct,
-                stride: 0,
-                data,
-                digest: None,
-            })
-            .collect();
+    pub fn receive(&mut self, side: usize, datagrams: Vec<(Addr, Vec<u8>)>) {
+        let mut gathered: Vec<(Addr, usize, Vec<u8>)> = Vec::new();
+        for (from, data) in datagrams {
+            match gathered.last_mut().filter(|_| self.gathers) {
+                // Only the last of a buffer may be shorter.
+                Some((before, stride, all))
+                    if *before == from && data.len() <= *stride && all.len().is_multiple_of(*stride) =>
+                {
+                    all.extend_from_slice(&data);
+                }
+                _ => gathered.push((from, data.len(), data)),
+            }
+        }
+        let gathers = self.gathers;
+        let bufs = gathered.iter_mut().map(|(from, stride, data)| RxBuf {
+            from: *from,
+            ecn: Ecn::NotEct,
+            stride: if gathers { *stride } else { 0 },
+            data,
+            digest: None,
+        });
+        let mut bufs: Vec<RxBuf<'_>> = bufs.collect();
         self.turn(side, Input::Datagrams(RxBatch::new(&mut bufs)));
     }
 
@@ -372,7 +402,8 @@ impl<A: Aead> Pair<A> {
     pub fn step(&mut self, until: Instant) -> bool {
         let arrival = self.wire.keys().next().map(|&(at, _)| at);
         let waking = self.sides.iter().filter_map(|side| side.deadline).min();
-        let next = arrival.into_iter().chain(waking).min();
+        let worked = self.jobs.keys().next().map(|&(at, _)| at);
+        let next = arrival.into_iter().chain(waking).chain(worked).min();
         let Some(next) = next.filter(|&at| at <= until) else {
             self.now = self.now.max(until);
             return false;
@@ -380,6 +411,10 @@ impl<A: Aead> Pair<A> {
         self.now = self.now.max(next);
         if arrival.is_some_and(|at| at <= self.now) {
             self.arrive();
+        } else if worked.is_some_and(|at| at <= self.now) {
+            if let Some((_, (side, id, job))) = self.jobs.pop_first() {
+                self.work(side, id, *job);
+            }
         } else if let Some(side) = self
             .sides
             .iter()
