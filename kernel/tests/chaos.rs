@@ -54,7 +54,7 @@ impl Chaos {
             seed,
             epochs: [1; NODES],
             ports: 0,
-            rolls_back: seed % 2 == 0,
+            rolls_back: seed.is_multiple_of(2),
         }
     }
 
