@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::bench;
 use crate::kernel::{ClearKernel, RealKernel};
-use crate::run::{Report, Spec, Task, Verdict, run_all};
+use crate::run::{Report, Spec, Task, Verdict, run_all, run_traced};
 use crate::scenario::resolve;
 
 /// Drive many nodes in one deterministic world, and replay any failure by its seed.
@@ -30,6 +30,8 @@ enum Command {
     Run(Run),
     /// Print a scenario with the literals a seed draws; the result can be run again.
     Resolve(Resolve),
+    /// Run one seed and write every process's trace to a file, one JSON object per line.
+    Record(Record),
     /// List scenarios with their nodes, faults and length.
     List(List),
     /// Measure how many datagrams per second one core simulates.
@@ -89,6 +91,21 @@ struct Resolve {
 }
 
 #[derive(Debug, Args)]
+struct Record {
+    /// A scenario file.
+    spec: PathBuf,
+    /// The seed.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Where to write; nothing is left there unless all of it was written.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Records kept per process.
+    #[arg(long, default_value_t = 1_000_000)]
+    limit: usize,
+}
+
+#[derive(Debug, Args)]
 struct List {
     /// Scenario files, or folders of them.
     #[arg(default_value = "scenarios", value_name = "FILE|DIR")]
@@ -130,6 +147,7 @@ pub fn main() -> u8 {
     let done = match cli.command {
         Command::Run(run) => run_command(&run),
         Command::Resolve(resolve) => resolve_command(&resolve),
+        Command::Record(record) => record_command(&record),
         Command::List(list) => list_command(&list),
         Command::Bench(bench) => bench_command(&bench),
     };
@@ -370,6 +388,40 @@ fn resolve_command(command: &Resolve) -> Result<u8, Trouble> {
         write!(io::stdout().lock(), "{text}")?;
     }
     Ok(0)
+}
+
+fn record_command(command: &Record) -> Result<u8, Trouble> {
+    let specs = load(std::slice::from_ref(&command.spec))?;
+    let [spec] = &specs[..] else {
+        return Err(Trouble::Said("name one scenario file".to_owned()));
+    };
+    let (report, processes) = run_traced::<ClearKernel>(spec, command.seed, command.limit).map_err(Trouble::Said)?;
+    let named = |error: io::Error| Trouble::Said(format!("{}: {error}", command.output.display()));
+    let partial = command.output.with_extension("partial");
+    let written = std::fs::File::create(&partial).and_then(|file| {
+        let mut file = io::BufWriter::new(file);
+        let head = serde_json::json!({
+            "schema": 1, "scenario": report.scenario, "seed": report.seed,
+            "verdict": report.verdict, "digest": report.digest,
+        });
+        writeln!(file, "{head}")?;
+        for process in &processes {
+            for record in &process.records {
+                let kind = format!("{:?}", record.kind).to_lowercase();
+                let line = serde_json::json!({
+                    "node": process.node, "process": process.process, "kind": kind, "a": record.a, "b": record.b,
+                });
+                writeln!(file, "{line}")?;
+            }
+        }
+        file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    });
+    if let Err(error) = written.and_then(|()| std::fs::rename(&partial, &command.output)) {
+        // Best effort: the error that matters is told.
+        let _ = std::fs::remove_file(&partial);
+        return Err(named(error));
+    }
+    Ok(report.verdict.exit_code())
 }
 
 fn list_command(list: &List) -> Result<u8, Trouble> {

@@ -6,6 +6,7 @@
 //! Not here: the world around it (`world/`).
 
 use net_kernel::api::{Deadline, Drops, Holdings, Input, Io, SessionConfig, SessionStats};
+use net_kernel::base::trace::Record;
 use net_kernel::base::{EntityId, Epoch, Now};
 use net_kernel::session::SessionKey;
 
@@ -51,6 +52,14 @@ pub trait Host: Sized {
     /// A snapshot of one session.
     fn stats(&self, _session: SessionKey) -> Option<SessionStats> {
         None
+    }
+
+    /// Keeps the first `limit` records of its trace from now on, where it has one.
+    fn keep_trace(&mut self, _limit: usize) {}
+
+    /// The records it kept.
+    fn records(&self) -> &[Record] {
+        &[]
     }
 
     /// Counts of what it refused.

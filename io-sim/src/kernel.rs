@@ -8,6 +8,7 @@ use std::any::TypeId;
 use net_kernel::Kernel;
 use net_kernel::api::{Boot, Deadline, Drops, Holdings, Input, Io, SessionStats};
 use net_kernel::base::rng::{Secret, Seed};
+use net_kernel::base::trace::{Record, Trace};
 use net_kernel::base::{Check, Checked, EntityId, NoCheck, Now};
 use net_kernel::session::SessionKey;
 use net_kernel::session::aead::{Aead, Reference};
@@ -67,15 +68,23 @@ impl<A: Aead, C: Check> Host for KernelHost<A, C> {
     }
 
     fn digest(&self) -> [u8; 32] {
-        self.0.trace().map_or([0; 32], net_kernel::base::trace::Trace::digest)
+        self.0.trace().map_or([0; 32], Trace::digest)
     }
 
     fn turns(&self) -> u64 {
-        self.0.trace().map_or(0, net_kernel::base::trace::Trace::turns)
+        self.0.trace().map_or(0, Trace::turns)
     }
 
     fn stats(&self, session: SessionKey) -> Option<SessionStats> {
         self.0.stats(session)
+    }
+
+    fn keep_trace(&mut self, limit: usize) {
+        self.0.keep_trace(limit);
+    }
+
+    fn records(&self) -> &[Record] {
+        self.0.trace().map_or(&[], Trace::records)
     }
 
     fn drops(&self) -> Drops {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::check::Violation;
 use crate::host::Host;
 use crate::scenario::{Scenario, ScenarioError};
-use crate::world::{Outcome, World};
+use crate::world::{Outcome, ProcessTrace, World};
 
 /// A run of this many events is out of time.
 pub const EVENT_LIMIT: u64 = 200_000_000;
@@ -133,6 +133,20 @@ pub fn run_twice<H: Host>(spec: &Spec, seed: u64) -> Report {
         ));
     }
     second
+}
+
+/// Runs one seed and keeps the first `limit` records of every process's trace.
+///
+/// # Errors
+/// The scenario's. A panic inside the run passes through.
+pub fn run_traced<H: Host>(spec: &Spec, seed: u64, limit: usize) -> Result<(Report, Vec<ProcessTrace>), String> {
+    let scenario = Scenario::resolved(&spec.file, &spec.text, seed).map_err(|error| error.to_string())?;
+    let expected = scenario.expect_fail.clone();
+    let mut world = World::<H>::new(scenario, seed);
+    world.limit(EVENT_LIMIT);
+    world.keep_traces(limit);
+    let (outcome, processes) = world.run_traced();
+    Ok((report(spec, seed, outcome, expected.as_deref()), processes))
 }
 
 fn attempt<H: Host>(spec: &Spec, seed: u64, record: bool) -> Report {

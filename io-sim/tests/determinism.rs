@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use net_io_sim::kernel::{ClearKernel, RealKernel};
-use net_io_sim::run::{Spec, Task, Verdict, run, run_all, run_twice};
+use net_io_sim::run::{Spec, Task, Verdict, run, run_all, run_traced, run_twice};
 
 fn scenarios() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
@@ -130,4 +130,13 @@ for = "100ms"
     for counter in ["delivery.count", "delivery.p99", "delivery.max"] {
         assert_eq!(with.counters[counter], without.counters[counter], "{counter}");
     }
+}
+
+#[test]
+fn a_recorded_run_is_the_run_it_records() {
+    let clone = spec("clone.toml");
+    let (report, processes) = run_traced::<ClearKernel>(&clone, 5, 500).expect("a correct scenario");
+    assert_eq!(report.digest, run::<ClearKernel>(&clone, 5).digest, "recording changes nothing");
+    assert!(processes.len() >= 2, "every process is there");
+    assert!(processes.iter().all(|process| !process.records.is_empty() && process.records.len() <= 500));
 }

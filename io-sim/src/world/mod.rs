@@ -32,6 +32,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use net_kernel::api::{Command, Deadline, Event, Holdings, Input, Job, Messages, StoreError, StoreOp, Stored};
+use net_kernel::base::trace::Record;
 use net_kernel::base::{Addr, EntityId, JobId, Ticket};
 use net_kernel::trust::NetworkKey;
 use net_sim_model::key::scale;
@@ -138,6 +139,24 @@ pub struct World<H: Host> {
     events: u64,
     event_limit: u64,
     log: Option<VecDeque<String>>,
+    tape: Option<Tape>,
+}
+
+/// The traces of a run's processes, as far as they are kept.
+struct Tape {
+    limit: usize,
+    processes: Vec<ProcessTrace>,
+}
+
+/// What one process was told and did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProcessTrace {
+    /// The machine's number.
+    pub node: u32,
+    /// Which of its processes, from 1.
+    pub process: u32,
+    /// The first records of its trace.
+    pub records: Vec<Record>,
 }
 
 impl<H: Host> World<H> {
@@ -188,6 +207,7 @@ impl<H: Host> World<H> {
             events: 0,
             event_limit: u64::MAX,
             log: None,
+            tape: None,
         };
         world.populate();
         world
@@ -196,6 +216,17 @@ impl<H: Host> World<H> {
     /// Records the last things that happen; costs time and changes nothing else.
     pub fn record(&mut self) {
         self.log = Some(VecDeque::new());
+    }
+
+    /// Keeps the first `limit` records of every process's trace; changes nothing else.
+    pub fn keep_traces(&mut self, limit: usize) {
+        let processes = Vec::new();
+        self.tape = Some(Tape { limit, processes });
+        for node in &mut self.nodes {
+            if let Some(host) = &mut node.host {
+                host.keep_trace(limit);
+            }
+        }
     }
 
     /// Ends the run as out of time after this many events.
@@ -253,6 +284,25 @@ impl<H: Host> World<H> {
     pub fn run(mut self) -> Outcome {
         self.go();
         self.finish()
+    }
+
+    /// As [`Self::run`]; answers the traces kept as well, processes that ended first before those that still run.
+    pub fn run_traced(mut self) -> (Outcome, Vec<ProcessTrace>) {
+        self.go();
+        for node in 0..self.nodes.len() {
+            self.take_trace(node as u32);
+        }
+        let processes = self.tape.take().map_or_else(Vec::new, |tape| tape.processes);
+        (self.finish(), processes)
+    }
+
+    /// The process on `node` ends, or the run does: what was kept of its trace is filed.
+    fn take_trace(&mut self, node: u32) {
+        let machine = &self.nodes[node as usize];
+        if let (Some(tape), Some(host)) = (&mut self.tape, &machine.host) {
+            let (process, records) = (machine.incarnation, host.records().to_vec());
+            tape.processes.push(ProcessTrace { node, process, records });
+        }
     }
 
     fn go(&mut self) {

@@ -129,7 +129,10 @@ impl<H: Host> World<H> {
             return;
         };
         match H::boot(Start { epoch, ..start }, now) {
-            Ok(host) => {
+            Ok(mut host) => {
+                if let Some(tape) = &self.tape {
+                    host.keep_trace(tape.limit);
+                }
                 machine.host = Some(host);
                 machine.state = State::Running;
                 self.turn(node, Input::Wake);
@@ -160,6 +163,7 @@ impl<H: Host> World<H> {
 
     /// Ends a process without a word.
     pub(super) fn kill(&mut self, node: u32) {
+        self.take_trace(node);
         let machine = &mut self.nodes[node as usize];
         machine.state = State::Down;
         machine.deadline = None;
