@@ -23,10 +23,18 @@ const STYLES: Styles = Styles::styled()
 #[command(name = "net", version, styles = STYLES, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub struct Cli {
     /// How to print: results go to stdout, everything else to stderr, both in this form
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        help_heading = "Printing"
+    )]
     pub output: Format,
     /// The same as -o json
-    #[arg(long, global = true, conflicts_with = "output")]
+    #[arg(long, global = true, conflicts_with = "output", help_heading = "Printing")]
     pub json: bool,
     /// What to do.
     #[command(subcommand)]

@@ -308,11 +308,25 @@ fn io_code(error: &io::Error, otherwise: Code) -> Code {
     found.map_or(otherwise, |(_, code)| *code)
 }
 
-/// Breaks a text into lines, those after the first indented.
+/// Breaks long lines, those after the first indented.
 pub fn wrap(text: &str, indent: usize) -> String {
     let mut out = String::new();
+    for (at, line) in text.lines().enumerate() {
+        if at > 0 {
+            let _ = write!(out, "\n{:indent$}", "");
+        }
+        if line.chars().count() + indent <= WIDTH {
+            out.push_str(line);
+        } else {
+            wrap_line(line, indent, &mut out);
+        }
+    }
+    out
+}
+
+fn wrap_line(line: &str, indent: usize, out: &mut String) {
     let mut column = indent;
-    for word in text.split(' ') {
+    for word in line.split(' ') {
         let len = word.chars().count();
         if column > indent && column + 1 + len > WIDTH {
             let _ = write!(out, "\n{:indent$}", "");
@@ -324,7 +338,6 @@ pub fn wrap(text: &str, indent: usize) -> String {
         out.push_str(word);
         column += len;
     }
-    out
 }
 
 /// Who asked the command to end.
@@ -459,6 +472,7 @@ mod tests {
         let text = wrap(&"word ".repeat(40), 4);
         assert!(text.lines().all(|line| line.len() <= WIDTH), "{text}");
         assert!(text.lines().skip(1).all(|line| line.starts_with("    ")), "{text}");
+        assert_eq!(wrap("  as\n  it was", 0), "  as\n  it was");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use net_io_real::tokio::any_address;
 use net_io_real::{Node, Session, Stream};
 use serde::Serialize;
 use tokio::sync::mpsc;
+use zeroize::Zeroizing;
 
 use crate::args::{Bind, ListenArgs};
 use crate::connect::Connected;
@@ -72,7 +73,7 @@ fn address(bind: Option<Bind>) -> SocketAddr {
 fn announce(args: &ListenArgs, node: &Node, out: Out) -> Result<(), Failure> {
     let ticket = node.ticket().to_string();
     if let Some(file) = &args.ticket_file {
-        write_private(file, &node.secret_ticket().to_string())?;
+        write_private(file, &Zeroizing::new(node.secret_ticket().to_string()))?;
     }
     let closed = args.network.network_key.is_some();
     out.event(&Listening {

@@ -92,22 +92,38 @@ fn generated(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> Result<
 
 /// Help and version, or a command line that was not understood.
 fn unparsed(error: &clap::Error) -> ExitCode {
-    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        // Help that nobody reads is no failure.
-        let _ = error.print();
-        return ExitCode::SUCCESS;
-    }
-    let rendered = error.render().to_string();
-    let message = rendered.trim_start_matches("error: ").trim_end().to_owned();
-    let failure = Failure::new(Code::Usage, message);
-    let asks_json = |argument: &std::ffi::OsString| argument.to_str().is_some_and(|text| text.contains("json"));
-    let format = if std::env::args_os().any(|argument| asks_json(&argument)) {
+    let out = Out::new(if asks_json(std::env::args_os()) {
         Format::Jsonl
     } else {
         Format::Text
-    };
-    Out::new(format).failure(&failure);
+    });
+    let bare = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) || bare && out.is_text() {
+        // Help that nobody reads is no failure.
+        let _ = error.print();
+        return ExitCode::from(if bare { Code::Usage.exit() } else { 0 });
+    }
+    let rendered = error.render().to_string();
+    let message = rendered.trim_start_matches("error: ").trim_end();
+    let failure = Failure::new(Code::Usage, message);
+    out.failure(&failure);
     ExitCode::from(failure.code.exit())
+}
+
+/// Whether a command line that could not be parsed asks for JSON.
+fn asks_json(args: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    let args: Vec<_> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let is_json = |format: &str| matches!(format, "json" | "jsonl");
+    let joined = |arg: &str| {
+        ["--output=", "-o=", "-o"]
+            .iter()
+            .find_map(|name| arg.strip_prefix(name))
+            .is_some_and(is_json)
+    };
+    args.iter().any(|arg| arg == "--json" || joined(arg))
+        || args
+            .windows(2)
+            .any(|pair| matches!(&*pair[0], "-o" | "--output") && is_json(&pair[1]))
 }
 
 /// Logs to stderr as `NET_LOG`, or else `RUST_LOG`, asks for.

@@ -24,6 +24,7 @@ use net_sim_model::{Damage, Distribution, LinkSpec, Loss};
 use crate::args::DemoArgs;
 use crate::error::{Code, Failure};
 use crate::output::{Note, Out};
+use crate::signals::Signals;
 use report::Report;
 
 /// Losses, in parts per billion, both ways.
@@ -39,11 +40,13 @@ pub async fn run(args: &DemoArgs, out: Out) -> Result<(), Failure> {
         Some(file) => (file.clone(), false),
         None => (own_binary()?, true),
     };
-    let transfer = transfer::run(&file, is_own, args.limit, out).await?;
+    let mut signals = Signals::new()?;
+    let transfer = transfer::run(&file, is_own, args.limit, &mut signals, out).await?;
     let seeds = args.seeds;
     let simulation = tokio::task::spawn_blocking(move || simulate::run(seeds, out));
-    let simulation = simulation
-        .await
+    let simulation = signals
+        .or(simulation)
+        .await?
         .map_err(|error| Failure::new(Code::Unproved, format!("the simulation broke: {error}")))??;
     let report = Report::new(transfer, simulation);
     out.result(&report)?;

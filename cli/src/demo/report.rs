@@ -182,7 +182,7 @@ impl fmt::Display for Report {
             f,
             "in all",
             format!(
-                "{} datagrams, {} lost, {} rekeys, {} address changes",
+                "{} datagrams, {} lost; keys replaced and seen {} times, addresses {} times",
                 simulation.datagrams, simulation.lost, simulation.rekeys, simulation.address_changes
             ),
         )?;

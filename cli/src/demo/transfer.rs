@@ -50,7 +50,7 @@ pub struct Transfer {
 }
 
 /// Runs it.
-pub async fn run(path: &Path, is_own: bool, limit: u64, out: Out) -> Result<Transfer, Failure> {
+pub async fn run(path: &Path, is_own: bool, limit: u64, signals: &mut Signals, out: Out) -> Result<Transfer, Failure> {
     let failed = |error| Failure::file("read", path, &error);
     let file = File::open(path).await.map_err(failed)?;
     let length = file.metadata().await.map_err(failed)?.len();
@@ -59,7 +59,6 @@ pub async fn run(path: &Path, is_own: bool, limit: u64, out: Out) -> Result<Tran
         let message = format!("{} is empty: there is nothing to send", path.display());
         return Err(Failure::new(Code::Usage, message));
     }
-    let mut signals = Signals::new()?;
     signals
         .or(Box::pin(between(path, file, (total, length), is_own, out)))
         .await?

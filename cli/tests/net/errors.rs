@@ -174,7 +174,16 @@ fn unknown_arguments_are_told_in_both_forms() {
     );
     assert_eq!(document["exit"], 2);
     home.run(["listen", "--allow", "12"]).fails(2, "E-USAGE");
+    let of_a_json_file = home.run(["connect", "--ticket-file", "x.json", "--nonsense"]);
+    of_a_json_file.fails(2, "E-USAGE");
     home.run(["--version"]).succeeds();
+    let bare = home.run([""; 0]);
+    assert_eq!(bare.code, Some(2));
+    assert!(
+        bare.stderr.contains("Usage: net") && !bare.stderr.contains("E-USAGE"),
+        "{}",
+        bare.stderr
+    );
 }
 
 #[test]
