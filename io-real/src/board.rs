@@ -66,6 +66,8 @@ pub(crate) struct Board {
     pub(crate) ended: Wakers,
     /// Sessions without handles whose last stream was flushed.
     pub(crate) orphans: Vec<SessionKey>,
+    /// Streams that the peer opened and nobody can accept.
+    pub(crate) unwanted: Vec<(SessionKey, StreamId)>,
     /// Who says that this identity is older than what it has seen of it.
     pub(crate) rolled_back: Option<(EntityId, Epoch)>,
     pub(crate) stream_window: u64,
@@ -157,6 +159,8 @@ pub(crate) struct SessionEntry {
     pub(crate) unflushed: usize,
     /// Handles of it and of its streams.
     pub(crate) handles: usize,
+    /// Handles of it alone: who could accept a stream.
+    pub(crate) acceptors: usize,
 }
 
 /// What one direction of a stream, the one we send on, has come to.
@@ -244,6 +248,7 @@ impl Board {
             phase: Phase::Running,
             ended: Wakers::default(),
             orphans: Vec::new(),
+            unwanted: Vec::new(),
             rolled_back: None,
             stream_window: config.stream_window,
             session_window: config.session_window,
@@ -299,6 +304,7 @@ impl Board {
     pub(crate) fn hold_session(&mut self, key: SessionKey) -> Option<&SessionEntry> {
         let entry = self.sessions.get_mut(&key)?;
         entry.handles += 1;
+        entry.acceptors += 1;
         Some(entry)
     }
 
@@ -587,6 +593,7 @@ impl Board {
                 lost_counted: 0,
                 unflushed: 0,
                 handles: 0,
+                acceptors: 0,
             };
             self.sessions.insert(key, entry);
             if command.is_none() {
@@ -615,8 +622,14 @@ impl Board {
         if reliability != Reliability::ReliableUnordered {
             entry.inbox.set_ordered();
         }
+        let expected = self.is_expected(name.0);
         if let Some(session) = self.sessions.get_mut(&name.0) {
             session.streams.insert(seat);
+            if session.acceptors == 0 && !expected {
+                self.unwanted.push(name);
+                self.attention = true;
+                return;
+            }
             session.arrived.push_back(seat);
             session.accepting.drain_into(&mut self.wakes);
         }
@@ -661,7 +674,8 @@ impl Board {
             Sending::Open => {}
             Sending::Finishing => {
                 if let Some(session) = self.sessions.get_mut(&entry.session) {
-                    session.unflushed -= 1;
+                    // A session that closed has forgotten its count.
+                    session.unflushed = session.unflushed.saturating_sub(1);
                     session.watching.drain_into(&mut self.wakes);
                     // A session that nobody holds any more is closed by the driver, outside of this turn.
                     if session.handles == 0 {
@@ -721,14 +735,29 @@ impl Board {
             self.wakes.extend(echoing.waker.take());
         }
         let unheld = self.sessions.get(&key).is_some_and(|entry| entry.handles == 0);
-        let awaited = self
-            .connects
-            .values()
-            .any(|connecting| connecting.result == Some(Ok(key)));
-        if unheld && !awaited && !self.arrived.contains(&key) {
+        if unheld && !self.is_expected(key) {
             self.forget_session(key);
         }
         self.forget_oldest_unaccepted();
+    }
+
+    /// The next stream that nobody can accept and that is still there.
+    pub(crate) fn pop_unwanted(&mut self) -> Option<Seat> {
+        while let Some(name) = self.unwanted.pop() {
+            if let Some(&seat) = self.index.get(&name) {
+                return Some(seat);
+            }
+        }
+        None
+    }
+
+    /// Whether somebody will still take a hold of a session: it waits for `accept`, or its `connect` was not polled.
+    pub(crate) fn is_expected(&self, key: SessionKey) -> bool {
+        self.arrived.contains(&key)
+            || self
+                .connects
+                .values()
+                .any(|connecting| connecting.result == Some(Ok(key)))
     }
 
     /// Sessions that ended before anybody accepted them are kept for their data, but not without bound.

@@ -269,6 +269,9 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
         while let Some(key) = hub.board.orphans.pop() {
             hub.release_session(key, 0);
         }
+        while let Some(seat) = hub.board.pop_unwanted() {
+            hub.refuse_stream(seat);
+        }
         if hub.board.handles == 0
             && hub.board.phase == Phase::Running
             && hub.board.sessions().all(|(_, entry)| entry.unflushed == 0)

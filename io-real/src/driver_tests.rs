@@ -414,6 +414,39 @@ fn a_session_nobody_holds_is_closed() {
 }
 
 #[test]
+fn streams_that_nobody_can_accept_are_refused() {
+    const OTHER: StreamId = StreamId(6);
+    let mut rig = Rig::new(|input, io| {
+        opens(input, io);
+        if matches!(input, Input::Link(_)) {
+            io.deliver(Part {
+                stream: OTHER,
+                ..part(0, 0, true, b"unwanted")
+            });
+            io.event(Event::StreamOpened {
+                session: SESSION,
+                stream: OTHER,
+                reliability: Reliability::Reliable,
+                subprotocol: 0,
+                credit: 100,
+            });
+        }
+        None
+    });
+    let (session, _stream) = rig.stream();
+    drop(session);
+    rig.driver
+        .inner
+        .as_mut()
+        .unwrap()
+        .hints
+        .push(LinkChange::Unreachable(addr(3)));
+    assert!(rig.poll().is_pending());
+    let log = rig.log();
+    assert_eq!(log[1..], ["Consumed", "Stop", "Reset"], "{log:?}");
+}
+
+#[test]
 fn what_the_peer_confirms_late_closes_a_session_that_nobody_holds() {
     let mut rig = Rig::new(|input, io| {
         opens(input, io);
@@ -583,4 +616,36 @@ fn an_unanswered_open_is_no_panic_in_a_refusal() {
         session.open(StreamOptions::default()).unwrap_err().code(),
         "refused.stream_limit"
     );
+}
+
+#[test]
+fn a_finish_that_outlives_its_session_disturbs_nothing() {
+    let mut rig = Rig::new(|input, io| {
+        opens(input, io);
+        if matches!(input, Input::Link(_)) {
+            io.event(Event::Closed {
+                session: SESSION,
+                peer: PEER,
+                why: CloseReason::TimedOut,
+            });
+        }
+        None
+    });
+    let (session, stream) = rig.stream();
+    assert!(now(stream.finish()).is_pending());
+    rig.driver
+        .inner
+        .as_mut()
+        .unwrap()
+        .hints
+        .push(LinkChange::Unreachable(addr(3)));
+    assert!(rig.poll().is_pending());
+    assert_eq!(
+        now(stream.finish()).map(|r| r.unwrap_err().code()),
+        Poll::Ready("session.timed_out")
+    );
+    stream.reset(1);
+    assert_eq!(now(session.closed()), Poll::Ready(CloseReason::TimedOut));
+    drop((stream, session));
+    assert_eq!(rig.shared().lock().board.sessions().count(), 0, "nothing of it is kept");
 }

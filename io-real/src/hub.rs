@@ -266,11 +266,12 @@ impl Hub {
     /// One handle less of `session` (`dropped` = 1), or a look whether it is forgotten (0): a session nobody holds is
     /// closed once its finished streams are flushed.
     pub(crate) fn release_session(&mut self, session: SessionKey, dropped: usize) {
+        let expected = self.board.is_expected(session);
         let Some(entry) = self.board.sessions.get_mut(&session) else {
             return;
         };
         entry.handles -= dropped;
-        if entry.handles > 0 || entry.unflushed > 0 || self.board.arrived.contains(&session) {
+        if entry.handles > 0 || entry.unflushed > 0 || expected {
             return;
         }
         if entry.closed.is_none() {
@@ -282,6 +283,29 @@ impl Hub {
             });
         }
         self.board.forget_session(session);
+    }
+
+    /// One handle of the session itself less. Streams that nobody can accept any more are refused, so that what they
+    /// carry does not use up the session's window.
+    pub(crate) fn release_acceptor(&mut self, session: SessionKey) {
+        if let Some(entry) = self.board.session(session) {
+            entry.acceptors -= 1;
+            if entry.acceptors == 0 {
+                let arrived = std::mem::take(&mut entry.arrived);
+                arrived.into_iter().for_each(|seat| self.refuse_stream(seat));
+            }
+        }
+        self.release_session(session, 1);
+    }
+
+    /// Refuses a stream that the peer opened: it is told to stop, and that nothing will come back.
+    pub(crate) fn refuse_stream(&mut self, seat: Seat) {
+        // Held meanwhile, because a command's turn may end the session and with it what nobody holds.
+        self.board.stream(seat).recv_handle = true;
+        self.stop_receiving(seat, 0, 0);
+        self.reset(seat, 0);
+        self.board.stream(seat).recv_handle = false;
+        self.board.sweep(seat);
     }
 
     /// The sending handle of a stream is gone.
@@ -302,11 +326,19 @@ impl Hub {
 
     /// The receiving handle of a stream is gone, with so much of its own unread.
     pub(crate) fn release_receiver(&mut self, seat: Seat, bytes: u64, messages: u64) {
-        let entry = &mut self.board.streams[seat];
-        let (session, stream) = (entry.session, entry.id);
-        let (unread, whole) = entry.inbox.close();
-        let received_all = entry.received_all;
+        self.stop_receiving(seat, bytes, messages);
+        let entry = self.board.stream(seat);
+        // Last, because a command's turn may end the session and with it what nobody holds.
         entry.recv_handle = false;
+        let session = entry.session;
+        self.release_stream(seat, session);
+    }
+
+    /// Credits what will never be read, and stops the peer where it might go on.
+    fn stop_receiving(&mut self, seat: Seat, bytes: u64, messages: u64) {
+        let entry = self.board.stream(seat);
+        let (session, stream, received_all) = (entry.session, entry.id, entry.received_all);
+        let (unread, whole) = entry.inbox.close();
         self.consumed(session, stream, bytes + unread, messages + whole);
         if !received_all && self.is_open(session) {
             // Refused only where the stream ended meanwhile: then nothing comes any more.
@@ -316,7 +348,6 @@ impl Hub {
                 code: 0,
             });
         }
-        self.release_stream(seat, session);
     }
 
     fn release_stream(&mut self, seat: Seat, session: SessionKey) {

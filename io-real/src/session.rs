@@ -269,7 +269,7 @@ impl Clone for Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.handle.shared().lock().release_session(self.key, 1);
+        self.handle.shared().lock().release_acceptor(self.key);
     }
 }
 

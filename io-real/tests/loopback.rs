@@ -177,6 +177,8 @@ async fn every_reliability_delivers_on_a_clean_path() {
             far.send(b"back").await.unwrap();
             let mut near = near;
             assert_eq!(near.recv().await.unwrap().as_deref(), Some(&b"back"[..]));
+            near.finish().await.unwrap();
+            assert_eq!(far.recv().await.unwrap(), None);
         }
     })
     .await;
