@@ -136,7 +136,15 @@ for = "100ms"
 fn a_recorded_run_is_the_run_it_records() {
     let clone = spec("clone.toml");
     let (report, processes) = run_traced::<ClearKernel>(&clone, 5, 500).expect("a correct scenario");
-    assert_eq!(report.digest, run::<ClearKernel>(&clone, 5).digest, "recording changes nothing");
+    assert_eq!(
+        report.digest,
+        run::<ClearKernel>(&clone, 5).digest,
+        "recording changes nothing"
+    );
     assert!(processes.len() >= 2, "every process is there");
-    assert!(processes.iter().all(|process| !process.records.is_empty() && process.records.len() <= 500));
+    assert!(
+        processes
+            .iter()
+            .all(|process| !process.records.is_empty() && process.records.len() <= 500)
+    );
 }

@@ -159,6 +159,20 @@ mod tests {
     }
 
     #[test]
+    fn a_draw_leaves_neither_the_key_that_made_it_nor_what_was_drawn() {
+        let mut rng = Seed::new([9; 32]).fork_erasing("handshake");
+        for _ in 0..100 {
+            let before = rng.key;
+            let drawn = rng.draw().0;
+            // The key is all the state there is; the next one comes from a one-way function of the last.
+            assert_eq!(core::mem::size_of_val(&rng), 32);
+            assert!(rng.key != before && rng.key != drawn);
+            let again = ErasingRng { key: rng.key }.draw().0;
+            assert!(again != drawn, "what is left makes other draws");
+        }
+    }
+
+    #[test]
     fn below_stays_below() {
         let mut stream = Seed::new([1; 32]).fork("x");
         assert!((0..1000).all(|_| stream.below(7) < 7));

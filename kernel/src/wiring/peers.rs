@@ -8,7 +8,7 @@ use net_mesh::{Admission, Agreed, Failure, Out, Refusal};
 use net_session::aead::Aead;
 use net_session::handshake::{In as HandshakeIn, View};
 use net_session::roster::Live;
-use net_wire::CloseCode;
+use net_wire::{CloseCode, DropReason};
 
 use crate::Kernel;
 use crate::api::{CloseReason, ConnectError, Event, Refused};
@@ -119,8 +119,14 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     fn refuse(&mut self, now: Now, session: SessionKey, agreed: &Agreed, why: Admission) {
         self.begin(now, session, agreed);
         let (code, detail, words) = match why {
-            Admission::Admitted | Admission::NotAllowed => (CloseCode::NotAllowed, 0, "not on the list"),
-            Admission::RolledBack { known } => (CloseCode::StateRolledBack, known.0, "a later epoch is known"),
+            Admission::Admitted | Admission::NotAllowed => {
+                self.drops.count(DropReason::NotAllowed);
+                (CloseCode::NotAllowed, 0, "not on the list")
+            }
+            Admission::RolledBack { known } => {
+                self.drops.count(DropReason::StaleEpoch);
+                (CloseCode::StateRolledBack, known.0, "a later epoch is known")
+            }
         };
         let lane = self.lanes.by_id(agreed.local);
         lane.close(now.mono, session, code, detail, words);

@@ -396,6 +396,9 @@ impl Handshakes {
             None
         };
         if let Some(age) = oldest_of_peer.or(oldest) {
+            if let Some(pending) = self.responder.pending.get(&age) {
+                fx.emit(Out::Dropped(DropReason::PendingFull, pending.packet.1));
+            }
             self.withdraw(age, fx);
         }
     }
