@@ -149,7 +149,9 @@ impl Association {
             self.probes = self.probes.saturating_sub(1);
         }
         let packet = &mut slot[..OVERHEAD + written];
-        self.seal(now, draft, slots, self.current.id, packet);
+        if !self.seal(now, draft, slots, self.current.id, packet) {
+            return None;
+        }
         let len = packet.len();
         tx.commit(len);
         self.path.on_sent(self.path.active(), len as u64);
@@ -261,11 +263,21 @@ impl Association {
         written
     }
 
-    /// Numbers, records and seals a packet whose plaintext is written.
-    fn seal<A: Aead>(&mut self, now: Instant, draft: Draft, slots: &mut Slots<A>, under: SessionId, packet: &mut [u8]) {
-        self.seal_as(now, draft, slots, under, packet, false);
+    /// Numbers, records and seals a packet whose plaintext is written. False where there is no such key: the packet
+    /// is plaintext still and must not leave.
+    #[must_use]
+    fn seal<A: Aead>(
+        &mut self,
+        now: Instant,
+        draft: Draft,
+        slots: &mut Slots<A>,
+        under: SessionId,
+        packet: &mut [u8],
+    ) -> bool {
+        self.seal_as(now, draft, slots, under, packet, false)
     }
 
+    #[must_use]
     fn seal_as<A: Aead>(
         &mut self,
         now: Instant,
@@ -274,8 +286,8 @@ impl Association {
         under: SessionId,
         packet: &mut [u8],
         probe: bool,
-    ) {
-        let Some(slot) = slots.get_mut(under) else { return };
+    ) -> bool {
+        let Some(slot) = slots.get_mut(under) else { return false };
         let counter = self.take_counter();
         let mut header = draft.header;
         header.counter = counter;
@@ -295,6 +307,7 @@ impl Association {
         if draft.eliciting {
             self.last_eliciting = now;
         }
+        true
     }
 
     /// The empty confirm of a key the peer did not use yet.
@@ -367,9 +380,10 @@ impl Association {
             eliciting: true,
             header,
         };
-        self.seal(now, draft, slots, under, &mut slot[..len]);
-        tx.commit(len);
-        self.path.on_sent(to, len as u64);
+        if self.seal(now, draft, slots, under, &mut slot[..len]) {
+            tx.commit(len);
+            self.path.on_sent(to, len as u64);
+        }
         Sent::All
     }
 
@@ -398,8 +412,9 @@ impl Association {
             eliciting: true,
             header: Header::default(),
         };
-        self.seal_as(now, draft, slots, self.current.id, &mut slot[..size], true);
-        tx.commit(size);
+        if self.seal_as(now, draft, slots, self.current.id, &mut slot[..size], true) {
+            tx.commit(size);
+        }
         Sent::All
     }
 
