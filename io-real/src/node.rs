@@ -90,7 +90,7 @@ pub struct Builder {
     allow: Option<Vec<EntityId>>,
     config: SessionConfig,
     threads: usize,
-    busy_poll: Option<Duration>,
+    busy_poll: Duration,
 }
 
 #[derive(Debug)]
@@ -113,7 +113,7 @@ impl Node {
             allow: None,
             config: SessionConfig::default(),
             threads: JOB_THREADS,
-            busy_poll: None,
+            busy_poll: Duration::ZERO,
         }
     }
 
@@ -421,11 +421,11 @@ impl Builder {
         self
     }
 
-    /// How long the driver may look at the socket before it sleeps, where peers have been answering that fast: costs
-    /// processor time, saves the time to be woken. Zero never does. By default 50 us on a runtime of one thread where
-    /// the host has a processor to spare, otherwise zero.
+    /// How long the driver looks at the socket before it sleeps, where peers answer faster than a thread wakes. By
+    /// default it sleeps at once: looking gains latency where every busy node has a processor to itself, and loses
+    /// it where the peer's process waits for the one that is looking.
     pub const fn busy_poll(mut self, pause: Duration) -> Self {
-        self.busy_poll = Some(pause);
+        self.busy_poll = pause;
         self
     }
 
@@ -500,7 +500,7 @@ impl Builder {
             || AnyDisk::Memory(MemoryDisk::default()),
             |state| AnyDisk::Directory(Box::new(state)),
         ));
-        let busy_poll = nanos(self.busy_poll.unwrap_or_else(crate::tokio::default_busy_poll));
+        let busy_poll = nanos(self.busy_poll);
         let parts = Parts {
             socket,
             clock,

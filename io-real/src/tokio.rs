@@ -24,8 +24,6 @@ const MIN_BATCH: usize = 2;
 /// Hints kept until the driver asks; the oldest goes for one more.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const MAX_HINTS: usize = 16;
-/// Longer than a round trip on one host or in one rack, shorter than anybody notices.
-const BUSY_POLL: std::time::Duration = std::time::Duration::from_micros(50);
 /// The wall clock is compared with the monotonic one this often, in nanoseconds.
 const WALL_CHECK: u64 = 100_000_000;
 
@@ -576,20 +574,6 @@ impl Clock for TokioClock {
                 return Poll::Ready(());
             }
         }
-    }
-}
-
-/// How long the driver looks at the socket before it sleeps, where peers answer faster than a thread wakes: on
-/// runtimes of one thread, where looking costs no other task its turn, and on hosts with a processor to spare.
-#[must_use]
-pub fn default_busy_poll() -> std::time::Duration {
-    let one_thread = tokio::runtime::Handle::try_current()
-        .is_ok_and(|runtime| runtime.runtime_flavor() == tokio::runtime::RuntimeFlavor::CurrentThread);
-    let spare = std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1);
-    if one_thread && spare {
-        BUSY_POLL
-    } else {
-        std::time::Duration::ZERO
     }
 }
 
