@@ -19,8 +19,8 @@ use std::collections::VecDeque;
 
 /// Longest datagram, in bytes.
 const SLOT: usize = 1_452;
-/// Datagrams a side may have under way: about as many as a socket's send buffer holds.
-const SLOTS: usize = 512;
+/// Datagrams a side may have under way: enough for two batches, and few enough to stay in the cache as a driver's buffers do.
+const SLOTS: usize = 128;
 /// Datagrams handed to a kernel in one turn.
 pub const BATCH: usize = 64;
 /// How long a datagram travels, in virtual time.

@@ -49,6 +49,31 @@ pub fn write(out: &mut [u8], value: u64) -> Option<usize> {
 
 #[inline(never)]
 fn read_long(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let seven = |byte: &u8, at: u32| ((*byte & 0x7F) as u64) << (7 * at);
+    match bytes {
+        // Positions and limits mostly take three to five bytes.
+        [a, b @ 0x80..=0xFF, c @ 1..0x80, rest @ ..] if *a >= 0x80 => {
+            Some((seven(a, 0) | seven(b, 1) | seven(c, 2), rest))
+        }
+        [a, b @ 0x80..=0xFF, c @ 0x80..=0xFF, d @ 1..0x80, rest @ ..] if *a >= 0x80 => {
+            Some((seven(a, 0) | seven(b, 1) | seven(c, 2) | seven(d, 3), rest))
+        }
+        [
+            a,
+            b @ 0x80..=0xFF,
+            c @ 0x80..=0xFF,
+            d @ 0x80..=0xFF,
+            e @ 1..0x80,
+            rest @ ..,
+        ] if *a >= 0x80 => {
+            let low = seven(a, 0) | seven(b, 1) | seven(c, 2) | seven(d, 3);
+            Some((low | seven(e, 4), rest))
+        }
+        _ => read_bytewise(bytes),
+    }
+}
+
+fn read_bytewise(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0;
     for (at, byte) in bytes.iter().take(MAX_LEN).enumerate() {
         value |= ((*byte & 0x7F) as u64) << (7 * at);
@@ -94,6 +119,25 @@ mod tests {
         }
         assert_eq!(len(0), 1);
         assert_eq!(len(u64::MAX), MAX_LEN);
+    }
+
+    #[test]
+    fn every_length_reads_what_was_written_and_leaves_the_rest() {
+        for bits in 0..64u32 {
+            for value in [1u64 << bits, (1u64 << bits) - 1, u64::MAX >> bits] {
+                let mut out = [0xFF; MAX_LEN + 1];
+                let length = write(&mut out, value).expect("there is room");
+                assert_eq!(read(&out[..length]), Some((value, &[][..])));
+                assert_eq!(read(&out), Some((value, &out[length..])));
+                assert_eq!(read_bytewise(&out), read(&out));
+                assert_eq!(read(&out[..length - 1]), None, "it ends early");
+            }
+        }
+        for length in 2..MAX_LEN {
+            let mut longer = [0xFF; MAX_LEN];
+            longer[length - 1] = 0;
+            assert_eq!(read(&longer), None, "not the shortest form");
+        }
     }
 
     #[test]

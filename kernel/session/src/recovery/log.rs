@@ -126,7 +126,21 @@ impl<T> SentLog<T> {
     }
 
     /// Takes out the oldest outstanding packet with a number in `low..=high`.
+    #[inline]
     pub(super) fn settle_first(&mut self, low: u64, high: u64) -> Option<(Packet, T)> {
+        // Acks come in the order of the packets, so mostly it is the front one, which leaves without being searched for.
+        let front = self.entries.front()?.packet.number;
+        if low <= front && front <= high {
+            let Entry { packet, content, .. } = self.entries.pop_front()?;
+            self.popped += 1;
+            self.forget(&packet);
+            self.drop_settled_front();
+            return content.map(|content| (packet, content));
+        }
+        self.settle_behind(low, high)
+    }
+
+    fn settle_behind(&mut self, low: u64, high: u64) -> Option<(Packet, T)> {
         let index = self.next_outstanding(self.at_or_after(low));
         let entry = self
             .entries
@@ -135,10 +149,13 @@ impl<T> SentLog<T> {
         let content = entry.content.take()?;
         let packet = entry.packet;
         entry.skip = packet.position + 1;
+        self.forget(&packet);
+        Some((packet, content))
+    }
+
+    fn forget(&mut self, packet: &Packet) {
         self.passive -= usize::from(packet.passive());
         self.eliciting -= usize::from(packet.info.ack_eliciting);
-        self.drop_settled_front();
-        Some((packet, content))
     }
 
     /// Index of the first entry with at least this number. Its distance from the front is at most the
