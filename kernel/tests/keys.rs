@@ -435,3 +435,21 @@ fn a_session_refused_by_the_list_says_so() {
         })
     ));
 }
+
+#[test]
+fn a_rekey_that_crosses_a_fresh_key_is_still_answered() {
+    for seed in 0..10 {
+        let mut pair = Pair::new(seed);
+        let sessions = pair.connect();
+        // At once after connecting, by the side that did not dial, and then back and forth.
+        for side in [1, 0, 1, 1] {
+            let rekeyed = |pair: &Pair| {
+                let events = &pair.sides[side].desk.events;
+                events.iter().filter(|event| matches!(event, Event::Rekeyed { .. })).count()
+            };
+            let before = rekeyed(&pair);
+            pair.command(side, Command::Rekey { session: sessions[side] });
+            pair.run_until(Duration::from_secs(5), "new keys are in use", |pair| rekeyed(pair) > before);
+        }
+    }
+}

@@ -30,6 +30,10 @@ const MAX_ECHOES: usize = 64;
 const MAX_REPLIES: usize = 16;
 /// How often a rekey that did not come about is asked for again.
 const REKEY_RETRY: Duration = Duration::from_secs(10);
+/// The same for a rekey that somebody waits for: longer than [`CROSSING`], so that it cannot lose to the same key twice.
+const WANTED_RETRY: Duration = Duration::from_secs(3);
+/// Handshakes that ended within this time of each other, one started by each side, were started at the same time.
+const CROSSING: Duration = Duration::from_secs(2);
 /// On average one counter in this many is skipped, so that acknowledging what never arrived is noticed
 /// (RFC 9000 section 21.4).
 const SKIP_EVERY: u64 = 2_048;
@@ -52,12 +56,12 @@ pub(crate) struct Key {
 
 impl Key {
     /// Whether it and `other` come from handshakes that both sides started at the same time.
-    fn crosses(&self, other: &Self, config: &SessionConfig) -> bool {
+    fn crosses(&self, other: &Self) -> bool {
         let apart = self
             .installed
             .since(other.installed)
             .max(other.installed.since(self.installed));
-        self.initiator != other.initiator && apart < config.previous_drain
+        self.initiator != other.initiator && apart < CROSSING
     }
 }
 
@@ -169,6 +173,8 @@ pub(crate) struct Association {
     pub(crate) last_received: Instant,
     pub(crate) last_eliciting: Instant,
     rekey_asked: Option<Instant>,
+    /// Somebody waits for new keys now, whatever the age of the current ones.
+    rekey_wanted: bool,
     pub(crate) echoes: VecDeque<(u64, Instant)>,
     pub(crate) echo_requests: VecDeque<u64>,
     pub(crate) echo_replies: VecDeque<u64>,
@@ -225,6 +231,7 @@ impl Association {
             last_received: now,
             last_eliciting: now,
             rekey_asked: None,
+            rekey_wanted: false,
             echoes: VecDeque::new(),
             echo_requests: VecDeque::new(),
             echo_replies: VecDeque::new(),
@@ -277,7 +284,7 @@ impl Association {
     /// may be one it has given up waiting for.
     fn replace(&mut self, key: Key, peer_epoch: Epoch, config: &SessionConfig, now: Instant) -> Option<SessionId> {
         self.peer_epoch = peer_epoch;
-        let crossed = self.current.crosses(&key, config);
+        let crossed = self.current.crosses(&key);
         let keeps = crossed && self.current.initiator == self.greater && self.current.confirmed;
         let drains = if keeps {
             key
@@ -295,6 +302,7 @@ impl Association {
             // We confirm what we started, but the peer seals only under what it has taken into use.
             self.agrees = self.current.initiator;
             self.rekey_asked = None;
+            self.rekey_wanted = false;
             self.totals.rekeys += 1;
             self.notices.push_back(AssociationNotice::Rekeyed);
         }
@@ -313,7 +321,7 @@ impl Association {
             draining.heard = now;
             let first = !core::mem::replace(&mut draining.key.confirmed, true);
             // The peer holds it after all: the rule for keys that crossed can be followed.
-            if first && draining.key.crosses(&self.current, config) && draining.key.initiator == self.greater {
+            if first && draining.key.crosses(&self.current) && draining.key.initiator == self.greater {
                 core::mem::swap(&mut draining.key, &mut self.current);
                 (draining.since, draining.until) = (now, now + config.previous_drain);
                 self.heard_current = now;
@@ -437,6 +445,11 @@ impl Association {
 
     /// Ask for new keys at once.
     pub(crate) fn force_rekey(&mut self, now: Instant) {
+        self.rekey_wanted = true;
+        self.ask_rekey(now);
+    }
+
+    fn ask_rekey(&mut self, now: Instant) {
         self.rekey_asked = Some(now);
         self.notices.push_back(AssociationNotice::RekeyDue);
     }
@@ -449,7 +462,11 @@ impl Association {
             config.rekey_after_responder
         };
         let due = self.current.installed + age;
-        self.rekey_asked.map_or(due, |asked| due.max(asked + REKEY_RETRY))
+        match self.rekey_asked {
+            None => due,
+            Some(asked) if self.rekey_wanted => asked + WANTED_RETRY,
+            Some(asked) => due.max(asked + REKEY_RETRY),
+        }
     }
 
     /// When something must happen although nothing arrives. Asked after everything that may leave has left: what
@@ -505,7 +522,7 @@ impl Association {
             self.ping = true;
         }
         if now >= self.rekey_at(config) || (packets >= config.rekey_after_packets && self.rekey_asked.is_none()) {
-            self.force_rekey(now);
+            self.ask_rekey(now);
         }
         if self.pace_until.is_some_and(|at| now >= at) {
             self.pace_until = None;
