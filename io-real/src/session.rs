@@ -146,14 +146,15 @@ impl Session {
     /// # Errors
     /// [`SessionError`] when the session ends before.
     pub async fn rekey(&self) -> Result<(), SessionError> {
-        let before = self
-            .handle
-            .shared()
-            .lock()
-            .board
-            .session(self.key)
-            .map_or(0, |entry| entry.rekeys);
-        self.ask(|hub, session| hub.command(Command::Rekey { session }))?;
+        // Under one lock, so that a replacement that is already under way is not taken for this one.
+        let before = {
+            let mut hub = self.handle.shared().lock();
+            self.alive(&mut hub)?;
+            let before = hub.board.session(self.key).map_or(0, |entry| entry.rekeys);
+            hub.command(Command::Rekey { session: self.key })
+                .map_err(SessionError::Refused)?;
+            before
+        };
         self.watch(|entry| (entry.rekeys > before).then_some(())).await
     }
 
