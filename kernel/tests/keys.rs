@@ -445,11 +445,21 @@ fn a_rekey_that_crosses_a_fresh_key_is_still_answered() {
         for side in [1, 0, 1, 1] {
             let rekeyed = |pair: &Pair| {
                 let events = &pair.sides[side].desk.events;
-                events.iter().filter(|event| matches!(event, Event::Rekeyed { .. })).count()
+                events
+                    .iter()
+                    .filter(|event| matches!(event, Event::Rekeyed { .. }))
+                    .count()
             };
             let before = rekeyed(&pair);
-            pair.command(side, Command::Rekey { session: sessions[side] });
-            pair.run_until(Duration::from_secs(5), "new keys are in use", |pair| rekeyed(pair) > before);
+            pair.command(
+                side,
+                Command::Rekey {
+                    session: sessions[side],
+                },
+            );
+            pair.run_until(Duration::from_secs(5), "new keys are in use", |pair| {
+                rekeyed(pair) > before
+            });
         }
     }
 }
