@@ -71,6 +71,8 @@ impl Association {
             match self.transmit_packet(now, config, slots, tx) {
                 Some(Sent::All) => {}
                 Some(Sent::Blocked) => return Sent::Blocked,
+                // What found no credit now owes the peer the news, and nothing else may ever wake us to tell it.
+                None if self.streams.owes() => {}
                 None => break,
             }
         }
