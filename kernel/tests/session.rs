@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Pair, message};
-use net_kernel::api::{CloseReason, Command, ConnectError, Event, StreamOptions};
+use net_kernel::api::{CloseReason, Command, ConnectError, Event, SessionConfig, StreamOptions};
 use net_kernel::base::Duration;
 use net_kernel::wire::{CloseCode, Reliability};
 
@@ -315,5 +315,37 @@ fn a_reader_that_stops_stops_its_sender_and_no_other_stream() {
     pair.sides[1].drains = true;
     pair.run_until(Duration::from_secs(60), "everything arrives", |pair| {
         pair.received(1, stuck).len() == accepted
+    });
+}
+
+#[test]
+fn a_sender_out_of_session_credit_says_so_at_once() {
+    // Four streams of 256 KiB are the session's window of 1 MiB.
+    let config = SessionConfig {
+        session_window: 1 << 20,
+        stream_window: 256 << 10,
+        ..SessionConfig::default()
+    };
+    let mut pair = Pair::with(1, &config, 1);
+    let [a, _] = pair.connect();
+    // Less than a quarter of the window is drained, which is not worth a grant by itself.
+    let drained = 100_000;
+    let first = pair.open(0, a, reliable());
+    assert!(pair.send(0, a, first, &message(1, drained - 16)));
+    pair.run_for(Duration::from_secs(2));
+    pair.sides[1].drains = false;
+    let mut left = (1 << 20) - drained;
+    while left > 0 {
+        let stream = pair.open(0, a, reliable());
+        let size = left.min(200_000);
+        assert!(pair.send(0, a, stream, &vec![9; size - 16]));
+        left -= size;
+    }
+    // All of it is acknowledged, so that nothing will wake the sender but what it says itself.
+    pair.run_for(Duration::from_secs(2));
+    let last = pair.open(0, a, reliable());
+    assert!(pair.send(0, a, last, b"one more"));
+    pair.run_until(Duration::from_secs(1), "what was drained is granted", |pair| {
+        !pair.received(1, last).is_empty()
     });
 }
