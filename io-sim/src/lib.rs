@@ -10,7 +10,7 @@
 //! | `aead.rs` | the clear AEAD |
 //! | `payload.rs` | what applications send |
 //! | `run.rs` | running scenarios under seeds |
-//! | `cli.rs` | the command `netsim` |
+//! | `cli/` | the command `netsim` |
 //! | `proxy.rs` | the impairment proxy: the same link models between real sockets |
 //! | `bench.rs` | datagrams per second |
 //! | `histogram.rs` | durations in integer buckets |
@@ -46,7 +46,7 @@
 //! One's own machines live in the same world: implement [`host::Host`] and write `run::<MyHost>(..)`. One's own properties
 //! are [`check::Checker`]s, added to a [`world::World`]'s panel.
 //!
-//! //! Invariants: a run is a function of its scenario and seed.
+//! Invariants: a run is a function of its scenario and seed.
 //! Not here: real sockets and clocks (`net-io-real`), except the impairment proxy's.
 #![forbid(unsafe_code)]
 

@@ -1,0 +1,145 @@
+//! The command `netsim`: run scenarios under seeds, print resolved scenarios, list what there is, measure speed.
+//!
+//! | file | command |
+//! |---|---|
+//! | `run.rs` | run scenarios under seeds |
+//! | `resolve.rs` | the literals a seed draws |
+//! | `record.rs` | traces as lines of JSON |
+//! | `list.rs` | what there is |
+//! | `bench.rs` | how much one core simulates |
+//!
+//! Invariants: standard output carries results only, standard error progress and explanations; exit codes are
+//! those of SIMULATION: 0 pass, 1 a checker failed, 2 not deterministic, 3 harness error, 4 out of time.
+//! Not here: how a run is made (`run.rs`).
+
+mod bench;
+mod list;
+mod record;
+mod resolve;
+mod run;
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::run::{Spec, Verdict};
+
+/// Drive many nodes in one deterministic world, and replay any failure by its seed.
+#[derive(Debug, Parser)]
+#[command(name = "netsim", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run scenarios under seeds; the exit code is the worst run's.
+    Run(run::Run),
+    /// Print a scenario with the literals a seed draws; the result can be run again.
+    Resolve(resolve::Resolve),
+    /// Run one seed and write every process's trace to a file, one JSON object per line.
+    Record(record::Record),
+    /// List scenarios with their nodes, faults and length.
+    List(list::List),
+    /// Measure how many datagrams per second one core simulates.
+    Bench(bench::Bench),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Cipher {
+    Clear,
+    Real,
+}
+
+fn seed_range(text: &str) -> Result<(u64, u64), String> {
+    let wrong = || format!("`{text}` is not a range of seeds; write `1..100` (both included)");
+    let (low, high) = text.split_once("..").ok_or_else(wrong)?;
+    let high = high.strip_prefix('=').unwrap_or(high);
+    let (low, high) = (low.parse().map_err(|_| wrong())?, high.parse().map_err(|_| wrong())?);
+    if low <= high {
+        Ok((low, high))
+    } else {
+        Err(format!("`{text}` runs backwards"))
+    }
+}
+
+/// Runs the command line; answers the exit code.
+#[must_use]
+pub fn main() -> u8 {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Run(run) => run::command(&run),
+        Command::Resolve(resolve) => resolve::command(&resolve),
+        Command::Record(record) => record::command(&record),
+        Command::List(list) => list::command(&list),
+        Command::Bench(bench) => bench::command(&bench),
+    };
+    match done {
+        Ok(code) => code,
+        // Whoever read our output has enough: that is no error.
+        Err(Trouble::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(trouble) => {
+            let _ = writeln!(io::stderr(), "netsim: {trouble}");
+            Verdict::Harness.exit_code()
+        }
+    }
+}
+
+enum Trouble {
+    Io(io::Error),
+    Said(String),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "{error}"),
+            Self::Said(what) => f.write_str(what),
+        }
+    }
+}
+
+/// Reads every scenario named, folders in the order of their names.
+fn load(paths: &[PathBuf]) -> Result<Vec<Spec>, Trouble> {
+    let mut files = Vec::new();
+    for path in paths {
+        collect(path, &mut files)?;
+    }
+    let mut specs = Vec::new();
+    for file in files {
+        let name = file.display().to_string();
+        let text = std::fs::read_to_string(&file).map_err(|error| Trouble::Said(format!("{name}: {error}")))?;
+        specs.push(Spec::new(name, text).map_err(|error| Trouble::Said(error.to_string()))?);
+    }
+    if specs.is_empty() {
+        return Err(Trouble::Said("no scenario (*.toml) found there".to_owned()));
+    }
+    Ok(specs)
+}
+
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Trouble> {
+    let named = |error| Trouble::Said(format!("{}: {error}", path.display()));
+    if !path.is_dir() {
+        files.push(path.to_owned());
+        return Ok(());
+    }
+    let entries: Result<Vec<_>, _> = std::fs::read_dir(path).map_err(named)?.collect();
+    let mut entries: Vec<PathBuf> = entries.map_err(named)?.into_iter().map(|entry| entry.path()).collect();
+    entries.sort();
+    for entry in entries {
+        if entry.is_dir() {
+            collect(&entry, files)?;
+        } else if entry.extension().is_some_and(|extension| extension == "toml") {
+            files.push(entry);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! `netsim resolve`: a scenario with the literals a seed draws.
+//!
+//! Invariants: what is printed can be run again and means the same run.
+//! Not here: drawing (`crate::scenario`).
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Trouble, load};
+use crate::scenario::resolve;
+
+#[derive(Debug, Args)]
+pub(super) struct Resolve {
+    /// A scenario file.
+    spec: PathBuf,
+    /// The seed that draws.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+pub(super) fn command(command: &Resolve) -> Result<u8, Trouble> {
+    let specs = load(std::slice::from_ref(&command.spec))?;
+    for spec in specs {
+        let text = resolve(&spec.file, &spec.text, command.seed).map_err(|error| Trouble::Said(error.to_string()))?;
+        write!(io::stdout().lock(), "{text}")?;
+    }
+    Ok(0)
+}

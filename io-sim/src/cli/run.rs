@@ -1,0 +1,214 @@
+//! `netsim run`: scenarios under seeds, progress, and what is printed of a failure.
+//!
+//! Invariants: standard output carries results only; the exit code is the worst run's.
+//! Not here: how a run is made (`crate::run`).
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+
+use super::{Cipher, Trouble, load, seed_range};
+use crate::kernel::{ClearKernel, RealKernel};
+use crate::run::{Report, Task, Verdict, run_all};
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// Scenario files, or folders of them.
+    #[arg(required = true, value_name = "FILE|DIR")]
+    specs: Vec<PathBuf>,
+    /// One seed; default: the one a resolved file carries, or 0.
+    #[arg(long, conflicts_with = "seeds")]
+    seed: Option<u64>,
+    /// Seeds A to B, both included.
+    #[arg(long, value_name = "A..B", value_parser = seed_range)]
+    seeds: Option<(u64, u64)>,
+    /// Runs at once; default: one per core.
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Print one JSON object per run.
+    #[arg(long)]
+    json: bool,
+    /// The cipher: `clear` is fast and lets checkers read nonces, `real` is ChaCha20-Poly1305 and lets them look for
+    /// plaintext.
+    #[arg(long, default_value = "clear")]
+    aead: Cipher,
+    /// Run every seed twice and compare (exit code 2 where they differ).
+    #[arg(long)]
+    twice: bool,
+    /// Stop at the first failure.
+    #[arg(long)]
+    fail_fast: bool,
+    /// Where this arm runs; only the discrete-event world is built into this program.
+    #[arg(long, default_value = "des")]
+    arm: Arm,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Arm {
+    Des,
+}
+
+pub(super) fn command(run: &Run) -> Result<u8, Trouble> {
+    let Arm::Des = run.arm;
+    let specs = load(&run.specs)?;
+    let mut tasks = Vec::new();
+    for (spec, read) in specs.iter().enumerate() {
+        let one = run.seed.or(read.scenario.seed).unwrap_or(0);
+        let (low, high) = run.seeds.unwrap_or((one, one));
+        tasks.extend((low..=high).map(|seed| Task { spec, seed }));
+    }
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let jobs = run.jobs.unwrap_or(cores).get();
+    // A panic inside a run is reported with its run; the default hook would only repeat it without the seed.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut teller = Teller::new(run, tasks.len());
+    let each = |report| teller.tell(&report);
+    match run.aead {
+        Cipher::Clear => run_all::<ClearKernel>(&specs, &tasks, jobs, run.twice, each),
+        Cipher::Real => run_all::<RealKernel>(&specs, &tasks, jobs, run.twice, each),
+    }
+    let _ = std::panic::take_hook();
+    teller.end()
+}
+
+/// Tells of reports as they come, and of progress.
+struct Teller<'a> {
+    run: &'a Run,
+    total: usize,
+    done: usize,
+    passed: usize,
+    worst: u8,
+    datagrams: u64,
+    simulated_ms: u64,
+    began: Instant,
+    told: Instant,
+    error: Option<io::Error>,
+}
+
+impl<'a> Teller<'a> {
+    fn new(run: &'a Run, total: usize) -> Self {
+        let now = Instant::now();
+        Self {
+            run,
+            total,
+            done: 0,
+            passed: 0,
+            worst: 0,
+            datagrams: 0,
+            simulated_ms: 0,
+            began: now,
+            told: now,
+            error: None,
+        }
+    }
+
+    /// Answers whether to go on.
+    fn tell(&mut self, report: &Report) -> bool {
+        self.done += 1;
+        self.passed += usize::from(report.verdict == Verdict::Pass);
+        self.worst = self.worst.max(report.verdict.exit_code());
+        self.datagrams += report.datagrams;
+        self.simulated_ms += report.simulated_ms;
+        if let Err(error) = self.print(report) {
+            self.error = Some(error);
+            return false;
+        }
+        self.progress();
+        !(self.run.fail_fast && report.verdict != Verdict::Pass)
+    }
+
+    fn print(&self, report: &Report) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.run.json {
+            let line = serde_json::to_string(report).map_err(io::Error::other)?;
+            return writeln!(out, "{line}");
+        }
+        if report.verdict == Verdict::Pass {
+            if self.total <= 40 {
+                let digest = report.digest.get(..16).unwrap_or_default();
+                let (seconds, ms) = (report.simulated_ms / 1_000, report.simulated_ms % 1_000);
+                writeln!(
+                    out,
+                    "pass  {}  seed {}  {seconds}.{ms:03} s simulated  {} datagrams  digest {digest}",
+                    report.scenario, report.seed, report.datagrams
+                )?;
+            }
+            return Ok(());
+        }
+        let word = match report.verdict {
+            Verdict::Pass | Verdict::Fail => "FAIL",
+            Verdict::NotDeterministic => "NOT DETERMINISTIC",
+            Verdict::Harness => "HARNESS ERROR",
+            Verdict::OutOfTime => "OUT OF TIME",
+        };
+        writeln!(out, "{word}  {}  seed {}", report.scenario, report.seed)?;
+        writeln!(out, "  checker  {}", report.checker.as_deref().unwrap_or("-"))?;
+        writeln!(out, "  because  {}", report.failure.as_deref().unwrap_or("-"))?;
+        let aead = if self.run.aead == Cipher::Real {
+            " --aead real"
+        } else {
+            ""
+        };
+        writeln!(
+            out,
+            "  replay   netsim run {} --seed {}{aead}",
+            report.file, report.seed
+        )?;
+        writeln!(out, "  resolve  netsim resolve {} --seed {}", report.file, report.seed)?;
+        for line in report.log.iter().rev().take(25).rev() {
+            writeln!(out, "    {}", line.chars().take(240).collect::<String>())?;
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self) {
+        if self.total < 2 || self.told.elapsed() < Duration::from_secs(1) {
+            return;
+        }
+        self.told = Instant::now();
+        let rate = self.done as u128 * 10_000 / self.began.elapsed().as_millis().max(1);
+        let failed = self.done - self.passed;
+        let line = format!(
+            "{} of {} runs, {failed} failed, {}.{} runs/s",
+            self.done,
+            self.total,
+            rate / 10,
+            rate % 10
+        );
+        let mut err = io::stderr().lock();
+        // Progress is no result: where it cannot be shown, the run goes on.
+        let _ = if io::stderr().is_terminal() {
+            write!(err, "\r{line}  ")
+        } else {
+            writeln!(err, "{line}")
+        };
+        let _ = err.flush();
+    }
+
+    fn end(self) -> Result<u8, Trouble> {
+        if let Some(error) = self.error {
+            return Err(error.into());
+        }
+        let mut err = io::stderr().lock();
+        let ms = self.began.elapsed().as_millis().max(1) as u64;
+        let summary = format!(
+            "{} of {} runs passed in {}.{:03} s: {} datagrams, {} per second, {} simulated seconds per second",
+            self.passed,
+            self.done,
+            ms / 1_000,
+            ms % 1_000,
+            self.datagrams,
+            self.datagrams * 1_000 / ms,
+            self.simulated_ms / ms,
+        );
+        let _ = if io::stderr().is_terminal() && self.total > 1 {
+            writeln!(err, "\r{summary}")
+        } else {
+            writeln!(err, "{summary}")
+        };
+        Ok(self.worst)
+    }
+}
