@@ -1,8 +1,11 @@
-//! How many datagrams per second one core simulates.
+//! How much one core simulates: datagrams per second, and seconds of a world per second.
 //!
-//! Invariants: one message per datagram; what is counted is datagrams that processes sent, acknowledgements included.
+//! Invariants: with [`run`], one message per datagram; what is counted is datagrams that processes sent, acknowledgements
+//! included.
 //! Not here: comparing with anything (`benches/`).
 
+use std::fmt::Write as _;
+use std::str::FromStr;
 use std::time::Instant;
 
 use crate::host::Host;
@@ -16,6 +19,8 @@ pub struct Figures {
     pub datagrams: u64,
     /// Messages delivered.
     pub messages: u64,
+    /// Time of the world, ms.
+    pub simulated_ms: u64,
     /// Wall time, ms.
     pub ms: u64,
     /// Time on the processor, ms: what counts on a shared machine.
@@ -54,7 +59,94 @@ size = {size}
 rate = "{RATE}/s"
 "#
     );
-    let scenario = Scenario::resolved("bench", &text, 1).map_err(|error| error.to_string())?;
+    time::<H>(&text)
+}
+
+/// A world whose pace is measured: simulated seconds per second of one core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// So many nodes, each with a session to every other, and nothing to say.
+    Idle(u32),
+    /// So many nodes, each with a session to every other, that send 1,000 messages of 64 B per second among them.
+    Busy(u32),
+    /// So many nodes with four neighbours each, that send every neighbour one message of 64 B per second.
+    Wide(u32),
+}
+
+impl FromStr for Pace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, nodes) = text
+            .split_once(':')
+            .ok_or_else(|| format!("`{text}` is not a world: write `idle:3`, `busy:5` or `wide:1000`"))?;
+        let nodes: u32 = nodes
+            .parse()
+            .map_err(|_| format!("`{nodes}` is not a number of nodes"))?;
+        match kind {
+            "idle" if (2..=500).contains(&nodes) => Ok(Self::Idle(nodes)),
+            "busy" if (2..=500).contains(&nodes) => Ok(Self::Busy(nodes)),
+            "wide" if (5..=60_000).contains(&nodes) => Ok(Self::Wide(nodes)),
+            "idle" | "busy" => Err(format!("{kind} takes 2 to 500 nodes")),
+            "wide" => Err("wide takes 5 to 60000 nodes".to_owned()),
+            _ => Err(format!("`{kind}` is not a world: there are `idle`, `busy` and `wide`")),
+        }
+    }
+}
+
+/// Lets a world go on for `seconds` of its time, and measures.
+///
+/// # Errors
+/// What went wrong in the world.
+pub fn pace<H: Host>(pace: Pace, seconds: u64) -> Result<Figures, String> {
+    let (nodes, pairs) = match pace {
+        Pace::Idle(nodes) | Pace::Busy(nodes) => {
+            let pairs: Vec<_> = (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| (a, b))).collect();
+            (nodes, pairs)
+        }
+        // A ring, and the same ring again with other steps: four neighbours, short ways.
+        Pace::Wide(nodes) => {
+            let far = (nodes / 7).max(2);
+            let pairs = (0..nodes).flat_map(|a| [(a, (a + 1) % nodes), (a, (a + far) % nodes)]);
+            (nodes, pairs.collect())
+        }
+    };
+    let mut text = format!("schema = 1\nname = \"pace\"\nduration = \"{seconds}s\"\n[topology]\nnodes = [");
+    let told = "writing to a string does not fail";
+    for node in 0..nodes {
+        write!(text, "{{ id = \"n{node}\" }},").expect(told);
+    }
+    text.push_str("]\n[topology.default_link]\ndelay = \"5ms\"\n");
+    for (a, b) in &pairs {
+        let (kind, rest) = match pace {
+            Pace::Idle(_) => ("connect", String::new()),
+            Pace::Busy(_) => {
+                let rate = 1_000 / (2 * pairs.len() as u64).max(1);
+                let rate = rate.max(1);
+                (
+                    "stream",
+                    format!(
+                        "size = 64\nboth = true\nrate = \"{rate}/s\"\ncount = {}\n",
+                        rate * seconds
+                    ),
+                )
+            }
+            Pace::Wide(_) => (
+                "stream",
+                format!("size = 64\nboth = true\nrate = \"1/s\"\ncount = {seconds}\n"),
+            ),
+        };
+        write!(
+            text,
+            "[[workload]]\nkind = \"{kind}\"\nfrom = \"n{a}\"\nto = \"n{b}\"\n{rest}"
+        )
+        .expect(told);
+    }
+    time::<H>(&text)
+}
+
+fn time<H: Host>(text: &str) -> Result<Figures, String> {
+    let scenario = Scenario::resolved("bench", text, 1).map_err(|error| error.to_string())?;
     let world = World::<H>::new(scenario, 1);
     let (began, cpu) = (Instant::now(), processor_ms());
     let outcome = world.run();
@@ -64,6 +156,7 @@ rate = "{RATE}/s"
         None => Ok(Figures {
             datagrams: outcome.accounts.sent,
             messages: outcome.counters.get("delivery.count").copied().unwrap_or(0),
+            simulated_ms: outcome.ended_at / 1_000_000,
             ms,
             cpu_ms,
         }),

@@ -8,8 +8,9 @@ use std::io::{self, Write as _};
 use clap::Args;
 
 use super::{Cipher, Trouble};
-use crate::bench;
-use crate::kernel::{ClearKernel, RealKernel};
+use crate::bench::{self, Figures, Pace};
+use crate::host::Host;
+use crate::kernel::{ClearKernel, ClearUnchecked, RealKernel, RealUnchecked};
 
 #[derive(Debug, Args)]
 pub(super) struct Bench {
@@ -22,6 +23,13 @@ pub(super) struct Bench {
     /// Messages to send.
     #[arg(long, default_value_t = 1_000_000)]
     messages: u64,
+    /// Measure simulated seconds per second instead: `idle:3`, `busy:5` (1,000 messages per second in all) or `wide:1000`
+    /// (four neighbours each).
+    #[arg(long, value_name = "WORLD", conflicts_with_all = ["size", "messages"])]
+    pace: Option<Pace>,
+    /// Simulated seconds, with `--pace`.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
     /// Leave out the invariant checks after every turn, as `net` itself does.
     #[arg(long)]
     unchecked: bool,
@@ -29,23 +37,50 @@ pub(super) struct Bench {
 
 pub(super) fn command(command: &Bench) -> Result<u8, Trouble> {
     let figures = match (command.aead, command.unchecked) {
-        (Cipher::Clear, false) => bench::run::<ClearKernel>(command.size, command.messages),
-        (Cipher::Real, false) => bench::run::<RealKernel>(command.size, command.messages),
-        (Cipher::Clear, true) => bench::run::<crate::kernel::ClearUnchecked>(command.size, command.messages),
-        (Cipher::Real, true) => bench::run::<crate::kernel::RealUnchecked>(command.size, command.messages),
+        (Cipher::Clear, false) => measure::<ClearKernel>(command),
+        (Cipher::Real, false) => measure::<RealKernel>(command),
+        (Cipher::Clear, true) => measure::<ClearUnchecked>(command),
+        (Cipher::Real, true) => measure::<RealUnchecked>(command),
     };
     let figures = figures.map_err(Trouble::Said)?;
-    writeln!(
-        io::stdout().lock(),
-        "{} datagrams in {} ms of one core ({} ms of wall time): {} per second ({} B messages, {} messages, trace on, checks {}, {} build)",
-        figures.datagrams,
-        figures.cpu_ms,
-        figures.ms,
-        figures.datagrams * 1_000 / figures.cpu_ms.max(1),
-        command.size,
-        figures.messages,
+    let mut out = io::stdout().lock();
+    let flags = format!(
+        "{} cipher, trace on, checks {}, {} build",
+        match command.aead {
+            Cipher::Clear => "clear",
+            Cipher::Real => "real",
+        },
         if command.unchecked { "off" } else { "on" },
         if cfg!(debug_assertions) { "debug" } else { "release" },
-    )?;
+    );
+    let cpu_ms = figures.cpu_ms.max(1);
+    if command.pace.is_some() {
+        writeln!(
+            out,
+            "{} s simulated in {cpu_ms} ms of one core ({} ms of wall time): {} : 1 ({} datagrams, {} messages, {flags})",
+            figures.simulated_ms / 1_000,
+            figures.ms,
+            figures.simulated_ms / cpu_ms,
+            figures.datagrams,
+            figures.messages,
+        )?;
+    } else {
+        writeln!(
+            out,
+            "{} datagrams in {cpu_ms} ms of one core ({} ms of wall time): {} per second ({} B messages, {} messages, {flags})",
+            figures.datagrams,
+            figures.ms,
+            figures.datagrams * 1_000 / cpu_ms,
+            command.size,
+            figures.messages,
+        )?;
+    }
     Ok(0)
+}
+
+fn measure<H: Host>(command: &Bench) -> Result<Figures, String> {
+    match command.pace {
+        Some(pace) => bench::pace::<H>(pace, command.seconds),
+        None => bench::run::<H>(command.size, command.messages),
+    }
 }
