@@ -35,6 +35,10 @@ pub struct Scenario {
     pub seed: Option<u64>,
     /// Length of the safety phase.
     pub duration: u64,
+    /// The arms it is for; empty is every arm that can perform it.
+    pub arms: Vec<String>,
+    /// What the `real` arm runs on every machine.
+    pub program: Program,
     /// The machines.
     pub nodes: Vec<NodeSpec>,
     /// Links that differ from [`Scenario::default_link`]: from, to, what they are like.
@@ -63,6 +67,16 @@ pub struct Scenario {
     pub at_most: Vec<(String, u64)>,
     /// The checker that is expected to fail; `None` expects a pass.
     pub expect_fail: Option<String>,
+}
+
+/// What the `real` arm runs on every machine of a scenario.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Program {
+    /// A node of its own that does every workload.
+    #[default]
+    Node,
+    /// The `net` command: `listen` where a workload ends, `connect` or `ping` where it begins.
+    Net,
 }
 
 /// A machine.

@@ -11,7 +11,7 @@ use toml::de::DeTable;
 
 use super::table::{Read, Source, Table, unknown};
 use super::{
-    Adversary, AdversaryKind, Fault, FaultKind, Liveness, NodeIndex, NodeSpec, Pick, Scenario, StreamWorkload,
+    Adversary, AdversaryKind, Fault, FaultKind, Liveness, NodeIndex, NodeSpec, Pick, Program, Scenario, StreamWorkload,
     Workload, WorkloadKind,
 };
 
@@ -39,6 +39,9 @@ pub(super) fn scenario(source: Source<'_>) -> Read<Scenario> {
     if let Some(arm) = arms.iter().find(|arm| !ARMS.contains(&arm.as_str())) {
         return Err(root.error_at("arms", format!("unknown arm {}", unknown(arm, &ARMS))));
     }
+    let program = root
+        .word("program", &[("node", Program::Node), ("net", Program::Net)])?
+        .unwrap_or_default();
     root.text("about")?;
     let mut topology = root
         .table("topology")?
@@ -59,6 +62,8 @@ pub(super) fn scenario(source: Source<'_>) -> Read<Scenario> {
         name,
         seed,
         duration,
+        arms,
+        program,
         nodes,
         links,
         coalesce,

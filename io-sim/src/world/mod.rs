@@ -51,6 +51,7 @@ use pool::Pool;
 use script::Line;
 use turn::{Effects, TurnIo};
 
+pub use net::{heal, link_between};
 pub use node::SOCKET_BUFFER;
 
 /// Wall time at the start of every world: 2026-01-01, so that epochs look like epochs.

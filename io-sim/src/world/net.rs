@@ -17,7 +17,7 @@ use super::pool::Pool;
 use super::{World, note};
 use crate::check::{Observation, wants};
 use crate::host::{Host, Start};
-use crate::scenario::{AdversaryKind, FaultKind, Scenario};
+use crate::scenario::{AdversaryKind, FaultKind, NodeIndex, Scenario};
 
 /// Datagrams handed over in one turn.
 const BATCH: usize = 64;
@@ -74,39 +74,7 @@ impl Links {
 
     fn make(&self, from: u32, to: u32) -> Way {
         let scenario = self.scenario.as_ref().expect("links are made for a scenario");
-        let direction = if from < to {
-            Direction::Forward
-        } else {
-            Direction::Backward
-        };
-        let number = from.min(to) << 16 | from.max(to) & 0xFFFF;
-        let key = self.key.link(number, direction);
-        let spec = scenario.links.iter().rev().find(|(a, b, _)| (*a, *b) == (from, to));
-        let spec = spec.map_or_else(|| scenario.default_link.clone(), |(_, _, spec)| spec.clone());
-        let mut link = Link::new(spec, key);
-        for (index, fault) in scenario.faults.iter().enumerate() {
-            let FaultKind::Link {
-                from: sources,
-                to: targets,
-                both,
-                effect,
-            } = &fault.kind
-            else {
-                continue;
-            };
-            let matches = |a: u32, b: u32| {
-                (sources.is_empty() || sources.contains(&a)) && (targets.is_empty() || targets.contains(&b))
-            };
-            if matches(from, to) || (*both && matches(to, from)) {
-                let one = LinkFault {
-                    id: index as u32,
-                    from: fault.at,
-                    until: fault.until,
-                    effect: effect.clone(),
-                };
-                link.add(one, key.with_text(&fault.id));
-            }
-        }
+        let mut link = link_between(scenario, self.key, from, to);
         if let Some(core) = &self.healed {
             heal(&mut link, core, from, to);
         }
@@ -150,7 +118,48 @@ impl Links {
     }
 }
 
-fn heal(link: &mut Link, core: &[u32], from: u32, to: u32) {
+/// The direction of a link that leads from one machine of a scenario to another, with every fault of the scenario that
+/// touches it. Its decisions stand under `key`, the run's: they are the same in every arm.
+#[must_use]
+pub fn link_between(scenario: &Scenario, key: Key, from: NodeIndex, to: NodeIndex) -> Link {
+    let direction = if from < to {
+        Direction::Forward
+    } else {
+        Direction::Backward
+    };
+    let number = from.min(to) << 16 | from.max(to) & 0xFFFF;
+    let key = key.link(number, direction);
+    let spec = scenario.links.iter().rev().find(|(a, b, _)| (*a, *b) == (from, to));
+    let spec = spec.map_or_else(|| scenario.default_link.clone(), |(_, _, spec)| spec.clone());
+    let mut link = Link::new(spec, key);
+    for (index, fault) in scenario.faults.iter().enumerate() {
+        let FaultKind::Link {
+            from: sources,
+            to: targets,
+            both,
+            effect,
+        } = &fault.kind
+        else {
+            continue;
+        };
+        let matches = |a: u32, b: u32| {
+            (sources.is_empty() || sources.contains(&a)) && (targets.is_empty() || targets.contains(&b))
+        };
+        if matches(from, to) || (*both && matches(to, from)) {
+            let one = LinkFault {
+                id: index as u32,
+                from: fault.at,
+                until: fault.until,
+                effect: effect.clone(),
+            };
+            link.add(one, key.with_text(&fault.id));
+        }
+    }
+    link
+}
+
+/// Heals a link for the liveness phase: clean between machines of the core (all, where it is empty), cut elsewhere.
+pub fn heal(link: &mut Link, core: &[NodeIndex], from: NodeIndex, to: NodeIndex) {
     if core.is_empty() || (core.contains(&from) && core.contains(&to)) {
         link.heal();
     } else {
