@@ -10,6 +10,7 @@
 //! | `aead.rs` | the clear AEAD |
 //! | `payload.rs` | what applications send |
 //! | `run.rs` | running scenarios under seeds |
+//! | `arm.rs` | what every arm reports of a run |
 //! | `cli/` | the command `netsim` |
 //! | `proxy.rs` | the impairment proxy: the same link models between real sockets |
 //! | `bench.rs` | datagrams per second |
@@ -51,6 +52,7 @@
 #![forbid(unsafe_code)]
 
 pub mod aead;
+pub mod arm;
 pub mod bench;
 pub mod check;
 pub mod cli;

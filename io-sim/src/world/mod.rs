@@ -39,6 +39,7 @@ use net_sim_model::key::scale;
 use net_sim_model::{DiskFault, Family, Key, WriteEnd};
 
 use crate::check::{Accounts, Observation, Panel, Violation, wants};
+use crate::histogram::Histogram;
 use crate::host::Host;
 use crate::payload;
 use crate::scenario::{Scenario, WorkloadKind};
@@ -853,9 +854,26 @@ impl<H: Host> World<H> {
         }
     }
 
+    /// Round-trip times and losses of the sessions that live.
+    fn session_histograms(&self) -> (Histogram, Histogram) {
+        let (mut rtt, mut retransmissions) = (Histogram::default(), Histogram::default());
+        for (node, sessions) in self.apps.sessions.iter().enumerate() {
+            let host = self.nodes[node].host.as_ref();
+            let all = sessions.keys().filter_map(|session| host?.stats(*session));
+            for stats in all {
+                rtt.record(stats.rtt.as_nanos());
+                retransmissions.record(stats.lost);
+            }
+        }
+        (rtt, retransmissions)
+    }
+
     /// Measured times, in ns.
     fn times(&self, all: &mut BTreeMap<String, u64>) {
+        let (rtt, retransmissions) = self.session_histograms();
         let mut named = vec![
+            ("session.rtt".to_owned(), &rtt),
+            ("session.retransmissions".to_owned(), &retransmissions),
             ("delivery".to_owned(), &self.apps.delivery[0]),
             ("echo".to_owned(), &self.apps.echo),
             ("connect".to_owned(), &self.apps.connect),
