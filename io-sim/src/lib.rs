@@ -11,6 +11,7 @@
 //! | `payload.rs` | what applications send |
 //! | `run.rs` | running scenarios under seeds |
 //! | `arm.rs` | what every arm reports of a run |
+//! | `signature.rs` | what makes two failures the same one |
 //! | `cli/` | the command `netsim` |
 //! | `proxy.rs` | the impairment proxy: the same link models between real sockets |
 //! | `bench.rs` | datagrams per second |
@@ -63,4 +64,5 @@ pub mod payload;
 pub mod proxy;
 pub mod run;
 pub mod scenario;
+pub mod signature;
 pub mod world;

@@ -8,12 +8,15 @@
 //! | `list.rs` | what there is |
 //! | `bench.rs` | how much one core simulates |
 //!
+//! `output.rs` writes files whole and prints commands that can be pasted.
+//!
 //! Invariants: standard output carries results only, standard error progress and explanations; exit codes are
 //! those of SIMULATION: 0 pass, 1 a checker failed, 2 not deterministic, 3 harness error, 4 out of time.
 //! Not here: how a run is made (`run.rs`).
 
 mod bench;
 mod list;
+mod output;
 mod record;
 mod resolve;
 mod run;

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
+use super::output::{Found, flags, keep, program, quoted};
 use super::{Cipher, Trouble, load, seed_range};
 use crate::kernel::{ClearKernel, RealKernel};
-use crate::run::{Report, Task, Verdict, run_all};
+use crate::run::{Report, Spec, Task, Verdict, run_all};
+use crate::signature::signature;
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
@@ -44,6 +46,9 @@ pub(super) struct Run {
     /// Where this arm runs; only the discrete-event world is built into this program.
     #[arg(long, default_value = "des")]
     arm: Arm,
+    /// Where the resolved files of failing runs go.
+    #[arg(long, value_name = "DIR", default_value = "netsim-failures")]
+    artifacts: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -64,7 +69,7 @@ pub(super) fn command(run: &Run) -> Result<u8, Trouble> {
     let jobs = run.jobs.unwrap_or(cores).get();
     // A panic inside a run is reported with its run; the default hook would only repeat it without the seed.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut teller = Teller::new(run, tasks.len());
+    let mut teller = Teller::new(run, &specs, tasks.len());
     let each = |report| teller.tell(&report);
     match run.aead {
         Cipher::Clear => run_all::<ClearKernel>(&specs, &tasks, jobs, run.twice, each),
@@ -77,6 +82,7 @@ pub(super) fn command(run: &Run) -> Result<u8, Trouble> {
 /// Tells of reports as they come, and of progress.
 struct Teller<'a> {
     run: &'a Run,
+    specs: &'a [Spec],
     total: usize,
     done: usize,
     passed: usize,
@@ -85,14 +91,15 @@ struct Teller<'a> {
     simulated_ms: u64,
     began: Instant,
     told: Instant,
-    error: Option<io::Error>,
+    error: Option<Trouble>,
 }
 
 impl<'a> Teller<'a> {
-    fn new(run: &'a Run, total: usize) -> Self {
+    fn new(run: &'a Run, specs: &'a [Spec], total: usize) -> Self {
         let now = Instant::now();
         Self {
             run,
+            specs,
             total,
             done: 0,
             passed: 0,
@@ -120,11 +127,19 @@ impl<'a> Teller<'a> {
         !(self.run.fail_fast && report.verdict != Verdict::Pass)
     }
 
-    fn print(&self, report: &Report) -> io::Result<()> {
+    fn print(&self, report: &Report) -> Result<(), Trouble> {
+        let found = match report.verdict {
+            Verdict::Pass | Verdict::Harness => None,
+            Verdict::Fail | Verdict::NotDeterministic | Verdict::OutOfTime => {
+                let spec = self.specs.iter().find(|spec| spec.file == report.file);
+                let text = spec.map_or("", |spec| &spec.text);
+                Some(keep(&self.run.artifacts, text, report, self.run.aead)?)
+            }
+        };
         let mut out = io::stdout().lock();
         if self.run.json {
-            let line = serde_json::to_string(report).map_err(io::Error::other)?;
-            return writeln!(out, "{line}");
+            writeln!(out, "{}", as_json(report, found.as_ref())?)?;
+            return Ok(());
         }
         if report.verdict == Verdict::Pass {
             if self.total <= 40 {
@@ -145,19 +160,23 @@ impl<'a> Teller<'a> {
             Verdict::OutOfTime => "OUT OF TIME",
         };
         writeln!(out, "{word}  {}  seed {}", report.scenario, report.seed)?;
-        writeln!(out, "  checker  {}", report.checker.as_deref().unwrap_or("-"))?;
-        writeln!(out, "  because  {}", report.failure.as_deref().unwrap_or("-"))?;
-        let aead = if self.run.aead == Cipher::Real {
-            " --aead real"
-        } else {
-            ""
-        };
-        writeln!(
-            out,
-            "  replay   netsim run {} --seed {}{aead}",
-            report.file, report.seed
-        )?;
-        writeln!(out, "  resolve  netsim resolve {} --seed {}", report.file, report.seed)?;
+        writeln!(out, "  checker   {}", report.checker.as_deref().unwrap_or("-"))?;
+        writeln!(out, "  because   {}", report.failure.as_deref().unwrap_or("-"))?;
+        if let Some(found) = found {
+            let (file, flags) = (quoted(&report.file), flags(self.run.aead));
+            writeln!(out, "  resolved  {}", found.file.display())?;
+            writeln!(
+                out,
+                "  again     {} run {file} --seed {}{flags}",
+                program(),
+                report.seed
+            )?;
+            writeln!(out, "  replay    {}", found.replay)?;
+            writeln!(out, "  shrink    {}", found.shrink)?;
+        }
+        if !report.log.is_empty() {
+            writeln!(out, "  the last events before it:")?;
+        }
         for line in report.log.iter().rev().take(25).rev() {
             writeln!(out, "    {}", line.chars().take(240).collect::<String>())?;
         }
@@ -169,14 +188,17 @@ impl<'a> Teller<'a> {
             return;
         }
         self.told = Instant::now();
-        let rate = self.done as u128 * 10_000 / self.began.elapsed().as_millis().max(1);
+        let elapsed = self.began.elapsed().as_millis().max(1);
+        let rate = self.done as u128 * 10_000 / elapsed;
         let failed = self.done - self.passed;
+        let left = elapsed * (self.total - self.done) as u128 / self.done.max(1) as u128 / 1_000;
         let line = format!(
-            "{} of {} runs, {failed} failed, {}.{} runs/s",
+            "{} of {} runs, {failed} failed, {}.{} runs/s, {} left",
             self.done,
             self.total,
             rate / 10,
-            rate % 10
+            rate % 10,
+            span(left)
         );
         let mut err = io::stderr().lock();
         // Progress is no result: where it cannot be shown, the run goes on.
@@ -190,7 +212,7 @@ impl<'a> Teller<'a> {
 
     fn end(self) -> Result<u8, Trouble> {
         if let Some(error) = self.error {
-            return Err(error.into());
+            return Err(error);
         }
         let mut err = io::stderr().lock();
         let ms = self.began.elapsed().as_millis().max(1) as u64;
@@ -210,5 +232,28 @@ impl<'a> Teller<'a> {
             writeln!(err, "{summary}")
         };
         Ok(self.worst)
+    }
+}
+
+/// A report as one line of JSON, with what leads to its cause where it failed.
+fn as_json(report: &Report, found: Option<&Found>) -> Result<String, Trouble> {
+    let mut value = serde_json::to_value(report).map_err(io::Error::other)?;
+    if let (Some(fields), Some(signature)) = (value.as_object_mut(), signature(report)) {
+        fields.insert("signature".to_owned(), signature.into());
+        if let Some(found) = found {
+            fields.insert("resolved".to_owned(), found.file.display().to_string().into());
+            fields.insert("replay".to_owned(), found.replay.as_str().into());
+            fields.insert("shrink".to_owned(), found.shrink.as_str().into());
+        }
+    }
+    Ok(value.to_string())
+}
+
+/// Seconds as a person says them.
+fn span(seconds: u128) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
     }
 }

@@ -20,7 +20,7 @@ use net_kernel::api::SessionConfig;
 use net_kernel::wire::Reliability;
 use net_sim_model::{DiskFault, Effect, LinkSpec};
 
-pub use resolve::resolve;
+pub use resolve::{resolve, without_comments};
 pub use table::ScenarioError;
 
 /// Index of a node in [`Scenario::nodes`].

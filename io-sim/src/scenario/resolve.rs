@@ -38,6 +38,12 @@ pub fn resolve(file: &str, text: &str, seed: u64) -> Result<String, ScenarioErro
     toml::to_string(&root).map_err(|error| wrong(error.to_string()))
 }
 
+/// The same file without comments and with one spelling of everything, to compare two of them; `None` for what is not TOML.
+#[must_use]
+pub fn without_comments(text: &str) -> Option<String> {
+    toml::to_string(&text.parse::<Table>().ok()?).ok()
+}
+
 /// Writes the default name into every workload, fault and adversary that has none.
 fn name_all(root: &mut Table) {
     for section in ["workload", "fault", "adversary"] {
