@@ -14,6 +14,7 @@
 //! | `signature.rs` | what makes two failures the same one |
 //! | `cli/` | the command `netsim` |
 //! | `proxy.rs` | the impairment proxy: the same link models between real sockets |
+//! | `fabric.rs` | the same between many: the proxy of a whole scenario |
 //! | `bench.rs` | datagrams per second |
 //! | `histogram.rs` | durations in integer buckets |
 //!
@@ -57,6 +58,7 @@ pub mod arm;
 pub mod bench;
 pub mod check;
 pub mod cli;
+pub mod fabric;
 pub mod histogram;
 pub mod host;
 pub mod kernel;

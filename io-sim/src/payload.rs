@@ -4,7 +4,7 @@
 //! Invariants: `fill` and `matches` agree at every offset; every eighth word from the start of a message is the canary.
 //! Not here: which messages there are (`world/flow.rs`).
 
-use net_sim_model::Key;
+use net_sim_model::{Family, Key};
 
 /// Plaintext that must never lie on a link under a real cipher.
 pub const CANARY: [u8; 8] = *b"\xC4NARY\xA5\x5A\xC4";
@@ -18,6 +18,16 @@ fn word(key: Key, index: u64) -> [u8; 8] {
     } else {
         key.at(index).to_le_bytes()
     }
+}
+
+/// The key of what a workload sends on its `n`-th stream, under the key of a run. Narrow it by 0 for what the opener sends
+/// and by 1 for what the other side does.
+#[must_use]
+pub fn stream_key(run: Key, workload: &str, n: u64) -> Key {
+    run.family(Family::Workload)
+        .family(Family::Payload)
+        .with_text(workload)
+        .with(n)
 }
 
 /// Writes message `number`'s bytes from `offset` on.

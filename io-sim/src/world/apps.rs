@@ -16,6 +16,7 @@ use net_sim_model::{Family, Key};
 use super::event::What;
 use crate::check::{Expected, Observation, Panel, wants};
 use crate::histogram::Histogram;
+use crate::payload;
 use crate::scenario::{Scenario, StreamWorkload, WorkloadKind};
 
 /// A command to be given to a node.
@@ -271,8 +272,8 @@ const READ_TICK: u64 = 10_000_000;
 
 impl Apps {
     /// The applications of a scenario.
-    pub fn new(scenario: std::rc::Rc<Scenario>, key: Key) -> Self {
-        let key = key.family(Family::Workload);
+    pub fn new(scenario: std::rc::Rc<Scenario>, run: Key) -> Self {
+        let key = run.family(Family::Workload);
         let nodes = scenario.nodes.len();
         let mut flows = Vec::new();
         for (index, workload) in scenario.workloads.iter().enumerate() {
@@ -282,7 +283,7 @@ impl Apps {
             for n in 0..stream.streams {
                 flows.push(Flow {
                     workload: index as u32,
-                    payload: key.family(Family::Payload).with_text(&workload.id).with(n),
+                    payload: payload::stream_key(run, &workload.id, n),
                     delivered: [0; 2],
                     instance: None,
                     started: false,
