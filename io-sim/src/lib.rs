@@ -12,6 +12,7 @@
 //! | `run.rs` | running scenarios under seeds |
 //! | `arm.rs` | what every arm reports of a run |
 //! | `signature.rs` | what makes two failures the same one |
+//! | `mutants.rs` | how many runs a planted bug takes to find |
 //! | `cli/` | the command `netsim` |
 //! | `proxy.rs` | the impairment proxy: the same link models between real sockets |
 //! | `fabric.rs` | the same between many: the proxy of a whole scenario |
@@ -62,6 +63,7 @@ pub mod fabric;
 pub mod histogram;
 pub mod host;
 pub mod kernel;
+pub mod mutants;
 pub mod payload;
 pub mod proxy;
 pub mod run;

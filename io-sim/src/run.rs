@@ -107,12 +107,18 @@ impl Spec {
 /// Runs one seed.
 #[must_use]
 pub fn run<H: Host>(spec: &Spec, seed: u64) -> Report {
-    let report = attempt::<H>(spec, seed, false);
+    let report = attempt::<H>(spec, seed, EVENT_LIMIT, false);
     if report.verdict == Verdict::Pass {
         return report;
     }
     // The same again with a record of what happens; recording changes nothing.
-    attempt::<H>(spec, seed, true)
+    attempt::<H>(spec, seed, EVENT_LIMIT, true)
+}
+
+/// Runs one seed, at most `events` events long and without a log: for counting failures rather than looking at them.
+#[must_use]
+pub fn run_briefly<H: Host>(spec: &Spec, seed: u64, events: u64) -> Report {
+    attempt::<H>(spec, seed, events, false)
 }
 
 /// Runs one seed twice and compares.
@@ -149,7 +155,7 @@ pub fn run_traced<H: Host>(spec: &Spec, seed: u64, limit: usize) -> Result<(Repo
     Ok((report(spec, seed, outcome, expected.as_deref()), processes))
 }
 
-fn attempt<H: Host>(spec: &Spec, seed: u64, record: bool) -> Report {
+fn attempt<H: Host>(spec: &Spec, seed: u64, events: u64, record: bool) -> Report {
     let scenario = match Scenario::resolved(&spec.file, &spec.text, seed) {
         Ok(scenario) => scenario,
         Err(error) => return harness(spec, seed, error.to_string()),
@@ -157,7 +163,7 @@ fn attempt<H: Host>(spec: &Spec, seed: u64, record: bool) -> Report {
     let expected = scenario.expect_fail.clone();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::<H>::new(scenario, seed);
-        world.limit(EVENT_LIMIT);
+        world.limit(events);
         if record {
             world.record();
         }

@@ -6,6 +6,7 @@
 //! | `resolve.rs` | the literals a seed draws |
 //! | `record.rs` | traces as lines of JSON |
 //! | `list.rs` | what there is |
+//! | `mutants.rs` | planted bugs, and how long the suite takes to find each |
 //! | `bench.rs` | how much one core simulates |
 //!
 //! `output.rs` writes files whole and prints commands that can be pasted.
@@ -16,6 +17,7 @@
 
 mod bench;
 mod list;
+mod mutants;
 mod output;
 mod record;
 mod resolve;
@@ -32,6 +34,9 @@ use crate::run::{Spec, Verdict};
 #[derive(Debug, Parser)]
 #[command(name = "netsim", version, max_term_width = 100)]
 pub struct Cli {
+    /// Switch a planted bug on (programs built with `--cfg net_mutants` only).
+    #[arg(long, global = true, value_name = "NAME")]
+    mutant: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -46,6 +51,8 @@ enum Command {
     Record(record::Record),
     /// List scenarios with their nodes, faults and length.
     List(list::List),
+    /// List planted bugs, or hunt them (programs built with `--cfg net_mutants` only).
+    Mutants(mutants::Mutants),
     /// Measure how many datagrams per second one core simulates.
     Bench(bench::Bench),
 }
@@ -72,13 +79,15 @@ fn seed_range(text: &str) -> Result<(u64, u64), String> {
 #[must_use]
 pub fn main() -> u8 {
     let cli = Cli::parse();
-    let done = match cli.command {
+    let chosen = cli.mutant.as_deref().map_or(Ok(()), mutants::choose);
+    let done = chosen.and_then(|()| match cli.command {
         Command::Run(run) => run::command(&run),
         Command::Resolve(resolve) => resolve::command(&resolve),
         Command::Record(record) => record::command(&record),
         Command::List(list) => list::command(&list),
+        Command::Mutants(mutants) => mutants::command(&mutants),
         Command::Bench(bench) => bench::command(&bench),
-    };
+    });
     match done {
         Ok(code) => code,
         // Whoever read our output has enough: that is no error.

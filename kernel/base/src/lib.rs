@@ -12,8 +12,10 @@
 //! | `map.rs` | maps with a deterministic order |
 //! | `trace.rs` | the digest of a run |
 //! | `check.rs` | `verify!` and the switch behind it |
+//! | `mutant.rs` | planted bugs, under `--cfg net_mutants` only |
 //!
-//! Invariants: no IO, no globals, no interior mutability. Not here: anything that decides.
+//! Invariants: no IO, no globals (but for the choice of a planted bug, under `--cfg net_mutants`), no interior
+//! mutability. Not here: anything that decides.
 #![forbid(unsafe_code)]
 #![no_std]
 
@@ -24,6 +26,7 @@ pub mod id;
 pub mod limit;
 pub mod machine;
 pub mod map;
+pub mod mutant;
 pub mod rng;
 pub mod store;
 pub mod time;

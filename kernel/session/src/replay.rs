@@ -4,6 +4,8 @@
 //! nothing, so a packet that fails its AEAD leaves no mark.
 //! Not here: the AEAD, acks (`recovery/received.rs`).
 
+use net_base::mutant;
+
 /// Counters the window reaches back from the highest one accepted, that one included.
 pub const REPLAY_WINDOW: u64 = 8_192;
 
@@ -74,8 +76,10 @@ impl ReplayWindow {
             return;
         }
         if counter >= self.next {
-            self.clear(self.next, counter);
+            self.clear(self.next, counter + u64::from(mutant!(ReplayForgetsOldest)));
             self.next = counter + 1;
+        } else if mutant!(ReplayMarksNewestOnly) {
+            return;
         }
         let (word, bit) = position(counter);
         self.words[word] |= bit;

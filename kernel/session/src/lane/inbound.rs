@@ -4,7 +4,7 @@
 //! protocol and the session is to be closed. Not here: event frames, which the lane pulls one by one
 //! (`mod.rs`), and the state of single streams (`stream/`).
 
-use net_base::{Addr, Duration, Instant};
+use net_base::{Addr, Duration, Instant, mutant};
 use net_wire::{AckFrame, CloseCode, DropReason, Frame};
 
 use crate::mtu::Mtu;
@@ -139,6 +139,11 @@ impl Association {
     fn on_newest(&mut self, now: Instant, arrived: Arrived) {
         match self.path.on_newest(arrived.from, arrived.path_only) {
             Sighting::Active | Sighting::Candidate | Sighting::Ignored => {}
+            Sighting::Unknown if mutant!(PathFollowedUnasked) => {
+                let from = self.path.active();
+                self.path.relocate(arrived.from, true);
+                self.moved(now, Move { from, to: arrived.from });
+            }
             Sighting::Unknown => {
                 let (new, old) = (self.rng.bytes8(), self.rng.bytes8());
                 let pto = self.recovery.pto();

@@ -5,7 +5,7 @@
 //! Not here: reading frames (`net-wire`), the session's window (the caller carries the growth over), MAX_STREAM_DATA
 //! frames.
 
-use net_base::StreamId;
+use net_base::{StreamId, mutant};
 use net_wire::DropReason;
 
 use super::flow::RecvWindow;
@@ -369,6 +369,7 @@ impl RecvStream {
             positions <= self.delivered - self.drained,
             "drained what was not delivered"
         );
+        let positions = if mutant!(CreditTwice) { 2 * positions } else { positions };
         self.drained = self.drained.saturating_add(positions).min(self.delivered);
         self.refresh_consumed();
     }
@@ -512,6 +513,7 @@ impl RecvStream {
     #[inline]
     fn refresh_consumed(&mut self) {
         let consumed = match &self.order {
+            Order::Ordered(_) | Order::Unordered(_) if mutant!(CreditOnReceipt) => self.delivered,
             Order::Ordered(_) | Order::Unordered(_) => self.drained,
             Order::Loose | Order::Discard => self.window.used().saturating_sub(self.undrained()),
         };

@@ -1,0 +1,233 @@
+//! How long the suite takes to find a bug: runs until a checker fails, over many trials.
+//!
+//! A run is one scenario under one seed. A trial begins at its own first seed and goes on seed by seed, each over the
+//! whole suite in an order drawn for that trial and seed, so that no scenario is always asked first.
+//! Invariants: a trial is a function of the suite, its first seed and its number, whatever runs beside it.
+//! Not here: which bugs there are (`net_base::mutant`), the command (`cli/mutants.rs`).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use net_sim_model::Key;
+use serde::Serialize;
+
+use crate::host::Host;
+use crate::run::{Spec, Verdict, run_briefly};
+
+/// A run of more events than this counts as out of time: healthy runs of the suite end long before.
+pub const EVENT_LIMIT: u64 = 20_000_000;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Hunt {
+    /// First and last seed a trial may use; behind the last one it goes on at the first.
+    pub seeds: (u64, u64),
+    /// How many trials.
+    pub trials: u64,
+    /// A trial without a failure in this many runs has not found anything.
+    pub runs: u64,
+    /// Trials at once.
+    pub jobs: usize,
+}
+
+/// What a trial found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Find {
+    /// The checker that failed.
+    pub checker: String,
+    /// In which scenario.
+    pub scenario: String,
+    /// The scenario's file.
+    pub file: String,
+    /// Under which seed.
+    pub seed: u64,
+    /// What the checker saw.
+    pub failure: String,
+}
+
+/// One trial.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Trial {
+    /// The seed it began at.
+    pub first_seed: u64,
+    /// Runs made, the failing one included.
+    pub runs: u64,
+    /// The failure, if there was one.
+    pub find: Option<Find>,
+}
+
+/// What all trials came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Summary {
+    /// Trials made.
+    pub trials: u64,
+    /// Of these, such that found it.
+    pub found: u64,
+    /// Runs of all trials.
+    pub runs: u64,
+    /// Runs to find it, over the trials, those that found nothing counted as longer than all others: smallest, first
+    /// quartile, median, third quartile, largest. `None` where that many did not find it.
+    pub spread: [Option<u64>; 5],
+    /// Which checker failed how often.
+    pub killed_by: BTreeMap<String, u64>,
+    /// In which scenario how often.
+    pub scenarios: BTreeMap<String, u64>,
+}
+
+impl Summary {
+    /// Sums up trials.
+    #[must_use]
+    pub fn of(trials: &[Trial]) -> Self {
+        let mut runs: Vec<Option<u64>> = trials
+            .iter()
+            .map(|trial| trial.find.as_ref().map(|_| trial.runs))
+            .collect();
+        runs.sort_by_key(|runs| runs.unwrap_or(u64::MAX));
+        // The smallest number of which at least so many of four trials needed no more.
+        let at = |quarter: usize| {
+            runs.get((runs.len() * quarter).div_ceil(4).max(1) - 1)
+                .copied()
+                .flatten()
+        };
+        let mut summary = Self {
+            trials: trials.len() as u64,
+            runs: trials.iter().map(|trial| trial.runs).sum(),
+            spread: [runs.first().copied().flatten(), at(1), at(2), at(3), at(4)],
+            ..Self::default()
+        };
+        for find in trials.iter().filter_map(|trial| trial.find.as_ref()) {
+            summary.found += 1;
+            *summary.killed_by.entry(find.checker.clone()).or_default() += 1;
+            *summary.scenarios.entry(find.scenario.clone()).or_default() += 1;
+        }
+        summary
+    }
+
+    /// The median of runs to find it.
+    #[must_use]
+    pub const fn median(&self) -> Option<u64> {
+        self.spread[2]
+    }
+}
+
+/// Makes all trials and tells `each` of every one, in their order. `each` answers whether to go on.
+pub fn hunt<H: Host>(specs: &[Spec], hunt: &Hunt, mut each: impl FnMut(&Trial) -> bool) -> Vec<Trial> {
+    let next = AtomicUsize::new(0);
+    let (sender, receiver) = mpsc::sync_channel::<(u64, Trial)>(hunt.jobs.max(1));
+    let mut trials = Vec::new();
+    std::thread::scope(|scope| {
+        for _ in 0..hunt.jobs.max(1) {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed) as u64;
+                    if number >= hunt.trials || sender.send((number, trial::<H>(specs, hunt, number))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut early = BTreeMap::new();
+        let mut due = 0;
+        for (number, trial) in receiver {
+            early.insert(number, trial);
+            while let Some(trial) = early.remove(&due) {
+                due += 1;
+                let go_on = each(&trial);
+                trials.push(trial);
+                if !go_on {
+                    return;
+                }
+            }
+        }
+    });
+    trials
+}
+
+fn trial<H: Host>(specs: &[Spec], hunt: &Hunt, number: u64) -> Trial {
+    let (low, high) = hunt.seeds;
+    let count = (high - low).saturating_add(1);
+    // Trials begin as far apart as the seeds allow.
+    let stride = (count / hunt.trials.max(1)).max(1);
+    let first_seed = low + number.wrapping_mul(stride) % count;
+    let mut trial = Trial {
+        first_seed,
+        runs: 0,
+        find: None,
+    };
+    let mut seed = first_seed;
+    while trial.runs < hunt.runs {
+        for spec in order(specs.len(), seed, number) {
+            let report = run_briefly::<H>(&specs[spec], seed, EVENT_LIMIT);
+            trial.runs += 1;
+            if report.verdict != Verdict::Pass {
+                trial.find = Some(Find {
+                    checker: report.checker.unwrap_or_default(),
+                    scenario: report.scenario,
+                    file: report.file,
+                    seed,
+                    failure: report.failure.unwrap_or_default(),
+                });
+                return trial;
+            }
+            if trial.runs == hunt.runs {
+                break;
+            }
+        }
+        seed = if seed == high { low } else { seed + 1 };
+    }
+    trial
+}
+
+/// The numbers below `count` in an order drawn for a seed and a trial.
+fn order(count: usize, seed: u64, trial: u64) -> Vec<usize> {
+    let key = Key::new(seed).with_text("order of the suite").with(trial);
+    let mut all: Vec<usize> = (0..count).collect();
+    all.sort_by_key(|&index| key.at(index as u64));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trial(runs: u64, found: bool) -> Trial {
+        let find = found.then(|| Find {
+            checker: "liveness".to_owned(),
+            scenario: "swarm".to_owned(),
+            file: "swarm.toml".to_owned(),
+            seed: 1,
+            failure: "stuck".to_owned(),
+        });
+        Trial {
+            first_seed: 1,
+            runs,
+            find,
+        }
+    }
+
+    #[test]
+    fn the_spread_of_trials_counts_those_that_found_nothing_as_the_longest() {
+        let all: Vec<Trial> = [40, 10, 30, 20].map(|runs| trial(runs, true)).to_vec();
+        let summary = Summary::of(&all);
+        assert_eq!(summary.spread, [Some(10), Some(10), Some(20), Some(30), Some(40)]);
+        assert_eq!((summary.found, summary.runs), (4, 100));
+        let some: Vec<Trial> = [trial(7, true), trial(100, false), trial(100, false)].to_vec();
+        let summary = Summary::of(&some);
+        assert_eq!(summary.spread, [Some(7), Some(7), None, None, None]);
+        assert_eq!(summary.killed_by.get("liveness"), Some(&1));
+        assert_eq!(Summary::of(&[]).spread, [None; 5]);
+    }
+
+    #[test]
+    fn an_order_is_a_permutation_that_differs_between_seeds() {
+        let (one, two) = (order(30, 1, 0), order(30, 2, 0));
+        let mut sorted = one.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..30).collect::<Vec<_>>());
+        assert_ne!(one, two);
+        assert_eq!(one, order(30, 1, 0));
+    }
+}

@@ -1,0 +1,99 @@
+//! Planted bugs: realistic defects of one line, which the simulator must find.
+//!
+//! Where one is planted the code asks `mutant!(Name)`. Built as usual that is the constant `false`, and no name of a bug
+//! gets into the program. Built with `--cfg net_mutants` the simulator chooses one for its whole process.
+//! Invariants: without `--cfg net_mutants` there is no state here; with it, this is the kernel's only global, set between
+//! runs and never during one.
+//! Not here: finding them (`net-io-sim`).
+
+/// Whether this planted bug is switched on: `false`, and compiled out, without `--cfg net_mutants`.
+#[cfg(not(net_mutants))]
+#[macro_export]
+macro_rules! mutant {
+    ($name:ident) => {{
+        const _: $crate::mutant::Mutant = $crate::mutant::Mutant::$name;
+        false
+    }};
+}
+
+/// Whether this planted bug is switched on.
+#[cfg(net_mutants)]
+#[macro_export]
+macro_rules! mutant {
+    ($name:ident) => {
+        $crate::mutant::is_on($crate::mutant::Mutant::$name)
+    };
+}
+
+macro_rules! planted {
+    ($($variant:ident $name:literal $wrong:literal)*) => {
+        /// A planted bug.
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Mutant {
+            $(#[doc = $wrong] $variant,)*
+        }
+
+        #[cfg(net_mutants)]
+        impl Mutant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Its name on the command line.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// What is wrong.
+            #[must_use]
+            pub const fn wrong(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $wrong,)*
+                }
+            }
+        }
+    };
+}
+
+planted! {
+    ReplayForgetsOldest "replay-forgets-oldest"
+        "the replay window clears one bit too many, that of the oldest counter it still accepts"
+    ReplayMarksNewestOnly "replay-marks-newest-only"
+        "a counter below the highest is opened and never marked"
+    CreditOnReceipt "credit-on-receipt"
+        "credit is returned when data is handed over, not when the application drained it"
+    CreditTwice "credit-twice"
+        "what the application drains is counted twice"
+    PathFollowedUnasked "path-followed-unasked"
+        "the path moves to whatever address the newest packet came from, before anything was asked there"
+    AmplificationUnlimited "amplification-unlimited"
+        "an address that has not answered is sent any number of challenges and answers"
+}
+
+#[cfg(net_mutants)]
+pub use chosen::{choose, is_on};
+
+#[cfg(net_mutants)]
+mod chosen {
+    use core::sync::atomic::{AtomicU8, Ordering};
+
+    use super::Mutant;
+
+    const NONE: u8 = u8::MAX;
+    static CHOSEN: AtomicU8 = AtomicU8::new(NONE);
+
+    /// Switches one bug on, and every other off. Between runs only: a run during which it changes means nothing.
+    pub fn choose(mutant: Option<Mutant>) {
+        CHOSEN.store(mutant.map_or(NONE, |mutant| mutant as u8), Ordering::SeqCst);
+    }
+
+    /// Whether this bug is switched on.
+    #[inline]
+    #[must_use]
+    pub fn is_on(mutant: Mutant) -> bool {
+        CHOSEN.load(Ordering::Relaxed) == mutant as u8
+    }
+}
