@@ -9,7 +9,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Trouble, seed_range};
+#[cfg(not(net_mutants))]
+use super::Trouble;
+use super::seed_range;
 
 #[derive(Debug, Args)]
 pub(super) struct Mutants {
