@@ -5,6 +5,7 @@
 //! | `api.rs` | what the kernel is told, what it answers and what it may do |
 //! | `kernel.rs` | the turn and the boot |
 //! | `wiring/` | where machines meet, one file per layer |
+//! | `fuzz/` | the body of the fuzz target `session`, for fuzzing and tests alone |
 //!
 //! The layers below are named through this crate (`net_kernel::wire`, ...), which is the only public surface of the
 //! protocol.
@@ -16,6 +17,8 @@
 extern crate alloc;
 
 pub mod api;
+#[cfg(any(test, fuzzing, feature = "fuzz"))]
+pub mod fuzz;
 mod kernel;
 mod wiring;
 

@@ -1,0 +1,29 @@
+//! Replays the committed corpora of the fuzz targets that drive whole kernels, without a fuzzer.
+//!
+//! Invariants: a target of `fuzz/` is replayed here or in `protocol_tables.rs`. Not here: the bodies, which live beside the
+//! code they fuzz.
+
+use std::path::Path;
+
+/// What fuzzing found once stays found.
+fn replay(target: &str, body: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../fuzz/corpus")
+        .join(target);
+    let inputs = std::fs::read_dir(&folder).expect("a committed folder");
+    let mut paths: Vec<_> = inputs.map(|input| input.expect("an entry").path()).collect();
+    paths.sort();
+    assert!(paths.len() > 1, "{target} has no corpus");
+    for path in paths {
+        let bytes = std::fs::read(&path).expect("a file");
+        if let Err(panic) = std::panic::catch_unwind(|| body(&bytes)) {
+            eprintln!("the input is {}", path.display());
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn the_corpus_of_two_kernels_holds() {
+    replay("session", net_kernel::fuzz::session);
+}
