@@ -7,6 +7,7 @@
 //! | `host.rs` | what lives in a simulated machine |
 //! | `kernel.rs` | a kernel as a host |
 //! | `check/` | checkers: what must hold |
+//! | `history/` | the structured record of a run |
 //! | `aead.rs` | the clear AEAD |
 //! | `payload.rs` | what applications send |
 //! | `run.rs` | running scenarios under seeds |
@@ -61,6 +62,7 @@ pub mod check;
 pub mod cli;
 pub mod fabric;
 pub mod histogram;
+pub mod history;
 pub mod host;
 pub mod kernel;
 pub mod mutants;

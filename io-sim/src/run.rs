@@ -12,12 +12,15 @@ use std::sync::mpsc;
 use serde::{Deserialize, Serialize};
 
 use crate::check::Violation;
+use crate::history::History;
 use crate::host::Host;
 use crate::scenario::{Scenario, ScenarioError};
 use crate::world::{Outcome, ProcessTrace, World};
 
 /// A run of this many events is out of time.
 pub const EVENT_LIMIT: u64 = 200_000_000;
+/// Entries of the history told about a failure.
+const LOG: usize = 60;
 
 /// How a run ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -107,18 +110,25 @@ impl Spec {
 /// Runs one seed.
 #[must_use]
 pub fn run<H: Host>(spec: &Spec, seed: u64) -> Report {
-    let report = attempt::<H>(spec, seed, EVENT_LIMIT, false);
+    let (report, _) = attempt::<H>(spec, seed, EVENT_LIMIT, None);
     if report.verdict == Verdict::Pass {
         return report;
     }
     // The same again with a record of what happens; recording changes nothing.
-    attempt::<H>(spec, seed, EVENT_LIMIT, true)
+    attempt::<H>(spec, seed, EVENT_LIMIT, Some((LOG, false))).0
 }
 
 /// Runs one seed, at most `events` events long and without a log: for counting failures rather than looking at them.
 #[must_use]
 pub fn run_briefly<H: Host>(spec: &Spec, seed: u64, events: u64) -> Report {
-    attempt::<H>(spec, seed, events, false)
+    attempt::<H>(spec, seed, events, None).0
+}
+
+/// Runs one seed and records what happens: the last `limit` entries, with the bytes of datagrams where `bytes` says so.
+/// The report is that of [`run`]; there is no history where the scenario cannot be read.
+#[must_use]
+pub fn run_recorded<H: Host>(spec: &Spec, seed: u64, limit: usize, bytes: bool) -> (Report, Option<History>) {
+    attempt::<H>(spec, seed, EVENT_LIMIT, Some((limit, bytes)))
 }
 
 /// Runs one seed twice and compares.
@@ -152,36 +162,41 @@ pub fn run_traced<H: Host>(spec: &Spec, seed: u64, limit: usize) -> Result<(Repo
     world.limit(EVENT_LIMIT);
     world.keep_traces(limit);
     let (outcome, processes) = world.run_traced();
-    Ok((report(spec, seed, outcome, expected.as_deref()), processes))
+    Ok((report(spec, seed, outcome, expected.as_deref(), None), processes))
 }
 
-fn attempt<H: Host>(spec: &Spec, seed: u64, events: u64, record: bool) -> Report {
+fn attempt<H: Host>(spec: &Spec, seed: u64, events: u64, record: Option<(usize, bool)>) -> (Report, Option<History>) {
     let scenario = match Scenario::resolved(&spec.file, &spec.text, seed) {
         Ok(scenario) => scenario,
-        Err(error) => return harness(spec, seed, error.to_string()),
+        Err(error) => return (harness(spec, seed, error.to_string()), None),
     };
     let expected = scenario.expect_fail.clone();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::<H>::new(scenario, seed);
         world.limit(events);
-        if record {
-            world.record();
+        if let Some((limit, bytes)) = record {
+            world.record_history(limit, bytes);
         }
-        world.run()
+        world.try_run()
     }));
-    match outcome {
-        Ok(outcome) => report(spec, seed, outcome, expected.as_deref()),
-        Err(panic) => {
-            let what = panic.downcast_ref::<String>().map(String::as_str);
-            let what = what
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("a panic without words");
-            let mut report = harness(spec, seed, what.to_owned());
-            report.verdict = Verdict::Fail;
-            report.checker = Some("invariant".to_owned());
-            report
+    let (what, history) = match outcome {
+        Ok(Ok(mut outcome)) => {
+            let history = outcome.history.take();
+            return (
+                report(spec, seed, outcome, expected.as_deref(), history.as_ref()),
+                history,
+            );
         }
-    }
+        Ok(Err((what, history))) => (what, history),
+        Err(panic) => (crate::world::words(&*panic), None),
+    };
+    let mut report = harness(spec, seed, what);
+    report.verdict = Verdict::Fail;
+    report.checker = Some("invariant".to_owned());
+    report.log = history
+        .as_ref()
+        .map_or_else(Vec::new, |history| history.last_lines(LOG));
+    (report, history)
 }
 
 fn harness(spec: &Spec, seed: u64, failure: String) -> Report {
@@ -201,7 +216,7 @@ fn harness(spec: &Spec, seed: u64, failure: String) -> Report {
     }
 }
 
-fn report(spec: &Spec, seed: u64, outcome: Outcome, expected: Option<&str>) -> Report {
+fn report(spec: &Spec, seed: u64, outcome: Outcome, expected: Option<&str>, history: Option<&History>) -> Report {
     let violation = judge(outcome.violation, expected, outcome.ended_at);
     let verdict = match &violation {
         None => Verdict::Pass,
@@ -229,7 +244,9 @@ fn report(spec: &Spec, seed: u64, outcome: Outcome, expected: Option<&str>) -> R
         turns: outcome.turns,
         datagrams: outcome.accounts.sent,
         counters: outcome.counters,
-        log: outcome.log,
+        log: history
+            .filter(|_| verdict != Verdict::Pass)
+            .map_or_else(Vec::new, |history| history.last_lines(LOG)),
     }
 }
 

@@ -1,7 +1,8 @@
 //! A toy host in the world: what the world promises to anything that speaks the kernel's contract, kernel or not.
 
+use net_io_sim::history::Fact;
 use net_io_sim::host::{Host, Start};
-use net_io_sim::run::{Spec, Verdict, run, run_twice};
+use net_io_sim::run::{Spec, Verdict, run, run_recorded, run_twice};
 use net_kernel::api::{Command, Deadline, Dest, Event, Input, Io, Messages, Why};
 use net_kernel::base::{Addr, Duration, EntityId, Instant, Now, StreamId};
 use net_kernel::session::{Part, SessionKey};
@@ -370,4 +371,17 @@ fn what_never_arrives_is_a_liveness_failure_with_a_diagnosis_and_the_last_events
             .is_some_and(|failure| failure.contains("of 40 messages arrived"))
     );
     assert!(!report.log.is_empty(), "the last events are kept");
+}
+
+#[test]
+fn a_violation_is_written_with_the_turn_it_was_seen_in_and_leads_back_to_a_sending() {
+    let (report, history) = run_recorded::<Toy<DELIVERS_TWICE>>(&spec(SPEC), 3, usize::MAX, false);
+    let history = history.expect("the scenario can be read");
+    assert_eq!(report.checker.as_deref(), Some("stream-order"));
+    let violation = history.violation().expect("the violation is written");
+    let cone = history.cone(violation.id);
+    let facts: Vec<&Fact> = cone.iter().filter_map(|id| Some(&history.get(*id)?.what)).collect();
+    assert!(facts.iter().any(|fact| matches!(fact, Fact::Turn { .. })), "{facts:#?}");
+    assert!(facts.iter().any(|fact| matches!(fact, Fact::Sent { .. })), "{facts:#?}");
+    assert_eq!(violation.node, Some(1), "the reader saw it");
 }

@@ -18,6 +18,8 @@ use net_kernel::base::Addr;
 use net_kernel::wire::Reliability;
 use net_sim_model::Key;
 
+use crate::history::{Cursor, NONE};
+
 pub use account::{Accounts, Conservation, MemoryBound};
 pub use packet::{Amplification, CanaryOnLink, NonceReuse, ReplayAccepted};
 pub use stream::{StreamOrder, UnreadBound};
@@ -185,6 +187,8 @@ pub struct Panel {
     checkers: Vec<(u8, Box<dyn Checker>)>,
     wanted: u8,
     violation: Option<Violation>,
+    cursor: Cursor,
+    seen_during: u64,
 }
 
 impl std::fmt::Debug for Panel {
@@ -206,6 +210,8 @@ impl Panel {
             checkers: Vec::new(),
             wanted: 0,
             violation: None,
+            cursor: Cursor::default(),
+            seen_during: NONE,
         };
         panel.add(Box::new(StreamOrder::default()));
         panel.add(Box::new(UnreadBound));
@@ -226,6 +232,16 @@ impl Panel {
         self.checkers.push((checker.wants(), checker));
     }
 
+    /// Where the history stands: a violation remembers the entry during which it was seen.
+    pub(crate) fn follow(&mut self, cursor: Cursor) {
+        self.cursor = cursor;
+    }
+
+    /// The entry of the history during which the violation was seen.
+    pub(crate) const fn seen_during(&self) -> u64 {
+        self.seen_during
+    }
+
     /// Whether anybody wants it.
     #[inline]
     #[must_use]
@@ -244,6 +260,7 @@ impl Panel {
                 && let Err(what) = checker.observe(observation)
                 && self.violation.is_none()
             {
+                self.seen_during = self.cursor.get();
                 self.violation = Some(Violation {
                     checker: checker.name().to_owned(),
                     what,
@@ -259,6 +276,7 @@ impl Panel {
             if let Err(what) = checker.finish(accounts)
                 && self.violation.is_none()
             {
+                self.seen_during = self.cursor.get();
                 self.violation = Some(Violation {
                     checker: checker.name().to_owned(),
                     what,
@@ -271,6 +289,7 @@ impl Panel {
     /// Records a violation that no checker object saw, such as a missed bound. The first one stays.
     pub fn fail(&mut self, at: u64, checker: &str, what: String) {
         if self.violation.is_none() {
+            self.seen_during = self.cursor.get();
             self.violation = Some(Violation {
                 checker: checker.to_owned(),
                 what,

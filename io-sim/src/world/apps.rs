@@ -16,6 +16,7 @@ use net_sim_model::{Family, Key};
 use super::event::What;
 use crate::check::{Expected, Observation, Panel, wants};
 use crate::histogram::Histogram;
+use crate::history::Cursor;
 use crate::payload;
 use crate::scenario::{Scenario, StreamWorkload, WorkloadKind};
 
@@ -79,6 +80,38 @@ pub enum Order {
         /// Which session.
         session: SessionKey,
     },
+}
+
+/// Commands to be given, in order, each with the entry of the history it follows from.
+#[derive(Debug, Default)]
+pub struct Orders {
+    waiting: VecDeque<(u32, Purpose, Order, u64)>,
+    cursor: Cursor,
+}
+
+impl Orders {
+    /// Commands that follow from where `cursor` stands.
+    pub fn new(cursor: Cursor) -> Self {
+        let waiting = VecDeque::new();
+        Self { waiting, cursor }
+    }
+
+    /// One more.
+    pub fn push_back(&mut self, (node, purpose, order): (u32, Purpose, Order)) {
+        self.waiting.push_back((node, purpose, order, self.cursor.get()));
+    }
+
+    /// The next; the cursor stands on what it follows from.
+    pub fn pop_front(&mut self) -> Option<(u32, Purpose, Order)> {
+        let (node, purpose, order, cause) = self.waiting.pop_front()?;
+        self.cursor.set(cause);
+        Some((node, purpose, order))
+    }
+
+    /// Forgets those of one node.
+    pub fn forget(&mut self, node: u32) {
+        self.waiting.retain(|(owner, ..)| *owner != node);
+    }
 }
 
 /// What a command's answer belongs to: the top of its id.
@@ -241,7 +274,7 @@ pub struct Apps {
     last_reader: (u32, SessionKey, StreamId, u32),
     early: Vec<Early>,
     /// Commands to give, in order.
-    pub orders: VecDeque<(u32, Purpose, Order)>,
+    pub orders: Orders,
     /// Things to schedule.
     pub later: Vec<(u64, What)>,
     /// Time from sending to delivery, over all, and by workload.
@@ -272,7 +305,7 @@ const READ_TICK: u64 = 10_000_000;
 
 impl Apps {
     /// The applications of a scenario.
-    pub fn new(scenario: std::rc::Rc<Scenario>, run: Key) -> Self {
+    pub fn new(scenario: std::rc::Rc<Scenario>, run: Key, cursor: Cursor) -> Self {
         let key = run.family(Family::Workload);
         let nodes = scenario.nodes.len();
         let mut flows = Vec::new();
@@ -311,7 +344,7 @@ impl Apps {
             writers: vec![BTreeMap::new(); nodes],
             last_reader: (u32::MAX, SessionKey(0), StreamId(0), 0),
             early: Vec::new(),
-            orders: VecDeque::new(),
+            orders: Orders::new(cursor),
             later: Vec::new(),
             delivery,
             echo: Histogram::default(),
@@ -433,6 +466,11 @@ impl Apps {
         };
         self.orders
             .push_back((opener, Purpose::Open(index), Order::Open { session, options }));
+    }
+
+    /// The workload a direction of a stream belongs to.
+    pub fn workload(&self, half: u32) -> u32 {
+        self.flows[self.instances[half as usize / 2].flow as usize].workload
     }
 
     /// A node tells its application something.
@@ -635,7 +673,7 @@ impl Apps {
             }
         }
         self.dialled_at.retain(|(owner, _), _| *owner != node);
-        self.orders.retain(|(owner, _, _)| *owner != node);
+        self.orders.forget(node);
         self.lose(node, None);
         self.lose_flows(now, node);
     }

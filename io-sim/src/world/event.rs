@@ -4,7 +4,9 @@
 //! Not here: what is done about them (`mod.rs`).
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use crate::history::{Cursor, NONE};
 
 /// Something to come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,13 +100,32 @@ impl PartialOrd for Entry {
 pub struct Queue {
     heap: BinaryHeap<Entry>,
     sequence: u64,
+    cursor: Cursor,
+    /// What each entry follows from, by its number, while a history is recorded.
+    causes: Option<BTreeMap<u64, u64>>,
 }
 
 impl Queue {
+    /// A queue whose entries follow from where `cursor` stands.
+    pub fn new(cursor: Cursor) -> Self {
+        Self {
+            cursor,
+            ..Self::default()
+        }
+    }
+
+    /// Remembers what every entry follows from, from now on.
+    pub fn stamp(&mut self) {
+        self.causes = Some(BTreeMap::new());
+    }
+
     /// Schedules.
     #[inline]
     pub fn push(&mut self, at: u64, what: What) {
         self.sequence += 1;
+        if let Some(causes) = &mut self.causes {
+            causes.insert(self.sequence, self.cursor.get());
+        }
         self.heap.push(Entry {
             at,
             sequence: self.sequence,
@@ -119,10 +140,14 @@ impl Queue {
         self.heap.peek()
     }
 
-    /// Takes what comes next.
+    /// Takes what comes next; the cursor stands on what it follows from.
     #[inline]
     pub fn pop(&mut self) -> Option<Entry> {
-        self.heap.pop()
+        let entry = self.heap.pop()?;
+        if let Some(causes) = &mut self.causes {
+            self.cursor.set(causes.remove(&entry.sequence).unwrap_or(NONE));
+        }
+        Some(entry)
     }
 
     /// How many datagrams are under way.

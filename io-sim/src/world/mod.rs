@@ -11,6 +11,7 @@
 //! | `apps.rs` | applications and their streams |
 //! | `steps.rs` | workloads without streams |
 //! | `adversary.rs` | who means harm |
+//! | `recording.rs` | what is written down while a history is recorded |
 //! | `forge.rs` | first messages in another's name |
 //!
 //! Invariants: nothing here reads a clock or draws from a shared random stream; what happens is a function of scenario and
@@ -24,11 +25,14 @@ mod forge;
 mod net;
 mod node;
 mod pool;
+mod recording;
 mod script;
 mod steps;
 mod turn;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use net_kernel::api::{Command, Deadline, Event, Holdings, Input, Job, Messages, StoreError, StoreOp, Stored};
@@ -40,6 +44,7 @@ use net_sim_model::{DiskFault, Family, Key, WriteEnd};
 
 use crate::check::{Accounts, Observation, Panel, Violation, wants};
 use crate::histogram::Histogram;
+use crate::history::{Cursor, Fact, History, Recorder, StoreEnd};
 use crate::host::Host;
 use crate::payload;
 use crate::scenario::{Scenario, WorkloadKind};
@@ -103,8 +108,8 @@ pub struct Outcome {
     pub accounts: Accounts,
     /// What happened, by name.
     pub counters: BTreeMap<String, u64>,
-    /// The last things that happened, where they were recorded.
-    pub log: Vec<String>,
+    /// What happened, where it was recorded.
+    pub history: Option<History>,
 }
 
 /// A world.
@@ -140,8 +145,19 @@ pub struct World<H: Host> {
     same_instant: (u64, u64),
     events: u64,
     event_limit: u64,
-    log: Option<VecDeque<String>>,
+    recorder: Option<Box<Recorder>>,
+    /// The entry of the history that whatever happens now follows from.
+    cursor: Cursor,
+    /// Datagrams in the batch that is handed over.
+    handed: u32,
     tape: Option<Tape>,
+}
+
+/// What a panic says.
+pub(crate) fn words(panic: &(dyn Any + Send)) -> String {
+    let what = panic.downcast_ref::<String>().map(String::as_str);
+    let what = what.or_else(|| panic.downcast_ref::<&str>().copied());
+    what.unwrap_or("a panic without words").to_owned()
 }
 
 /// The traces of a run's processes, as far as they are kept.
@@ -177,15 +193,16 @@ impl<H: Host> World<H> {
         let villains: Vec<_> = villains
             .map(|(index, spec)| Villain::new(index as u32, spec.clone(), key))
             .collect();
+        let cursor = Cursor::default();
         let mut world = Self {
-            apps: Apps::new(Rc::clone(&scenario), key),
+            apps: Apps::new(Rc::clone(&scenario), key, cursor.clone()),
             links: Links::new(&scenario, key),
             steps: steps::Steps::all(&scenario),
             panel: Panel::standard(H::clear()),
             scenario,
             key,
             now: 0,
-            queue: Queue::default(),
+            queue: Queue::new(cursor.clone()),
             nodes: Vec::new(),
             entities: Vec::new(),
             network,
@@ -208,16 +225,14 @@ impl<H: Host> World<H> {
             same_instant: (0, 0),
             events: 0,
             event_limit: u64::MAX,
-            log: None,
+            recorder: None,
+            handed: 0,
+            cursor,
             tape: None,
         };
+        world.panel.follow(world.cursor.clone());
         world.populate();
         world
-    }
-
-    /// Records the last things that happen; costs time and changes nothing else.
-    pub fn record(&mut self) {
-        self.log = Some(VecDeque::new());
     }
 
     /// Keeps the first `limit` records of every process's trace; changes nothing else.
@@ -266,6 +281,9 @@ impl<H: Host> World<H> {
         self.nodes.push(Node::new(index, identity, disk, clock));
         let entity = H::entity(&self.identity(identity));
         self.entities.push(entity);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.add_node(format!("{}*", self.scenario.nodes[identity as usize].id));
+        }
         if index == identity {
             self.apps.entities.insert(entity, index);
         } else {
@@ -286,6 +304,21 @@ impl<H: Host> World<H> {
     pub fn run(mut self) -> Outcome {
         self.go();
         self.finish()
+    }
+
+    /// As [`Self::run`]; a panic of the machines is caught.
+    ///
+    /// # Errors
+    /// The panic's words, and what was recorded up to it, which ends in a violation of `invariant`.
+    pub fn try_run(mut self) -> Result<Outcome, (String, Option<History>)> {
+        match catch_unwind(AssertUnwindSafe(|| self.go())) {
+            Ok(()) => Ok(self.finish()),
+            Err(panic) => {
+                let what = words(&*panic);
+                let history = self.salvage(&what);
+                Err((what, history))
+            }
+        }
     }
 
     /// As [`Self::run`]; answers the traces kept as well, processes that ended first before those that still run.
@@ -402,15 +435,24 @@ impl<H: Host> World<H> {
             What::Job { job } => self.work_done(job),
             What::Stored { operation } => self.stored(operation),
             What::Script { line } => self.perform(line),
-            What::Tick { half } => self.apps.ticked(self.now, half),
+            What::Tick { half } => {
+                self.follow_workload(self.apps.workload(half));
+                self.apps.ticked(self.now, half);
+            }
             What::Drain { half } => self.apps.drain(self.now, half),
-            What::Step { workload } => self.step(workload),
+            What::Step { workload } => {
+                self.follow_workload(workload);
+                self.step(workload);
+            }
             What::Dial { node, peer } => {
                 if self.nodes[node as usize].host.is_some() {
                     self.apps.pursue(self.now, node, peer);
                 }
             }
-            What::Strike { adversary } => self.strike(adversary),
+            What::Strike { adversary } => {
+                self.follow_adversary(adversary);
+                self.strike(adversary);
+            }
         }
         self.schedule_later();
     }
@@ -439,6 +481,7 @@ impl<H: Host> World<H> {
     fn command(&mut self, node: u32, purpose: Purpose, order: &Order) {
         self.commands += 1;
         let id = purpose.id(self.commands);
+        self.tell_order(node, order);
         match *order {
             Order::Connect { peer } => self.connect(node, id, peer),
             Order::Open { session, options } => {
@@ -541,7 +584,9 @@ impl<H: Host> World<H> {
         let machine = &mut self.nodes[node as usize];
         let now = machine.now(self.now);
         let from = machine.address;
-        let Some(host) = &mut machine.host else { return };
+        if machine.host.is_none() {
+            return;
+        }
         if self.same_instant.0 == self.now {
             self.same_instant.1 += 1;
             if self.same_instant.1 > LOOP_LIMIT {
@@ -555,6 +600,10 @@ impl<H: Host> World<H> {
         } else {
             self.same_instant = (self.now, 0);
         }
+        self.tell_turn(node, &input);
+        let Some(host) = &mut self.nodes[node as usize].host else {
+            return;
+        };
         let mut io = TurnIo {
             now: self.now,
             node,
@@ -565,6 +614,7 @@ impl<H: Host> World<H> {
             panel: &mut self.panel,
             reserved: None,
             digest: 0,
+            recorder: self.recorder.as_deref_mut(),
         };
         let deadline = host.turn(now, input, &mut io);
         drop(io);
@@ -579,9 +629,13 @@ impl<H: Host> World<H> {
                 self.validated(node, *address);
             }
         }
+        let turn = self.cursor.get();
+        self.tell_deadline(node, deadline);
         for slot in effects.sent.drain(..) {
+            self.cursor.set(turn);
             self.transmit(node, slot);
         }
+        self.cursor.set(turn);
         if std::mem::take(&mut effects.full) {
             self.queue.push(self.now, What::TxReady { node });
         }
@@ -592,11 +646,11 @@ impl<H: Host> World<H> {
             self.store(node, ticket, op);
         }
         for event in effects.events.drain(..) {
-            if let Some(log) = &mut self.log {
-                note(log, self.now, &format!("node {node}: {event:?}"));
-            }
+            self.cursor.set(turn);
+            self.tell_on(Some(node), || Fact::Told(Box::new(event.clone())));
             self.apps.event(self.now, node, &event, &mut self.panel);
         }
+        self.cursor.set(turn);
         self.effects = effects;
         self.arm(node, deadline);
         self.schedule_later();
@@ -628,7 +682,10 @@ impl<H: Host> World<H> {
             return;
         }
         match machine.deadline {
-            Some(at) if at <= self.now => self.turn(node, Input::Wake),
+            Some(at) if at <= self.now => {
+                self.tell_timer(node);
+                self.turn(node, Input::Wake);
+            }
             Some(at) if at < machine.wake_at => {
                 machine.wake_at = at;
                 self.queue.push(at, What::Wake { node });
@@ -670,7 +727,10 @@ impl<H: Host> World<H> {
             }
         };
         self.apps.count("jobs");
+        let turn = self.cursor.get();
+        self.tell_on(Some(node), || Fact::JobBegun { job: id.to_u64() });
         self.queue.push(self.now + takes, What::Job { job: index });
+        self.cursor.set(turn);
     }
 
     fn work_done(&mut self, index: u32) {
@@ -699,10 +759,13 @@ impl<H: Host> World<H> {
             blocks += 1;
         });
         machine.entropy = blocks;
+        self.tell_on(Some(node), || Fact::JobFinished { job: id.to_u64() });
         self.turn(node, Input::Worked(id, done));
     }
 
     fn store(&mut self, node: u32, ticket: Ticket, op: StoreOp) {
+        let turn = self.cursor.get();
+        self.tell_store(node, ticket.to_u64(), &op);
         let machine = &mut self.nodes[node as usize];
         let (read, (number, takes)) = match op {
             StoreOp::Put { cell, bytes } => (None, machine.disk.begin_write(cell.name(), bytes)),
@@ -717,6 +780,7 @@ impl<H: Host> World<H> {
             number,
         });
         self.queue.push(self.now + takes, What::Stored { operation });
+        self.cursor.set(turn);
     }
 
     fn stored(&mut self, operation: u32) {
@@ -748,13 +812,23 @@ impl<H: Host> World<H> {
                 Some(WriteEnd::Failed(fault)) => failed(fault),
                 None => return,
             };
-            self.turn(node, Input::Stored(ticket, result));
+            self.answer(node, ticket, result);
             return;
         };
         match machine.disk.read(cell).map(|bytes| bytes.map(<[u8]>::to_vec)) {
-            Ok(bytes) => self.turn(node, Input::Stored(ticket, Stored::Value(bytes.as_deref()))),
-            Err(fault) => self.turn(node, Input::Stored(ticket, failed(fault))),
+            Ok(bytes) => self.answer(node, ticket, Stored::Value(bytes.as_deref())),
+            Err(fault) => self.answer(node, ticket, failed(fault)),
         }
+    }
+
+    /// Storage answers a process.
+    fn answer(&mut self, node: u32, ticket: Ticket, stored: Stored<'_>) {
+        let end = StoreEnd::of(&stored);
+        self.tell_on(Some(node), || Fact::StoreFinished {
+            ticket: ticket.to_u64(),
+            end,
+        });
+        self.turn(node, Input::Stored(ticket, stored));
     }
 
     fn validated(&mut self, node: u32, address: Addr) {
@@ -787,13 +861,14 @@ impl<H: Host> World<H> {
         }
         let counters = self.counters();
         self.bounds(&counters);
+        self.tell_violation();
         Outcome {
             violation: self.panel.violation().cloned(),
             digest: *digest.finalize().as_bytes(),
             ended_at: self.now,
             turns,
             counters,
-            log: self.log.map(Vec::from).unwrap_or_default(),
+            history: self.recorder.map(|recorder| recorder.history),
             accounts: self.accounts,
         }
     }
@@ -933,18 +1008,4 @@ impl<H: Host> World<H> {
             }
         }
     }
-}
-
-/// Lines kept in a log.
-const LOG: usize = 60;
-
-fn note(log: &mut VecDeque<String>, at: u64, what: &str) {
-    if log.len() == LOG {
-        log.pop_front();
-    }
-    log.push_back(format!(
-        "{}.{:06}s {what}",
-        at / 1_000_000_000,
-        at % 1_000_000_000 / 1_000
-    ));
 }

@@ -9,13 +9,14 @@ use net_kernel::api::{Ecn, Input, RxBatch, RxBuf};
 use net_kernel::base::{Addr, Epoch};
 use net_sim_model::{Corruption, Counts, Damage, Direction, Key, Link, LinkFault};
 
+use super::World;
 use super::adversary::{self, Made, Meddling};
 use super::event::What;
 use super::forge;
 use super::node::{self, SOCKET_BUFFER, State};
 use super::pool::Pool;
-use super::{World, note};
 use crate::check::{Observation, wants};
+use crate::history::Fact;
 use crate::host::{Host, Start};
 use crate::scenario::{AdversaryKind, FaultKind, NodeIndex, Scenario};
 
@@ -70,6 +71,11 @@ impl Links {
         }
         let index = self.table[from as usize][to as usize] - 1;
         &mut self.ways[index as usize]
+    }
+
+    /// The number of the next datagram on its way.
+    pub fn next(&mut self, from: u32, to: u32) -> u64 {
+        self.way(from, to).offered
     }
 
     fn make(&self, from: u32, to: u32) -> Way {
@@ -188,6 +194,8 @@ impl<H: Host> World<H> {
         let datagram = self.pool.get_mut(slot);
         datagram.packet = packet;
         let to = datagram.to;
+        let target = node::owner(&to).filter(|target| (*target as usize) < self.nodes.len());
+        self.tell_sent(node, slot, target);
         if self.panel.wants(wants::SENT) {
             let sent = Observation::Sent {
                 node,
@@ -196,18 +204,19 @@ impl<H: Host> World<H> {
             };
             self.panel.observe(self.now, wants::SENT, &sent);
         }
-        match node::owner(&to) {
-            Some(target) if (target as usize) < self.nodes.len() => self.travel(node, target, slot),
-            _ => self.leave(node, slot, to),
+        match target {
+            Some(target) => self.travel(node, target, slot),
+            None => self.leave(node, slot, to),
         }
     }
 
     /// A datagram for an address that is no machine's: an adversary's, or nobody's.
     fn leave(&mut self, sender: u32, slot: u32, to: Addr) {
-        let villain = node::adversary(&to).and_then(|index| self.villains.get_mut(index as usize));
-        let Some(villain) = villain else {
+        let index = node::adversary(&to).filter(|index| (*index as usize) < self.villains.len());
+        let Some(index) = index else {
             return self.lose(slot, "nobody");
         };
+        let villain = &self.villains[index as usize];
         let back = matches!(villain.spec.kind, AdversaryKind::Forward { back: true, .. });
         let (address, victim) = (villain.address, villain.victim());
         // What the victim sends it goes to the victim's peer, and the other way round.
@@ -221,7 +230,7 @@ impl<H: Host> World<H> {
                 let copy = self.pool.copy(slot);
                 let datagram = self.pool.get_mut(copy);
                 (datagram.from, datagram.to) = (address, next);
-                self.inject(copy, SHORTCUT);
+                self.inject(index, copy, SHORTCUT);
                 self.lose(slot, "adversary");
             }
             None => self.lose(slot, "adversary"),
@@ -247,12 +256,21 @@ impl<H: Host> World<H> {
         if let Some(second) = fates.second {
             let copy = self.pool.copy(slot);
             self.accounts.duplicated += 1;
+            self.tell_fate(None, copy, |packet| Fact::Doubled { packet });
             self.queue.push(second.at, What::Arrive { slot: copy, node: to });
         }
         if let Some(corruption) = first.corrupt {
             let datagram = self.pool.get_mut(slot);
             corruption.apply(&mut datagram.bytes);
             (datagram.forged, datagram.digest) = (true, None);
+            self.tell_fate(None, slot, |packet| Fact::Damaged {
+                packet,
+                adversary: None,
+            });
+        }
+        if fates.reordered {
+            let until = first.at;
+            self.tell_fate(None, slot, |packet| Fact::Held { packet, until });
         }
         let coalesce = self.scenario.coalesce;
         let at = if coalesce == 0 {
@@ -282,7 +300,7 @@ impl<H: Host> World<H> {
                     let copy = self.pool.copy(slot);
                     let datagram = self.pool.get_mut(copy);
                     (datagram.from, datagram.to) = (target, source);
-                    self.inject(copy, SHORTCUT);
+                    self.inject(index, copy, SHORTCUT);
                 }
                 Meddling::Race(word) => {
                     let copy = self.pool.copy(slot);
@@ -293,17 +311,21 @@ impl<H: Host> World<H> {
                     }
                     .apply(&mut datagram.bytes);
                     (datagram.forged, datagram.digest) = (true, None);
-                    self.inject(copy, SHORTCUT);
+                    self.inject(index, copy, SHORTCUT);
                 }
                 Meddling::Forward => {
                     let copy = self.pool.copy(slot);
                     self.pool.get_mut(copy).from = address;
-                    self.inject(copy, SHORTCUT);
+                    self.inject(index, copy, SHORTCUT);
                 }
                 Meddling::Mutate(word) => {
                     let datagram = self.pool.get_mut(slot);
                     adversary::mutate(&mut datagram.bytes, word);
                     (datagram.forged, datagram.digest) = (true, None);
+                    self.tell_fate(None, slot, |packet| Fact::Damaged {
+                        packet,
+                        adversary: Some(index),
+                    });
                 }
             }
         }
@@ -311,14 +333,16 @@ impl<H: Host> World<H> {
     }
 
     /// An adversary sends: past every link.
-    fn inject(&mut self, slot: u32, after: u64) {
+    fn inject(&mut self, adversary: u32, slot: u32, after: u64) {
         self.accounts.injected += 1;
         let to = self.pool.get(slot).to;
-        match node::owner(&to) {
-            Some(node) if (node as usize) < self.nodes.len() => {
-                self.queue.push(self.now + after, What::Arrive { slot, node });
-            }
-            _ => self.lose(slot, "nobody"),
+        let target = node::owner(&to).filter(|target| (*target as usize) < self.nodes.len());
+        let before = self.cursor.get();
+        self.tell_injected(adversary, slot, target);
+        self.cursor.set(before);
+        match target {
+            Some(node) => self.queue.push(self.now + after, What::Arrive { slot, node }),
+            None => self.lose(slot, "nobody"),
         }
     }
 
@@ -333,7 +357,7 @@ impl<H: Host> World<H> {
         let spoof = villain.pretends().map(|node| self.nodes[node as usize].address);
         // Fast adversaries act in bursts, so that a flood costs one event per burst.
         let burst = (BURST / pause).max(1);
-        for _ in 0..burst {
+        for n in 0..burst {
             let entity = &self.entities[victim as usize];
             let villain = &mut self.villains[index as usize];
             if villain.pause().is_none() {
@@ -346,6 +370,9 @@ impl<H: Host> World<H> {
             let Some(made) = made else {
                 break;
             };
+            if n == 0 {
+                self.tell_on(None, || Fact::Strike { adversary: index });
+            }
             let slot = self.pool.take(made.from, self.nodes[victim as usize].address, 0);
             let datagram = self.pool.get_mut(slot);
             datagram.bytes.extend_from_slice(&made.bytes);
@@ -353,7 +380,7 @@ impl<H: Host> World<H> {
                 Some(packet) => (datagram.packet, datagram.copied) = (packet, true),
                 None => datagram.forged = true,
             }
-            self.inject(slot, SHORTCUT);
+            self.inject(index, slot, SHORTCUT);
         }
         self.queue
             .push(self.now + pause * burst, What::Strike { adversary: index });
@@ -387,6 +414,12 @@ impl<H: Host> World<H> {
     }
 
     fn lose(&mut self, slot: u32, cause: &'static str) {
+        self.lose_at(None, slot, cause);
+    }
+
+    /// A datagram ends undelivered, at a machine or on its way.
+    fn lose_at(&mut self, node: Option<u32>, slot: u32, cause: &'static str) {
+        self.tell_fate(node, slot, |packet| Fact::Dropped { packet, cause });
         self.accounts.drop(cause);
         self.pool.free(slot);
     }
@@ -416,20 +449,21 @@ impl<H: Host> World<H> {
         let machine = &mut self.nodes[node as usize];
         let datagram = self.pool.get(slot);
         if machine.address != datagram.to {
-            return self.lose(slot, "nobody");
+            return self.lose_at(Some(node), slot, "nobody");
         }
         match machine.state {
             State::Running => {}
             State::Paused => {
                 let len = datagram.bytes.len();
                 if machine.backlog_bytes + len > SOCKET_BUFFER {
-                    return self.lose(slot, "socket");
+                    return self.lose_at(Some(node), slot, "socket");
                 }
                 machine.backlog_bytes += len;
                 machine.backlog.push_back(slot);
+                self.tell_fate(Some(node), slot, |packet| Fact::Waits { packet });
                 return;
             }
-            State::Suspended | State::Down => return self.lose(slot, "down"),
+            State::Suspended | State::Down => return self.lose_at(Some(node), slot, "down"),
         }
         if datagram.copied && !datagram.forged && !self.copies.insert((node, datagram.packet)) {
             // A copy of what was handed over before: alone, so that what it does can be told.
@@ -468,17 +502,18 @@ impl<H: Host> World<H> {
             let datagram = self.pool.get_mut(slot);
             let (from, len) = (datagram.from, datagram.bytes.len());
             buffers.push(std::mem::take(&mut datagram.bytes));
+            let bytes = len as u32;
+            self.tell_fate(Some(node), slot, |packet| Fact::Delivered {
+                from,
+                len: bytes,
+                packet,
+            });
+            self.cursor.set(self.pool.get(slot).entry);
             self.panel
                 .observe(self.now, wants::RECEIVED, &Observation::Received { node, from, len });
         }
-        if let Some(log) = &mut self.log {
-            let from = self.pool.get(batch[0]).from;
-            note(
-                log,
-                self.now,
-                &format!("node {node}: {} datagrams, the first from {from}", batch.len()),
-            );
-        }
+        self.cursor.set(self.pool.get(batch[0]).entry);
+        self.handed = batch.len() as u32;
         // Most batches are of one datagram: they need no list on the heap.
         if let ([slot], [bytes]) = (&batch[..], &mut buffers[..]) {
             let mut lent = [lend(&self.pool, *slot, bytes)];

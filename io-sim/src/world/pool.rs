@@ -5,6 +5,8 @@
 
 use net_kernel::base::Addr;
 
+use crate::history::NONE;
+
 /// A datagram under way.
 #[derive(Debug)]
 pub struct Slot {
@@ -22,6 +24,8 @@ pub struct Slot {
     pub copied: bool,
     /// Whether it was made or changed by an adversary or by damage.
     pub forged: bool,
+    /// The entry of the history that tells of it last.
+    pub entry: u64,
 }
 
 /// All datagrams under way.
@@ -43,6 +47,7 @@ impl Pool {
                 digest: None,
                 copied: false,
                 forged: false,
+                entry: NONE,
             });
             (self.slots.len() - 1) as u32
         });
@@ -54,6 +59,7 @@ impl Pool {
         slot.digest = None;
         slot.copied = false;
         slot.forged = false;
+        slot.entry = NONE;
         index
     }
 
@@ -62,6 +68,7 @@ impl Pool {
         let original = self.get(index);
         let digest = original.digest;
         let (from, to, packet, forged) = (original.from, original.to, original.packet, original.forged);
+        let entry = original.entry;
         let copy = self.take(from, to, 0);
         let bytes = std::mem::take(&mut self.get_mut(index).bytes);
         let slot = self.get_mut(copy);
@@ -70,6 +77,7 @@ impl Pool {
         slot.copied = true;
         slot.forged = forged;
         slot.digest = digest;
+        slot.entry = entry;
         let original = self.get_mut(index);
         original.bytes = bytes;
         original.copied = true;

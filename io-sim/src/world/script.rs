@@ -7,9 +7,10 @@ use net_kernel::api::{Input, LinkChange};
 use net_kernel::base::Epoch;
 use net_sim_model::Family;
 
+use super::World;
 use super::event::What;
 use super::node::State;
-use super::{World, note};
+use crate::history::{Fact, NONE};
 use crate::host::{Host, Start};
 use crate::scenario::{FaultKind, Scenario, WorkloadKind};
 
@@ -78,30 +79,37 @@ impl<H: Host> World<H> {
     /// A line of the script is due.
     pub(super) fn perform(&mut self, line: u32) {
         let (_, line) = self.script[line as usize];
-        if let Some(log) = &mut self.log {
-            note(log, self.now, &format!("script: {line:?}"));
-        }
         match line {
             Line::Boot(node) => self.boot(node),
-            Line::Begin(workload) => self.begin(workload),
+            Line::Begin(workload) => {
+                let from = self.scenario.workloads[workload as usize].from;
+                self.tell_on(Some(from), || Fact::WorkloadBegins { workload });
+                self.begin(workload);
+            }
             Line::Fault(fault) => {
                 if !self.healed {
+                    self.tell_on(None, || Fact::FaultBegins { fault });
                     self.fault(fault);
                 }
             }
             Line::End(fault) => {
                 if !self.healed {
+                    self.tell_on(None, || Fact::FaultEnds { fault });
                     self.end(fault);
                 }
             }
             Line::Backup(fault) => {
                 if let FaultKind::RestoreDisk { node, .. } = self.scenario.faults[fault as usize].kind {
+                    self.tell_on(Some(node), || Fact::Backup { fault });
                     let machine = &mut self.nodes[node as usize];
                     let backup = machine.disk.snapshot();
                     machine.backups.push((fault, backup));
                 }
             }
-            Line::Strike(adversary) => self.strike(adversary),
+            Line::Strike(adversary) => {
+                self.tell_on(None, || Fact::AdversaryBegins { adversary });
+                self.strike(adversary);
+            }
         }
     }
 
@@ -126,6 +134,7 @@ impl<H: Host> World<H> {
         let now = machine.now(self.now);
         let Some(epoch) = next_epoch(machine, now.wall.0) else {
             machine.boot_failures += 1;
+            self.tell_on(Some(node), || Fact::BootFailed);
             return;
         };
         match H::boot(Start { epoch, ..start }, now) {
@@ -135,10 +144,15 @@ impl<H: Host> World<H> {
                 }
                 machine.host = Some(host);
                 machine.state = State::Running;
+                let process = machine.incarnation;
+                self.tell_on(Some(node), || Fact::Booted { process });
                 self.turn(node, Input::Wake);
                 self.apps.node_up(self.now, node);
             }
-            Err(_) => machine.boot_failures += 1,
+            Err(_) => {
+                machine.boot_failures += 1;
+                self.tell_on(Some(node), || Fact::BootFailed);
+            }
         }
     }
 
@@ -164,6 +178,9 @@ impl<H: Host> World<H> {
     /// Ends a process without a word.
     pub(super) fn kill(&mut self, node: u32) {
         self.take_trace(node);
+        if self.nodes[node as usize].host.is_some() {
+            self.tell_ended(node);
+        }
         let machine = &mut self.nodes[node as usize];
         machine.state = State::Down;
         machine.deadline = None;
@@ -179,6 +196,7 @@ impl<H: Host> World<H> {
             machine.disk.crash();
         }
         for slot in waiting {
+            self.tell_fate(Some(node), slot, |packet| Fact::Dropped { packet, cause: "down" });
             self.accounts.drop("down");
             self.pool.free(slot);
         }
@@ -204,6 +222,8 @@ impl<H: Host> World<H> {
             FaultKind::Suspend { node } => self.stop(node, State::Suspended),
             FaultKind::Rebind { node, told } => {
                 self.nodes[node as usize].rebind(node);
+                let to = self.nodes[node as usize].address;
+                self.tell_on(Some(node), || Fact::Rebound { to });
                 if told && self.nodes[node as usize].state == State::Running {
                     self.turn(node, Input::Link(LinkChange::Rebound));
                 }
@@ -255,6 +275,8 @@ impl<H: Host> World<H> {
         let machine = &mut self.nodes[node as usize];
         if machine.state == State::Running {
             machine.state = state;
+            let asleep = state == State::Suspended;
+            self.tell_on(Some(node), || if asleep { Fact::Suspended } else { Fact::Paused });
         }
     }
 
@@ -265,6 +287,8 @@ impl<H: Host> World<H> {
             return;
         }
         machine.state = State::Running;
+        self.tell_on(Some(node), || Fact::Resumed);
+        let machine = &mut self.nodes[node as usize];
         machine.backlog_bytes = 0;
         let waiting: Vec<u32> = machine.backlog.drain(..).collect();
         for slot in waiting {
@@ -297,10 +321,11 @@ impl<H: Host> World<H> {
     pub(super) fn heal(&mut self, core: &[u32]) {
         self.healed = true;
         self.links.heal(core);
-        if let Some(log) = &mut self.log {
-            note(log, self.now, "healed");
-        }
+        self.cursor.set(NONE);
+        self.tell_on(None, || Fact::Healed);
+        let healed = self.cursor.get();
         for node in 0..self.scenario.nodes.len() as u32 {
+            self.cursor.set(healed);
             if !core.is_empty() && !core.contains(&node) {
                 continue;
             }

@@ -12,6 +12,7 @@ use net_kernel::session::Part;
 use super::apps::Apps;
 use super::pool::Pool;
 use crate::check::Panel;
+use crate::history::{Fact, Recorder};
 
 /// Datagrams one turn may send before its transmitter is full.
 const TX_LIMIT: usize = 1_024;
@@ -51,6 +52,8 @@ pub struct TurnIo<'a> {
     pub reserved: Option<u32>,
     /// The trace digest of the datagram committed last.
     pub digest: u64,
+    /// Who writes down what messages came.
+    pub recorder: Option<&'a mut Recorder>,
 }
 
 impl Tx for TurnIo<'_> {
@@ -100,6 +103,17 @@ impl Io for TurnIo<'_> {
 
     #[inline]
     fn deliver(&mut self, part: Part<'_>) {
+        if let Some(recorder) = self.recorder.as_mut().filter(|_| part.end) {
+            let (session, stream, number) = (part.session, part.stream, part.number);
+            let len = part.offset + part.bytes.len() as u64;
+            let what = Fact::Message {
+                session,
+                stream,
+                number,
+                len,
+            };
+            recorder.write(self.now, Some(self.node), what);
+        }
         self.apps.deliver(self.now, self.node, &part, self.panel);
     }
 }
