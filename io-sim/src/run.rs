@@ -187,7 +187,7 @@ fn attempt<H: Host>(spec: &Spec, seed: u64, events: u64, record: Option<(usize, 
                 history,
             );
         }
-        Ok(Err((what, history))) => (what, history),
+        Ok(Err(panicked)) => (panicked.what, panicked.history),
         Err(panic) => (crate::world::words(&*panic), None),
     };
     let mut report = harness(spec, seed, what);

@@ -153,6 +153,15 @@ pub struct World<H: Host> {
     tape: Option<Tape>,
 }
 
+/// A machine panicked: one of its own invariants did not hold.
+#[derive(Debug)]
+pub struct Panicked {
+    /// The panic's words.
+    pub what: String,
+    /// What was recorded up to it, ending in a violation of `invariant`.
+    pub history: Option<History>,
+}
+
 /// What a panic says.
 pub(crate) fn words(panic: &(dyn Any + Send)) -> String {
     let what = panic.downcast_ref::<String>().map(String::as_str);
@@ -309,14 +318,14 @@ impl<H: Host> World<H> {
     /// As [`Self::run`]; a panic of the machines is caught.
     ///
     /// # Errors
-    /// The panic's words, and what was recorded up to it, which ends in a violation of `invariant`.
-    pub fn try_run(mut self) -> Result<Outcome, (String, Option<History>)> {
+    /// The panic.
+    pub fn try_run(mut self) -> Result<Outcome, Box<Panicked>> {
         match catch_unwind(AssertUnwindSafe(|| self.go())) {
             Ok(()) => Ok(self.finish()),
             Err(panic) => {
                 let what = words(&*panic);
                 let history = self.salvage(&what);
-                Err((what, history))
+                Err(Box::new(Panicked { what, history }))
             }
         }
     }
