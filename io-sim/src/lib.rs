@@ -12,6 +12,7 @@
 //! | `payload.rs` | what applications send |
 //! | `run.rs` | running scenarios under seeds |
 //! | `arm.rs` | what every arm reports of a run |
+//! | `shrink/` | shrinking a failure to its core |
 //! | `signature.rs` | what makes two failures the same one |
 //! | `mutants.rs` | how many runs a planted bug takes to find |
 //! | `cli/` | the command `netsim` |
@@ -70,5 +71,6 @@ pub mod payload;
 pub mod proxy;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
 pub mod signature;
 pub mod world;

@@ -177,26 +177,21 @@ fn attempt<H: Host>(spec: &Spec, seed: u64, events: u64, record: Option<(usize, 
         if let Some((limit, bytes)) = record {
             world.record_history(limit, bytes);
         }
-        world.try_run()
+        world.run()
     }));
-    let (what, history) = match outcome {
-        Ok(Ok(mut outcome)) => {
+    match outcome {
+        Ok(mut outcome) => {
             let history = outcome.history.take();
-            return (
-                report(spec, seed, outcome, expected.as_deref(), history.as_ref()),
-                history,
-            );
+            let report = report(spec, seed, outcome, expected.as_deref(), history.as_ref());
+            (report, history)
         }
-        Ok(Err(panicked)) => (panicked.what, panicked.history),
-        Err(panic) => (crate::world::words(&*panic), None),
-    };
-    let mut report = harness(spec, seed, what);
-    report.verdict = Verdict::Fail;
-    report.checker = Some("invariant".to_owned());
-    report.log = history
-        .as_ref()
-        .map_or_else(Vec::new, |history| history.last_lines(LOG));
-    (report, history)
+        Err(panic) => {
+            let mut report = harness(spec, seed, crate::world::words(&*panic));
+            report.verdict = Verdict::Fail;
+            report.checker = Some("invariant".to_owned());
+            (report, None)
+        }
+    }
 }
 
 fn harness(spec: &Spec, seed: u64, failure: String) -> Report {

@@ -4,36 +4,81 @@
 //! that is not its cause; two checkers never share one.
 //! Not here: what checkers say (`check/`).
 
+use std::fmt;
+
 use crate::run::{Report, Verdict};
 
-/// What a failure is called, or `None` for a run that passed: `checker: what it said`, where every number has become `#`,
-/// every hexadecimal word of eight digits or more `#`, the time at which it was seen is left out, and of several clauses
-/// (`; `) each stands once. A liveness failure is called by its checker alone, since it lists what each workload still owes.
-#[must_use]
-pub fn signature(report: &Report) -> Option<String> {
-    if report.verdict == Verdict::Pass {
-        return None;
-    }
-    let checker = report.checker.as_deref().unwrap_or("harness");
-    let said = report.failure.as_deref().unwrap_or_default();
-    Some(of(checker, said))
+/// What a failure is called.
+///
+/// Its clauses are what the checker said, cut at `; `, each once, where every number has become `#`, every hexadecimal word
+/// of eight digits or more `#`, and the time at which it was seen is left out. Of a liveness failure, which lists what every
+/// workload still owes, the clauses that only count and name workloads are left out: what stays says in which state each
+/// is stuck.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Signature {
+    /// The checker that saw it.
+    pub checker: String,
+    /// What it said.
+    pub clauses: Vec<String>,
 }
 
-fn of(checker: &str, said: &str) -> String {
-    let said = said
-        .strip_prefix("at ")
-        .and_then(|rest| rest.split_once(" s: "))
-        .map_or(said, |(_, rest)| rest);
-    if matches!(checker, "liveness" | "determinism") {
-        return checker.to_owned();
+impl Signature {
+    /// The signature of a run; `None` where it passed.
+    #[must_use]
+    pub fn of(report: &Report) -> Option<Self> {
+        if report.verdict == Verdict::Pass {
+            return None;
+        }
+        let checker = report.checker.as_deref().unwrap_or("harness");
+        Some(Self::said(checker, report.failure.as_deref().unwrap_or_default()))
     }
-    let mut clauses: Vec<String> = Vec::new();
-    for clause in said.split("; ").map(without_numbers) {
-        if !clauses.contains(&clause) {
-            clauses.push(clause);
+
+    fn said(checker: &str, said: &str) -> Self {
+        let said = said
+            .strip_prefix("at ")
+            .and_then(|rest| rest.split_once(" s: "))
+            .map_or(said, |(_, rest)| rest);
+        let mut clauses: Vec<String> = Vec::new();
+        for clause in said.split("; ").map(without_numbers) {
+            let counts = checker == "liveness" && clause.ends_with(" messages arrived");
+            if !counts && checker != "determinism" && !clauses.contains(&clause) {
+                clauses.push(clause);
+            }
+        }
+        Self {
+            checker: checker.to_owned(),
+            clauses,
         }
     }
-    format!("{checker}: {}", clauses.join("; "))
+
+    /// Whether a smaller run fails the same way: the same checker, and it says nothing that this one did not. A run with
+    /// fewer workloads may have fewer clauses.
+    #[must_use]
+    pub fn covers(&self, smaller: &Self) -> bool {
+        let told = smaller.clauses.iter().all(|clause| self.clauses.contains(clause));
+        self.checker == smaller.checker && told && self.clauses.is_empty() == smaller.clauses.is_empty()
+    }
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.checker)?;
+        let mut sign = ": ";
+        for clause in &self.clauses {
+            write!(f, "{sign}{clause}")?;
+            sign = "; ";
+        }
+        Ok(())
+    }
+}
+
+/// When a failure was seen, ns of world time, as its report says it.
+#[must_use]
+pub fn seen_at(report: &Report) -> Option<u64> {
+    let (time, _) = report.failure.as_deref()?.strip_prefix("at ")?.split_once(" s: ")?;
+    let (seconds, micros) = time.split_once('.')?;
+    let (seconds, micros): (u64, u64) = (seconds.parse().ok()?, micros.parse().ok()?);
+    Some(seconds * 1_000_000_000 + micros * 1_000)
 }
 
 /// Every number as `#`. Lists of numbers, which grow and shrink, become one.
@@ -77,6 +122,10 @@ fn push_word(out: &mut String, word: &str) {
 mod tests {
     use super::*;
 
+    fn of(checker: &str, said: &str) -> String {
+        Signature::said(checker, said).to_string()
+    }
+
     #[test]
     fn numbers_times_and_keys_do_not_make_another_failure() {
         let one = of("stream-order", "at 3.000001 s: message 7 came again");
@@ -87,24 +136,40 @@ mod tests {
             "memory-bound: node # holds # keys [#] of #"
         );
         assert_eq!(of("slo", "at 1.0 s: delivery.p99 is 31 ms"), "slo: delivery.p# is # ms");
+        assert_eq!(of("x", "it leaks 3; it leaks 4; it grows"), "x: it leaks #; it grows");
     }
 
     #[test]
     fn another_sentence_or_another_checker_is_another_failure() {
-        assert_ne!(of("a", "message 7 came again"), of("a", "message 7 came late"));
-        assert_ne!(of("a", "message 7 came again"), of("b", "message 7 came again"));
+        let one = Signature::said("a", "message 7 came again");
+        assert!(one.covers(&Signature::said("a", "message 9 came again")));
+        assert!(!one.covers(&Signature::said("a", "message 7 came late")));
+        assert!(!one.covers(&Signature::said("b", "message 7 came again")));
     }
 
     #[test]
-    fn what_is_owed_may_become_less_in_a_smaller_run() {
-        let both = of(
-            "liveness",
-            "at 9.0 s: ab: 3 of 5 messages arrived; it has no session; cd: 1 of 2",
+    fn a_smaller_run_may_owe_less_but_not_be_stuck_otherwise() {
+        let two = "at 9.0 s: ab: 3 of 5 messages arrived; it has no session; cd: 1 of 2 messages arrived; 2 sent, blocked: true";
+        let both = Signature::said("liveness", two);
+        let one = Signature::said("liveness", "x: 0 of 1 messages arrived; it has no session");
+        assert!(both.covers(&one));
+        assert!(!one.covers(&both));
+        assert!(!one.covers(&Signature::said("liveness", "x: 0 of 1 messages arrived")));
+    }
+
+    #[test]
+    fn the_time_of_a_failure_is_read_back() {
+        assert_eq!(time("at 12.000345 s: it broke"), Some(12_000_345_000));
+        assert_eq!(time("it broke"), None);
+    }
+
+    fn time(failure: &str) -> Option<u64> {
+        let spec = crate::run::Spec::new(
+            "x",
+            "schema = 1\nname = \"x\"\nduration = \"1s\"\n[topology]\nnodes = [{ id = \"a\" }]",
         );
-        assert_eq!(
-            both,
-            of("liveness", "at 9.0 s: cd: 0 of 2 messages arrived; it has no session")
-        );
-        assert_eq!(of("x", "it leaks 3; it leaks 4; it grows"), "x: it leaks #; it grows");
+        let mut report = crate::run::run::<crate::kernel::ClearKernel>(&spec.expect("it is correct"), 0);
+        report.failure = Some(failure.to_owned());
+        seen_at(&report)
     }
 }

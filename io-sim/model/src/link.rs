@@ -102,7 +102,7 @@ pub enum Effect {
 /// A fault of one link direction in a window of time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LinkFault {
-    /// Names the fault: part of the key of its decisions, and the index under which its effects are counted.
+    /// The index under which its effects are counted.
     pub id: u32,
     /// When it begins, ns.
     pub from: u64,
@@ -254,9 +254,10 @@ impl Link {
         }
     }
 
-    /// Adds a fault. Its decisions are keyed by the link's key and the fault's id.
+    /// Adds a fault. Its decisions stand under `key` (the link's, and the fault's name), not under its id, which may be
+    /// another one in a smaller scenario.
     pub fn add(&mut self, fault: LinkFault, key: Key) {
-        let key = key.with(u64::from(fault.id) | 1 << 32);
+        let key = key.with(1 << 32);
         let model = if let Effect::Loss(model) = fault.effect {
             model
         } else {

@@ -5,6 +5,7 @@
 //! | `run.rs` | run scenarios under seeds |
 //! | `resolve.rs` | the literals a seed draws |
 //! | `record.rs` | traces as lines of JSON |
+//! | `shrink.rs` | a failure to its core |
 //! | `list.rs` | what there is |
 //! | `mutants.rs` | planted bugs, and how long the suite takes to find each |
 //! | `bench.rs` | how much one core simulates |
@@ -22,6 +23,7 @@ mod output;
 mod record;
 mod resolve;
 mod run;
+mod shrink;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -49,6 +51,8 @@ enum Command {
     Resolve(resolve::Resolve),
     /// Run one seed and write every process's trace to a file, one JSON object per line.
     Record(record::Record),
+    /// Shrink a failing scenario to the smallest that fails the same way.
+    Shrink(shrink::Shrink),
     /// List scenarios with their nodes, faults and length.
     List(list::List),
     /// List planted bugs, or hunt them (programs built with `--cfg net_mutants` only).
@@ -75,6 +79,11 @@ fn seed_range(text: &str) -> Result<(u64, u64), String> {
     }
 }
 
+/// A duration of the wall clock, as scenarios write them.
+fn wall_time(text: &str) -> Result<std::time::Duration, String> {
+    crate::scenario::duration(text).map(std::time::Duration::from_nanos)
+}
+
 /// Runs the command line; answers the exit code.
 #[must_use]
 pub fn main() -> u8 {
@@ -84,6 +93,7 @@ pub fn main() -> u8 {
         Command::Run(run) => run::command(&run),
         Command::Resolve(resolve) => resolve::command(&resolve),
         Command::Record(record) => record::command(&record),
+        Command::Shrink(shrink) => shrink::command(&shrink),
         Command::List(list) => list::command(&list),
         Command::Mutants(mutants) => mutants::command(&mutants),
         Command::Bench(bench) => bench::command(&bench),
@@ -135,6 +145,17 @@ fn load(paths: &[PathBuf]) -> Result<Vec<Spec>, Trouble> {
         return Err(Trouble::Said("no scenario (*.toml) found there".to_owned()));
     }
     Ok(specs)
+}
+
+/// Reads one scenario file.
+fn load_one(path: &Path) -> Result<Spec, Trouble> {
+    if path.is_dir() {
+        return Err(Trouble::Said(format!("{}: is a folder; name one file", path.display())));
+    }
+    let mut specs = load(std::slice::from_ref(&path.to_owned()))?;
+    specs
+        .pop()
+        .ok_or_else(|| Trouble::Said(format!("{}: no scenario", path.display())))
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Trouble> {

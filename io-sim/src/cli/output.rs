@@ -10,19 +10,33 @@ use std::path::{Path, PathBuf};
 use super::{Cipher, Trouble};
 use crate::run::{Report, Verdict};
 use crate::scenario::{self, Scenario};
-use crate::signature::signature;
+use crate::signature::Signature;
 
 /// Writes a file whole, or leaves what was there before.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
+    write_at(path, path, bytes)
+}
+
+/// Writes `place` whole; errors speak of `path`.
+fn write_at(path: &Path, place: &Path, bytes: &[u8]) -> Result<(), Trouble> {
     let named = |error: io::Error| {
-        let what = match error.kind() {
-            io::ErrorKind::StorageFull => "no space is left there; free some or name another place",
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                "it may not be written there; name another place"
-            }
-            io::ErrorKind::NotFound => "there is no such folder",
-            _ => "nothing was written",
-        };
+        let words = [
+            (
+                io::ErrorKind::StorageFull,
+                "no space is left there; free some or name another place",
+            ),
+            (
+                io::ErrorKind::PermissionDenied,
+                "it may not be written there; name another place",
+            ),
+            (
+                io::ErrorKind::ReadOnlyFilesystem,
+                "it may not be written there; name another place",
+            ),
+            (io::ErrorKind::NotFound, "there is no such folder"),
+        ];
+        let what = words.iter().find(|(kind, _)| *kind == error.kind());
+        let what = what.map_or("nothing was written", |(_, what)| what);
         Trouble::Said(format!("{}: {error}: {what}", path.display()))
     };
     if path.is_dir() {
@@ -31,17 +45,26 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Trouble> {
             path.display()
         )));
     }
-    let mut partial = path.as_os_str().to_owned();
+    let mut partial = place.as_os_str().to_owned();
     partial.push(format!(".{}.partial", std::process::id()));
     let partial = PathBuf::from(partial);
     let written = fs::File::create(&partial)
         .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&partial, path));
+        .and_then(|()| fs::rename(&partial, place));
     written.map_err(|error| {
         // Best effort: the error that matters is told.
         let _ = fs::remove_file(&partial);
         named(error)
     })
+}
+
+/// Whether a file of a few bytes could be written there; leaves nothing.
+pub(super) fn writable(path: &Path) -> Result<(), Trouble> {
+    let mut probe = path.as_os_str().to_owned();
+    probe.push(".probe");
+    let probe = PathBuf::from(probe);
+    write_at(path, &probe, b"probe")?;
+    fs::remove_file(&probe).map_err(Trouble::Io)
 }
 
 /// A word as a POSIX shell reads it back.
@@ -81,7 +104,8 @@ pub(super) fn keep(folder: &Path, text: &str, report: &Report, aead: Cipher) -> 
     let file = if same {
         own.to_owned()
     } else {
-        let file = folder.join(format!("{}-{}.toml", file_name(&report.scenario), report.seed));
+        let bug = mutant().map_or_else(String::new, |name| format!("-{}", file_name(&name)));
+        let file = folder.join(format!("{}-{}{bug}.toml", file_name(&report.scenario), report.seed));
         fs::create_dir_all(folder).map_err(|error| Trouble::Said(format!("{}: {error}", folder.display())))?;
         write_whole(&file, format!("{}{resolved}", header(report, aead)).as_bytes())?;
         file
@@ -97,10 +121,25 @@ pub(super) fn keep(folder: &Path, text: &str, report: &Report, aead: Cipher) -> 
 
 /// The options under which a run is the same again.
 pub(super) fn flags(aead: Cipher) -> String {
-    match aead {
-        Cipher::Clear => String::new(),
-        Cipher::Real => " --aead real".to_owned(),
+    let cipher = match aead {
+        Cipher::Clear => "",
+        Cipher::Real => " --aead real",
+    };
+    let mutant = mutant().map_or_else(String::new, |name| format!(" --mutant {}", quoted(&name)));
+    format!("{cipher}{mutant}")
+}
+
+/// The planted bug this program was told to switch on.
+pub(super) fn mutant() -> Option<String> {
+    let mut args = std::env::args();
+    while let Some(arg) = args.next() {
+        match arg.strip_prefix("--mutant") {
+            Some("") => return args.next(),
+            Some(rest) if rest.starts_with('=') => return Some(rest[1..].to_owned()),
+            Some(_) | None => {}
+        }
     }
+    None
 }
 
 /// A scenario's name as part of a file's name.
@@ -122,24 +161,32 @@ fn header(report: &Report, aead: Cipher) -> String {
         match report.verdict {
             Verdict::NotDeterministic => "Two runs of it differed.".to_owned(),
             Verdict::Pass | Verdict::Fail | Verdict::Harness | Verdict::OutOfTime => {
-                format!("failed: {}", signature(report).unwrap_or_default())
+                format!(
+                    "failed: {}",
+                    Signature::of(report).map(|it| it.to_string()).unwrap_or_default()
+                )
             }
         },
         format!("because: {}", report.failure.as_deref().unwrap_or("-")),
         format!("digest: {}", report.digest),
     ];
-    if aead == Cipher::Real {
-        lines.push("with: --aead real".to_owned());
-    }
+    lines.extend(with(aead));
     comment(&lines)
+}
+
+/// The line of a header that says under which options a run fails.
+pub(super) fn with(aead: Cipher) -> Option<String> {
+    let flags = flags(aead);
+    (!flags.is_empty()).then(|| format!("with:{flags}"))
 }
 
 /// Lines as a TOML comment, a blank line after it.
 pub(super) fn comment(lines: &[String]) -> String {
     let mut text = String::new();
-    for line in lines.iter().flat_map(|line| line.lines()) {
+    for line in lines.iter().flat_map(|line| line.split('\n')) {
         let visible: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        text.push_str(&format!("# {}\n", visible.trim_end()));
+        text.push_str(format!("# {visible}").trim_end());
+        text.push('\n');
     }
     text.push('\n');
     text

@@ -14,7 +14,7 @@ use super::output::{Found, flags, keep, program, quoted};
 use super::{Cipher, Trouble, load, seed_range};
 use crate::kernel::{ClearKernel, RealKernel};
 use crate::run::{Report, Spec, Task, Verdict, run_all};
-use crate::signature::signature;
+use crate::signature::Signature;
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
@@ -238,8 +238,8 @@ impl<'a> Teller<'a> {
 /// A report as one line of JSON, with what leads to its cause where it failed.
 fn as_json(report: &Report, found: Option<&Found>) -> Result<String, Trouble> {
     let mut value = serde_json::to_value(report).map_err(io::Error::other)?;
-    if let (Some(fields), Some(signature)) = (value.as_object_mut(), signature(report)) {
-        fields.insert("signature".to_owned(), signature.into());
+    if let (Some(fields), Some(signature)) = (value.as_object_mut(), Signature::of(report)) {
+        fields.insert("signature".to_owned(), signature.to_string().into());
         if let Some(found) = found {
             fields.insert("resolved".to_owned(), found.file.display().to_string().into());
             fields.insert("replay".to_owned(), found.replay.as_str().into());

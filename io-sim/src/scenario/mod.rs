@@ -22,6 +22,7 @@ use net_sim_model::{DiskFault, Effect, LinkSpec};
 
 pub use resolve::{resolve, without_comments};
 pub use table::ScenarioError;
+pub use units::{bytes, duration, probability};
 
 /// Index of a node in [`Scenario::nodes`].
 pub type NodeIndex = u32;
@@ -84,6 +85,9 @@ pub enum Program {
 pub struct NodeSpec {
     /// Its name in the file.
     pub id: String,
+    /// Under which its decisions stand; its place in the file unless told otherwise, so that a machine that is taken out
+    /// leaves the others as they were.
+    pub number: u32,
     /// How fast its clock runs beside the world's, in parts per billion.
     pub drift_ppb: i64,
     /// How far its wall clock is off at the start.
@@ -441,6 +445,18 @@ impl Scenario {
         Self::check(file, text)?;
         let literal = resolve(file, text, seed)?;
         Self::parse(file, &literal)
+    }
+
+    /// The number under which the decisions about a machine stand. Clones, which come after all others, follow them.
+    #[must_use]
+    pub fn number(&self, node: NodeIndex) -> u32 {
+        match self.nodes.get(node as usize) {
+            Some(spec) => spec.number,
+            None => {
+                let last = self.nodes.iter().map(|node| node.number).max().unwrap_or(0);
+                last + 1 + (node - self.nodes.len() as u32)
+            }
+        }
     }
 
     /// The node called `id`.

@@ -151,8 +151,17 @@ fn nodes(topology: &mut Table<'_>) -> Read<Vec<NodeSpec>> {
             return Err(table.error_at("id", format!("there are two nodes `{id}`")));
         }
         allows.push(table.texts("allow")?);
+        let number = match table.number("number")? {
+            Some(number) if number <= 0xFFFF => number as u32,
+            Some(_) => return Err(table.error_at("number", "`number` is at most 65535")),
+            None => nodes.len() as u32,
+        };
+        if nodes.iter().any(|node| node.number == number) {
+            return Err(table.error_at("number", format!("there are two nodes of number {number}")));
+        }
         nodes.push(NodeSpec {
             id,
+            number,
             drift_ppb: table.signed("drift_ppb")?.unwrap_or(0),
             wall_offset: table.signed_time("wall")?.unwrap_or(0),
             disk: table.time("disk")?.unwrap_or(200_000),

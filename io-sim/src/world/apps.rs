@@ -597,7 +597,7 @@ impl Apps {
         let dials = self.conns.entry((node, peer)).or_default().dials;
         let jitter = self
             .key
-            .with(u64::from(node) << 32 | u64::from(peer))
+            .with(u64::from(self.scenario.number(node)) << 32 | u64::from(self.scenario.number(peer)))
             .below(dials, REDIAL);
         self.later.push((now + REDIAL / 2 + jitter, What::Dial { node, peer }));
     }

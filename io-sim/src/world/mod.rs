@@ -153,15 +153,6 @@ pub struct World<H: Host> {
     tape: Option<Tape>,
 }
 
-/// A machine panicked: one of its own invariants did not hold.
-#[derive(Debug)]
-pub struct Panicked {
-    /// The panic's words.
-    pub what: String,
-    /// What was recorded up to it, ending in a violation of `invariant`.
-    pub history: Option<History>,
-}
-
 /// What a panic says.
 pub(crate) fn words(panic: &(dyn Any + Send)) -> String {
     let what = panic.downcast_ref::<String>().map(String::as_str);
@@ -279,7 +270,7 @@ impl<H: Host> World<H> {
     fn add_node(&mut self, identity: u32) -> u32 {
         let index = self.nodes.len() as u32;
         let spec = &self.scenario.nodes[identity as usize];
-        let key = self.key.with(u64::from(index));
+        let key = self.key.with(self.number(index));
         let latency = net_sim_model::Distribution::Uniform {
             low: spec.disk / 2,
             high: spec.disk,
@@ -305,34 +296,24 @@ impl<H: Host> World<H> {
         self.key
             .family(Family::Boot)
             .with_text("identity")
-            .bytes32(u64::from(node))
+            .bytes32(self.number(node))
+    }
+
+    /// The number under which the decisions about a machine stand.
+    fn number(&self, node: u32) -> u64 {
+        u64::from(self.scenario.number(node))
     }
 
     /// Runs to the end.
     #[must_use]
     pub fn run(mut self) -> Outcome {
-        self.go();
+        self.go_guarded();
         self.finish()
-    }
-
-    /// As [`Self::run`]; a panic of the machines is caught.
-    ///
-    /// # Errors
-    /// The panic.
-    pub fn try_run(mut self) -> Result<Outcome, Box<Panicked>> {
-        match catch_unwind(AssertUnwindSafe(|| self.go())) {
-            Ok(()) => Ok(self.finish()),
-            Err(panic) => {
-                let what = words(&*panic);
-                let history = self.salvage(&what);
-                Err(Box::new(Panicked { what, history }))
-            }
-        }
     }
 
     /// As [`Self::run`]; answers the traces kept as well, processes that ended first before those that still run.
     pub fn run_traced(mut self) -> (Outcome, Vec<ProcessTrace>) {
-        self.go();
+        self.go_guarded();
         for node in 0..self.nodes.len() {
             self.take_trace(node as u32);
         }
@@ -346,6 +327,14 @@ impl<H: Host> World<H> {
         if let (Some(tape), Some(host)) = (&mut self.tape, &machine.host) {
             let (process, records) = (machine.incarnation, host.records().to_vec());
             tape.processes.push(ProcessTrace { node, process, records });
+        }
+    }
+
+    /// A machine's broken assertion is a violation like any other: what led to it is still told.
+    fn go_guarded(&mut self) {
+        let went = catch_unwind(AssertUnwindSafe(|| self.go()));
+        if let Err(panic) = went {
+            self.panel.fail(self.now, "invariant", words(&*panic));
         }
     }
 
@@ -723,7 +712,7 @@ impl<H: Host> World<H> {
             id,
             job: Some(job),
         };
-        let key = self.key.family(Family::Job).with(u64::from(node));
+        let key = self.key.family(Family::Job).with(self.number(node));
         let takes = JOB_TIME.0 + scale(key.at(id.to_u64()), JOB_TIME.1 - JOB_TIME.0);
         let index = match self.free_jobs.pop() {
             Some(index) => {
@@ -743,6 +732,7 @@ impl<H: Host> World<H> {
     }
 
     fn work_done(&mut self, index: u32) {
+        let number = self.number(self.jobs[index as usize].node);
         let pending = &mut self.jobs[index as usize];
         let (node, id) = (pending.node, pending.id);
         let machine = &mut self.nodes[node as usize];
@@ -760,7 +750,7 @@ impl<H: Host> World<H> {
         let key = self
             .key
             .family(Family::Entropy)
-            .with(u64::from(node))
+            .with(number)
             .with(u64::from(machine.incarnation));
         let mut blocks = machine.entropy;
         let done = job.run(&mut |out| {

@@ -128,12 +128,9 @@ impl Links {
 /// touches it. Its decisions stand under `key`, the run's: they are the same in every arm.
 #[must_use]
 pub fn link_between(scenario: &Scenario, key: Key, from: NodeIndex, to: NodeIndex) -> Link {
-    let direction = if from < to {
-        Direction::Forward
-    } else {
-        Direction::Backward
-    };
-    let number = from.min(to) << 16 | from.max(to) & 0xFFFF;
+    let (a, b) = (scenario.number(from), scenario.number(to));
+    let direction = if a < b { Direction::Forward } else { Direction::Backward };
+    let number = a.min(b) << 16 | a.max(b) & 0xFFFF;
     let key = key.link(number, direction);
     let spec = scenario.links.iter().rev().find(|(a, b, _)| (*a, *b) == (from, to));
     let spec = spec.map_or_else(|| scenario.default_link.clone(), |(_, _, spec)| spec.clone());

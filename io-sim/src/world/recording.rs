@@ -233,13 +233,4 @@ impl<H: Host> World<H> {
             );
         }
     }
-
-    /// What was recorded of a run that ended in a panic, which is written as the violation of `invariant`.
-    pub(super) fn salvage(mut self, panic: &str) -> Option<history::History> {
-        let (now, during) = (self.now, self.cursor.get());
-        self.recorder.take().map(|mut recorder| {
-            recorder.violation(now, during, "invariant", panic);
-            recorder.history
-        })
-    }
 }

@@ -162,7 +162,11 @@ impl<H: Host> World<H> {
         // A copied virtual machine starts from its original's boot seed; everybody else from a fresh one.
         let origin = if machine.same_seed { identity } else { node };
         let incarnation = if machine.same_seed { 1 } else { machine.incarnation + 1 };
-        let seeds = self.key.family(Family::Boot).with_text("seed").with(u64::from(origin));
+        let seeds = self
+            .key
+            .family(Family::Boot)
+            .with_text("seed")
+            .with(self.number(origin));
         let allow = spec.allow.as_ref();
         Start {
             node,

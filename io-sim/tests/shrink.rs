@@ -1,0 +1,238 @@
+//! A failure from the command line: what it leaves behind, the commands it prints, its core, and bad input.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Only `tight` between a and b can fail, and it does so without any fault.
+const TOY: &str = r#"
+schema = 1
+name = "impossible"
+duration = "10s"
+[topology]
+nodes = [ { id = "c" }, { id = "a" }, { id = "b" }, { id = "d" } ]
+[topology.default_link]
+delay = ["10ms", "20ms"]
+loss = 0.1
+dup = 0.02
+[[workload]]
+kind = "stream"
+id = "tight"
+from = "a"
+to = "b"
+count = 40
+size = [20, 200]
+[[workload]]
+kind = "stream"
+from = "c"
+to = "b"
+count = 40
+size = [20, 200]
+[[fault]]
+kind = "partition"
+at = ["200ms", "900ms"]
+for = "1s"
+[[adversary]]
+kind = "garbage"
+to = "d"
+count = 20
+[liveness]
+within = "10s"
+[check]
+slo = { "delivery.tight.max" = "1ms" }
+"#;
+
+/// A folder of one test's own.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shrink-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("the target folder can be written");
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.0.join(name), text).expect("the folder can be written");
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).expect("the folder is there");
+        let mut names: Vec<String> = entries
+            .map(|entry| {
+                entry
+                    .expect("it can be read")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn netsim(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_netsim"));
+        command.args(args).current_dir(&self.0).output().expect("netsim runs")
+    }
+
+    /// Runs a line as a person would who pastes it.
+    fn paste(&self, line: &str) -> Output {
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(line)
+            .current_dir(&self.0)
+            .output()
+            .expect("a shell runs")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("it was not killed")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("results are text")
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("explanations are text")
+}
+
+/// What follows `key` in a failure's print.
+fn told(text: &str, key: &str) -> String {
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix(key));
+    line.unwrap_or_else(|| panic!("no {key} in {text}")).trim().to_owned()
+}
+
+#[test]
+fn a_failure_leaves_its_resolved_file_and_commands_that_work_when_pasted() {
+    let folder = Folder::new("pasted");
+    folder.write("toy.toml", TOY);
+    let failed = folder.netsim(&["run", "toy.toml", "--seed", "7"]);
+    assert_eq!(code(&failed), 1, "{}", err(&failed));
+    let text = out(&failed);
+    assert!(
+        text.contains("delivery.tight.max is") && text.contains("the last events before it"),
+        "{text}"
+    );
+    assert_eq!(told(&text, "resolved"), "netsim-failures/impossible-7.toml");
+    let shrunk = folder.paste(&told(&text, "shrink"));
+    assert_eq!(code(&shrunk), 0, "{}", err(&shrunk));
+    let core = folder.read("netsim-failures/impossible-7.min.toml");
+    assert!(
+        !core.contains("[[fault]]") && !core.contains("[[adversary]]") && !core.contains("loss ="),
+        "{core}"
+    );
+    assert!(
+        !core.contains("id = \"c\"") && !core.contains("id = \"d\""),
+        "two machines are left: {core}"
+    );
+    assert!(core.contains("count = 1\n"), "one message is enough: {core}");
+    assert!(
+        core.contains("# What happens:") && core.contains("2 nodes: a, b"),
+        "{core}"
+    );
+    assert!(
+        core.contains("# nodes   4 -> 2") && core.contains("# faults  4 -> 0"),
+        "{core}"
+    );
+    let again = folder.netsim(&["run", "netsim-failures/impossible-7.min.toml"]);
+    assert_eq!(code(&again), 1);
+    assert!(out(&again).contains("delivery.tight.max is"));
+}
+
+#[test]
+fn a_failure_is_told_to_machines_with_the_same_fields() {
+    let folder = Folder::new("json");
+    folder.write("toy.toml", TOY);
+    let failed = folder.netsim(&["run", "toy.toml", "--seeds", "1..2", "--json", "--artifacts", "kept"]);
+    assert_eq!(code(&failed), 1);
+    for (seed, line) in out(&failed).lines().enumerate() {
+        let report: serde_json::Value = serde_json::from_str(line).expect("one object per line");
+        assert_eq!(report["resolved"], format!("kept/impossible-{}.toml", seed + 1));
+        assert_eq!(
+            report["signature"],
+            "slo: delivery.tight.max is # ms, the bound is # ms"
+        );
+        assert!(
+            report["replay"]
+                .as_str()
+                .is_some_and(|line| line.contains(" replay kept/"))
+        );
+        assert!(report["log"].as_array().is_some_and(|log| !log.is_empty()));
+    }
+    let shrunk = folder.netsim(&["shrink", "kept/impossible-2.toml", "-o", "min.toml", "--json"]);
+    let figures: serde_json::Value = serde_json::from_str(&out(&shrunk)).expect("one object");
+    assert_eq!(
+        (&figures["before"]["nodes"], &figures["after"]["nodes"]),
+        (&4.into(), &2.into())
+    );
+    assert_eq!(figures["after"]["faults"], 0);
+    assert!(figures["after"]["events"].as_u64() < figures["before"]["events"].as_u64());
+}
+
+#[test]
+fn the_core_is_the_same_with_one_job_and_with_four() {
+    let folder = Folder::new("jobs");
+    folder.write("toy.toml", TOY);
+    for jobs in ["1", "4"] {
+        let name = format!("min-{jobs}.toml");
+        let shrunk = folder.netsim(&["shrink", "toy.toml", "--seed", "3", "--jobs", jobs, "-o", &name]);
+        assert_eq!(code(&shrunk), 0, "{}", err(&shrunk));
+    }
+    assert_eq!(folder.read("min-1.toml"), folder.read("min-4.toml"));
+}
+
+#[test]
+fn what_cannot_be_shrunk_says_why_and_leaves_nothing() {
+    let folder = Folder::new("bad");
+    folder.write("passes.toml", &TOY.replace("\"1ms\"", "\"9s\""));
+    folder.write("truncated.toml", &TOY[..TOY.len() / 2 - 3]);
+    folder.write("typo.toml", &TOY.replace("for = ", "forr = "));
+    folder.write("toy.toml", TOY);
+    let before = folder.files();
+    let cases = [
+        (vec!["shrink", "passes.toml", "-o", "min.toml"], "nothing to shrink"),
+        (vec!["shrink", "truncated.toml", "-o", "min.toml"], "truncated.toml:"),
+        (vec!["shrink", "typo.toml", "-o", "min.toml"], "did you mean `for`?"),
+        (vec!["shrink", "absent.toml", "-o", "min.toml"], "absent.toml: "),
+        (
+            vec!["shrink", "toy.toml", "-o", "no/such/folder.toml"],
+            "there is no such folder",
+        ),
+        (vec!["shrink", "toy.toml", "-o", "."], "is a folder"),
+        (vec!["run", "toy.toml", "--artifacts", "toy.toml/x"], "toy.toml/x: "),
+    ];
+    for (args, words) in cases {
+        let refused = folder.netsim(&args);
+        assert_eq!(code(&refused), 3, "{args:?}: {}", err(&refused));
+        assert!(err(&refused).contains(words), "{args:?}: {}", err(&refused));
+        assert_eq!(folder.files(), before, "{args:?} leaves nothing behind");
+    }
+}
+
+#[test]
+fn a_disk_without_space_leaves_nothing_half_written() {
+    let folder = Folder::new("full");
+    folder.write("toy.toml", TOY);
+    let netsim = env!("CARGO_BIN_EXE_netsim");
+    // A limit of 0 on the size of files fails every write as a full disk does; signal 25 would end the program at once.
+    for line in ["run toy.toml --artifacts .", "shrink toy.toml -o min.toml"] {
+        let refused = folder.paste(&format!("trap '' 25; ulimit -f 0; '{netsim}' {line}"));
+        assert_eq!(code(&refused), 3, "{line}: {}", err(&refused));
+        assert!(err(&refused).contains(".toml: "), "{line}: {}", err(&refused));
+        assert_eq!(folder.files(), ["toy.toml"], "{line}");
+    }
+}
