@@ -1,13 +1,12 @@
 //! How long the suite takes to find a bug: runs until a checker fails, over many trials.
 //!
-//! A run is one scenario under one seed. A trial begins at its own first seed and goes on seed by seed, each over the
-//! whole suite in an order drawn for that trial and seed, so that no scenario is always asked first.
-//! Invariants: a trial is a function of the suite, its first seed and its number, whatever runs beside it.
+//! A run is one scenario under one seed. All runs stand in one line: seed by seed, each over the whole suite in an order
+//! drawn for that seed, so that no scenario is always asked first. A trial begins somewhere on the line and goes on until a
+//! run fails. As a run always ends the same way, trials that overlap share their runs.
+//! Invariants: a trial is a function of the suite and its first seed, whatever runs beside it.
 //! Not here: which bugs there are (`net_base::mutant`), the command (`cli/mutants.rs`).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
 
 use net_sim_model::Key;
 use serde::Serialize;
@@ -21,13 +20,15 @@ pub const EVENT_LIMIT: u64 = 20_000_000;
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Hunt {
-    /// First and last seed a trial may use; behind the last one it goes on at the first.
-    pub seeds: (u64, u64),
+    /// The first trial's first seed.
+    pub first_seed: u64,
+    /// How many seeds lie between the beginnings of two trials.
+    pub apart: u64,
     /// How many trials.
     pub trials: u64,
     /// A trial without a failure in this many runs has not found anything.
     pub runs: u64,
-    /// Trials at once.
+    /// Runs at once.
     pub jobs: usize,
 }
 
@@ -111,79 +112,91 @@ impl Summary {
     }
 }
 
-/// Makes all trials and tells `each` of every one, in their order. `each` answers whether to go on.
-pub fn hunt<H: Host>(specs: &[Spec], hunt: &Hunt, mut each: impl FnMut(&Trial) -> bool) -> Vec<Trial> {
-    let next = AtomicUsize::new(0);
-    let (sender, receiver) = mpsc::sync_channel::<(u64, Trial)>(hunt.jobs.max(1));
+/// Makes all trials and tells `each` of every one.
+pub fn hunt<H: Host>(specs: &[Spec], hunt: &Hunt, mut each: impl FnMut(&Trial)) -> Vec<Trial> {
+    let mut line = Line::<H>::new(specs, hunt);
     let mut trials = Vec::new();
-    std::thread::scope(|scope| {
-        for _ in 0..hunt.jobs.max(1) {
-            let (sender, next) = (sender.clone(), &next);
-            scope.spawn(move || {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed) as u64;
-                    if number >= hunt.trials || sender.send((number, trial::<H>(specs, hunt, number))).is_err() {
-                        return;
-                    }
-                }
-            });
+    for number in 0..hunt.trials {
+        let skipped = number * hunt.apart;
+        let from = skipped as usize * specs.len();
+        let mut trial = Trial {
+            first_seed: hunt.first_seed + skipped,
+            runs: 0,
+            find: None,
+        };
+        while trial.runs < hunt.runs && trial.find.is_none() {
+            trial.find = line.run(from + trial.runs as usize);
+            trial.runs += 1;
         }
-        drop(sender);
-        let mut early = BTreeMap::new();
-        let mut due = 0;
-        for (number, trial) in receiver {
-            early.insert(number, trial);
-            while let Some(trial) = early.remove(&due) {
-                due += 1;
-                let go_on = each(&trial);
-                trials.push(trial);
-                if !go_on {
-                    return;
-                }
-            }
-        }
-    });
+        each(&trial);
+        trials.push(trial);
+    }
     trials
 }
 
-fn trial<H: Host>(specs: &[Spec], hunt: &Hunt, number: u64) -> Trial {
-    let (low, high) = hunt.seeds;
-    let count = (high - low).saturating_add(1);
-    // Trials begin as far apart as the seeds allow.
-    let stride = (count / hunt.trials.max(1)).max(1);
-    let first_seed = low + number.wrapping_mul(stride) % count;
-    let mut trial = Trial {
-        first_seed,
-        runs: 0,
-        find: None,
-    };
-    let mut seed = first_seed;
-    while trial.runs < hunt.runs {
-        for spec in order(specs.len(), seed, number) {
-            let report = run_briefly::<H>(&specs[spec], seed, EVENT_LIMIT);
-            trial.runs += 1;
-            if report.verdict != Verdict::Pass {
-                trial.find = Some(Find {
-                    checker: report.checker.unwrap_or_default(),
-                    scenario: report.scenario,
-                    file: report.file,
-                    seed,
-                    failure: report.failure.unwrap_or_default(),
-                });
-                return trial;
-            }
-            if trial.runs == hunt.runs {
-                break;
-            }
-        }
-        seed = if seed == high { low } else { seed + 1 };
-    }
-    trial
+/// The line of runs, as far as they were made.
+struct Line<'a, H> {
+    specs: &'a [Spec],
+    first_seed: u64,
+    jobs: usize,
+    made: BTreeMap<usize, Option<Find>>,
+    host: std::marker::PhantomData<fn() -> H>,
 }
 
-/// The numbers below `count` in an order drawn for a seed and a trial.
-fn order(count: usize, seed: u64, trial: u64) -> Vec<usize> {
-    let key = Key::new(seed).with_text("order of the suite").with(trial);
+impl<'a, H: Host> Line<'a, H> {
+    fn new(specs: &'a [Spec], hunt: &Hunt) -> Self {
+        Self {
+            specs,
+            first_seed: hunt.first_seed,
+            jobs: hunt.jobs.max(1),
+            made: BTreeMap::new(),
+            host: std::marker::PhantomData,
+        }
+    }
+
+    /// The run at `place`, made now if it was not before; with several jobs those behind it are made as well.
+    fn run(&mut self, place: usize) -> Option<Find> {
+        if let Some(made) = self.made.get(&place) {
+            return made.clone();
+        }
+        let places: Vec<usize> = (place..place + self.jobs)
+            .filter(|place| !self.made.contains_key(place))
+            .collect();
+        let this = &*self;
+        let made: Vec<Option<Find>> = std::thread::scope(|scope| {
+            let running: Vec<_> = places
+                .iter()
+                .map(|&place| scope.spawn(move || this.make(place)))
+                .collect();
+            let ends = running
+                .into_iter()
+                .map(|thread| thread.join().expect("a run catches its panics"));
+            ends.collect()
+        });
+        self.made.extend(places.into_iter().zip(made));
+        self.made.get(&place).cloned().flatten()
+    }
+
+    fn make(&self, place: usize) -> Option<Find> {
+        let (seed, index) = (
+            self.first_seed + (place / self.specs.len()) as u64,
+            place % self.specs.len(),
+        );
+        let spec = &self.specs[order(self.specs.len(), seed)[index]];
+        let report = run_briefly::<H>(spec, seed, EVENT_LIMIT);
+        (report.verdict != Verdict::Pass).then(|| Find {
+            checker: report.checker.unwrap_or_default(),
+            scenario: report.scenario,
+            file: report.file,
+            seed,
+            failure: report.failure.unwrap_or_default(),
+        })
+    }
+}
+
+/// The numbers below `count` in an order drawn for a seed.
+fn order(count: usize, seed: u64) -> Vec<usize> {
+    let key = Key::new(seed).with_text("order of the suite");
     let mut all: Vec<usize> = (0..count).collect();
     all.sort_by_key(|&index| key.at(index as u64));
     all
@@ -223,11 +236,11 @@ mod tests {
 
     #[test]
     fn an_order_is_a_permutation_that_differs_between_seeds() {
-        let (one, two) = (order(30, 1, 0), order(30, 2, 0));
+        let (one, two) = (order(30, 1), order(30, 2));
         let mut sorted = one.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, (0..30).collect::<Vec<_>>());
         assert_ne!(one, two);
-        assert_eq!(one, order(30, 1, 0));
+        assert_eq!(one, order(30, 1));
     }
 }

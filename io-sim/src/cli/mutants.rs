@@ -11,7 +11,6 @@ use clap::{Args, Subcommand};
 
 #[cfg(not(net_mutants))]
 use super::Trouble;
-use super::seed_range;
 
 #[derive(Debug, Args)]
 pub(super) struct Mutants {
@@ -43,16 +42,19 @@ struct HuntArgs {
     /// Scenario files, or folders of them.
     #[arg(long = "suite", default_value = "scenarios", value_name = "FILE|DIR")]
     suite: Vec<PathBuf>,
-    /// Seeds A to B, both included, over which the trials begin as far apart as can be.
-    #[arg(long, value_name = "A..B", value_parser = seed_range, default_value = "1..300000")]
-    seeds: (u64, u64),
+    /// The first trial's first seed; trials go on seed by seed, each over the whole suite.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Seeds between the beginnings of two trials; trials that overlap share their runs.
+    #[arg(long, default_value_t = 4)]
+    apart: u64,
     /// Trials per bug, each with its own first seed.
     #[arg(long, default_value_t = 30)]
     trials: u64,
     /// Runs after which a trial gives up. A run is one scenario under one seed.
     #[arg(long, default_value_t = 10_000)]
     runs: u64,
-    /// Trials at once; default: one per core.
+    /// Runs at once; default: one per core.
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
     /// One JSON object per bug.
@@ -141,7 +143,8 @@ mod planted {
         let specs = load(&args.suite)?;
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let wanted = Hunt {
-            seeds: args.seeds,
+            first_seed: args.seed,
+            apart: args.apart,
             trials: args.trials,
             runs: args.runs,
             jobs: args.jobs.unwrap_or(cores).get(),
@@ -196,8 +199,7 @@ mod planted {
             (self.name, self.done, self.began) = (mutant.name(), 0, Instant::now());
         }
 
-        /// Always goes on: a hunt ends by itself.
-        fn progress(&mut self, trial: &Trial) -> bool {
+        fn progress(&mut self, trial: &Trial) {
             self.done += 1;
             if self.told.elapsed().as_secs() >= 2 {
                 self.told = Instant::now();
@@ -212,7 +214,6 @@ mod planted {
                     trial.runs
                 );
             }
-            true
         }
 
         fn tell(&self, mutant: Mutant, trials: &[Trial], summary: &Summary) -> io::Result<()> {
