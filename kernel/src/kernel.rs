@@ -6,8 +6,8 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::marker::PhantomData;
 
+use net_base::probe::{Hits, Note as _, Probe, Probes as _};
 use net_base::rng::Stream;
 use net_base::trace::{Kind, Trace, digest};
 use net_base::{Addr, Check, EntityId, Instant, NoCheck, Now, Seat, SeatId, SessionKey};
@@ -17,6 +17,7 @@ use net_session::handshake::{Handshakes, Packet, View};
 use net_session::lane::many::Lanes;
 use net_session::roster::Roster;
 use net_trust::Trust;
+use net_wire::DropReason;
 
 use crate::api::{
     Boot, BootError, Command, Deadline, Drops, Event, Holdings, Input, Io, LinkChange, SessionStats, Why,
@@ -36,7 +37,7 @@ pub(crate) const HANDSHAKES: SeatId = SeatId(3);
 
 /// The whole protocol of one node. `A` is the cipher, `C` whether invariants are checked after every turn.
 pub struct Kernel<A: Aead, C: Check = NoCheck> {
-    pub(crate) lanes: Lanes<A>,
+    pub(crate) lanes: Lanes<A, C>,
     pub(crate) handshakes: Seat<Handshakes>,
     pub(crate) peers: Seat<Peers>,
     pub(crate) trust: Seat<Trust>,
@@ -49,7 +50,8 @@ pub struct Kernel<A: Aead, C: Check = NoCheck> {
     /// No timer is due before this.
     due: Instant,
     trace: Option<Box<Trace>>,
-    check: PhantomData<C>,
+    /// The probes passed where machines are wired to each other.
+    pub(crate) passed: C::Probes,
 }
 
 impl<A: Aead, C: Check> Kernel<A, C> {
@@ -84,7 +86,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             drops: Drops::default(),
             due: Instant::ZERO,
             trace: trace.then(Box::default),
-            check: PhantomData,
+            passed: C::Probes::default(),
         };
         kernel.trust.handle(now, net_trust::In::Boot, ());
         Ok(kernel)
@@ -259,6 +261,29 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         sum
     }
 
+    /// The probes passed since boot; none where nothing is checked.
+    #[must_use]
+    pub fn probes(&self) -> Hits {
+        if !C::ON {
+            return Hits::default();
+        }
+        let mut hits = self.lanes.hits();
+        for more in [
+            self.passed.hits(),
+            self.handshakes.hits(),
+            self.peers.hits(),
+            self.trust.hits(),
+        ] {
+            hits.add(more);
+        }
+        for (reason, _) in self.drops().nonzero() {
+            if let Some(probe) = refusal(reason) {
+                hits.note(probe);
+            }
+        }
+        hits
+    }
+
     /// How much the sessions hold. Takes time in proportion to the streams.
     #[must_use]
     pub fn holdings(&self) -> Holdings {
@@ -275,6 +300,31 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     pub fn stats(&self, session: SessionKey) -> Option<SessionStats> {
         self.lanes.peek_of(session)?.stats(session)
     }
+}
+
+/// The probe that a refusal for this reason passes: its count says so already.
+fn refusal(reason: DropReason) -> Option<Probe> {
+    const PROBES: [(DropReason, Probe); 15] = [
+        (DropReason::CookieRequired, Probe::CookieDemanded),
+        (DropReason::CookieInvalid, Probe::CookieInvalid),
+        (DropReason::DuplicateHandshake, Probe::InitiationCopied),
+        (DropReason::StaleHandshake, Probe::InitiationStale),
+        (DropReason::RateLimited, Probe::InitiationLimited),
+        (DropReason::BadMac, Probe::InitiationBadMac),
+        (DropReason::NoiseFailure, Probe::NoiseRefused),
+        (DropReason::EpochTooFar, Probe::EpochTooFar),
+        (DropReason::PendingFull, Probe::PendingCrowded),
+        (DropReason::KeyExpired, Probe::KeyExpired),
+        (DropReason::Replayed, Probe::Replayed),
+        (DropReason::BelowWindow, Probe::BelowWindow),
+        (DropReason::AeadFailure, Probe::Tampered),
+        (DropReason::UnknownSession, Probe::UnknownSession),
+        (DropReason::AckOfUnsent, Probe::AckOfUnsent),
+    ];
+    PROBES
+        .iter()
+        .find(|(known, _)| *known == reason)
+        .map(|&(_, probe)| probe)
 }
 
 /// Folds what the kernel is told; datagrams are folded one by one as they are read.

@@ -1,11 +1,15 @@
 //! Invariant checking as a type parameter fixed at boot, and the assertion macro for dear checks.
 //!
-//! Invariants: with [`NoCheck`] a `verify!` costs nothing. Not here: what is checked (each machine).
+//! Invariants: with [`NoCheck`] a `verify!` and the probes of the data plane cost nothing. Not here: what is checked (each machine).
+
+use crate::probe::{Hits, Probes, Quiet};
 
 /// Whether a kernel checks its invariants after every turn.
 pub trait Check: 'static {
     /// Whether it does.
     const ON: bool;
+    /// What data-plane objects keep of their probes.
+    type Probes: Probes;
 }
 
 /// Production: dear checks are compiled out.
@@ -18,10 +22,12 @@ pub enum Checked {}
 
 impl Check for NoCheck {
     const ON: bool = false;
+    type Probes = Quiet;
 }
 
 impl Check for Checked {
     const ON: bool = true;
+    type Probes = Hits;
 }
 
 /// Asserts where `$check` is on: `verify!(C, condition, "message {}", arguments)`.

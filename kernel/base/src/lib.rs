@@ -12,6 +12,7 @@
 //! | `map.rs` | maps with a deterministic order |
 //! | `trace.rs` | the digest of a run |
 //! | `check.rs` | `verify!` and the switch behind it |
+//! | `probe.rs` | points that some run must pass |
 //! | `mutant.rs` | planted bugs, under `--cfg net_mutants` only |
 //!
 //! Invariants: no IO, no globals (but for the choice of a planted bug, under `--cfg net_mutants`), no interior
@@ -27,6 +28,7 @@ pub mod limit;
 pub mod machine;
 pub mod map;
 pub mod mutant;
+pub mod probe;
 pub mod rng;
 pub mod store;
 pub mod time;

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::fmt::Debug;
 
 use crate::id::{JobId, SeatId, Ticket};
+use crate::probe::{Hits, Note, Probe};
 use crate::rng::{Seed, Stream};
 use crate::store::{StoreOp, Stored};
 use crate::time::{Instant, Now};
@@ -91,6 +92,15 @@ impl<M: Machine> Fx<'_, M> {
     }
 }
 
+impl<M: Machine> Note for Fx<'_, M> {
+    const ON: bool = true;
+
+    #[inline]
+    fn note(&mut self, probe: Probe) {
+        self.desk.hits.note(probe);
+    }
+}
+
 impl<M: Durable> Fx<'_, M> {
     /// Starts a storage operation.
     pub fn store(&mut self, op: StoreOp) -> Ticket {
@@ -115,6 +125,7 @@ struct Desk<M: Machine> {
     stores: VecDeque<(Ticket, StoreOp)>,
     gates: BTreeMap<Ticket, Vec<M::Out>>,
     rng: Stream,
+    hits: Hits,
 }
 
 impl<M: Machine> Desk<M> {
@@ -142,6 +153,7 @@ impl<M: Machine> Seat<M> {
             stores: VecDeque::new(),
             gates: BTreeMap::new(),
             rng: seed.fork(M::NAME),
+            hits: Hits::default(),
         };
         Self { machine, desk }
     }
@@ -189,6 +201,12 @@ impl<M: Machine> Seat<M> {
     #[must_use]
     pub fn armed(&self) -> usize {
         self.desk.timers.len()
+    }
+
+    /// The probes that the machine passed. Kept whatever is checked: a machine of the control plane passes few.
+    #[must_use]
+    pub const fn hits(&self) -> Hits {
+        self.desk.hits
     }
 
     /// Takes the oldest decision.

@@ -7,7 +7,10 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use net_base::limit::{MAX_ADDRESSES, MAX_ATTEMPTS};
-use net_base::{Addr, AssociationId, AttemptId, CommandId, EntityId, Epoch, Fx, Machine, SessionId, SessionKey};
+use net_base::{
+    Addr, AssociationId, AttemptId, CommandId, EntityId, Epoch, Fx, Machine, SessionId, SessionKey, reachable,
+    sometimes,
+};
 
 /// Connect commands that may wait for one dial.
 const MAX_WAITING: usize = 64;
@@ -260,6 +263,7 @@ impl Peers {
             if dial.waiting.len() == MAX_WAITING {
                 return fx.emit(Out::Refused(command, Refusal::TableFull));
             }
+            reachable!(*fx, DialJoined);
             return dial.waiting.push(command);
         }
         if self.by_attempt.len() >= MAX_ATTEMPTS || self.is_full() {
@@ -389,6 +393,7 @@ impl Peers {
     /// goes on, as the peer may already use the key it agrees.
     fn start_confirmed(&mut self, agreed: Agreed, fx: &mut Fx<'_, Self>) {
         let dial = self.by_id.get_mut(&agreed.peer).and_then(|peer| peer.dial.as_mut());
+        sometimes!(*fx, SimultaneousOpen, dial.is_some());
         let waiting = dial.map(|dial| core::mem::take(&mut dial.waiting)).unwrap_or_default();
         self.start(agreed, waiting, fx);
     }
@@ -433,6 +438,7 @@ impl Peers {
         if let Some(entry) = self.by_id.get_mut(&peer) {
             entry.live = None;
         }
+        reachable!(*fx, PeerForgotten);
         fx.emit(Out::Restarted(live.session, peer));
     }
 
@@ -444,6 +450,7 @@ impl Peers {
         entry.live = None;
         // A dial nobody waits for was a rekey of what ended.
         if entry.dial.as_ref().is_some_and(|dial| dial.waiting.is_empty()) {
+            reachable!(*fx, RekeyAbandoned);
             self.end_dial(&peer, fx);
         }
         self.tidy(&peer);

@@ -154,11 +154,11 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         (!self.credits.knows(session, stream)).then_some(Refused::NoStream)
     }
 
-    fn lane(&mut self, session: SessionKey) -> Result<&mut Lane<A>, Refused> {
+    fn lane(&mut self, session: SessionKey) -> Result<&mut Lane<A, C>, Refused> {
         self.lanes.of(session).ok_or(Refused::NoSession)
     }
 
-    fn stream_lane(&mut self, session: SessionKey, stream: StreamId) -> Result<&mut Lane<A>, Refused> {
+    fn stream_lane(&mut self, session: SessionKey, stream: StreamId) -> Result<&mut Lane<A, C>, Refused> {
         match self.missing(session, stream) {
             Some(why) => Err(why),
             None => self.lane(session),

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::convert::Infallible;
 
 use net_base::store::{Cell, StoreError, StoreOp, Stored};
-use net_base::{Durable, Duration, EntityId, Epoch, Fx, Machine, Ticket};
+use net_base::{Durable, Duration, EntityId, Epoch, Fx, Machine, Ticket, reachable, sometimes};
 
 use crate::identity::Identity;
 use crate::network::NetworkKey;
@@ -164,6 +164,7 @@ impl Trust {
     /// Notes that the epochs in memory differ from those in the cell.
     fn touch(&mut self, fx: &mut Fx<'_, Self>) {
         if let State::Ready { dirty, writing } = &mut self.state {
+            sometimes!(*fx, WriteJoined, writing.is_some());
             if !*dirty && writing.is_none() {
                 fx.arm(Timer::Write, fx.now() + WRITE_DELAY);
             }
@@ -176,6 +177,7 @@ impl Trust {
             Stored::Value(None) => None,
             Stored::Value(Some(bytes)) => match decode(bytes) {
                 Some(epochs) => {
+                    reachable!(*fx, FloorsRecovered);
                     self.table.floors.recover(&epochs);
                     None
                 }
@@ -215,6 +217,7 @@ impl Trust {
     }
 
     fn on_broken(&mut self, error: StoreError, fx: &mut Fx<'_, Self>) {
+        reachable!(*fx, FloorsBroken);
         self.state = State::Broken;
         fx.disarm(Timer::Write);
         fx.emit(Out::StoreFailed(error));

@@ -10,7 +10,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use net_base::limit::MAX_ATTEMPTS;
-use net_base::{Addr, AssociationId, Duration, EntityId, SessionId};
+use net_base::{Addr, AssociationId, Duration, EntityId, SessionId, reachable, sometimes};
 use net_wire::DropReason;
 use net_wire::handshake::{
     CookieReply, Initiation, InitiationPayload, RESPONSE_NOISE_LEN, Response, ResponsePayload, Suite,
@@ -207,6 +207,7 @@ impl Handshakes {
         self.initiator.serial += 1;
         let live = view.roster.get(&peer).is_some();
         let answered = if live { None } else { self.responder.label_of(peer) };
+        sometimes!(*fx, DialTakesLabel, answered.is_some());
         let attempt = Attempt {
             serial: self.initiator.serial,
             peer,
@@ -243,6 +244,7 @@ impl Handshakes {
 
     pub(super) fn on_expire(&mut self, id: AttemptId, fx: &mut HandshakeFx<'_>) {
         if let Some(Attempt { sent, unreachable, .. }) = self.on_cancel(id, fx) {
+            reachable!(*fx, DialExpired);
             fx.emit(Out::Failed {
                 attempt: id,
                 sent,
@@ -314,7 +316,10 @@ impl Handshakes {
             .attempts
             .get_mut(&id)
             .filter(|attempt| attempt.serial == serial);
-        let Some(attempt) = attempt else { return };
+        let Some(attempt) = attempt else {
+            reachable!(*fx, StartedTooLate);
+            return;
+        };
         attempt.starting = false;
         let Some(Started {
             state,
@@ -335,6 +340,7 @@ impl Handshakes {
             Initiation::set_mac2(&mut packet, &mac);
         }
         self.vetted.insert(attempt.peer, peer_public);
+        sometimes!(*fx, DialRepeated, attempt.sent > 0);
         let (pause, forgotten) = attempt.on_sent(local, self.config.handshake_retry_max);
         let awaiting = Awaiting {
             attempt: id,
@@ -349,6 +355,7 @@ impl Handshakes {
             cookie_taken: false,
         };
         self.initiator.awaiting.insert(local, awaiting);
+        sometimes!(*fx, DialForgetsOldest, forgotten.is_some());
         if let Some(forgotten) = forgotten {
             self.initiator.awaiting.remove(&forgotten);
         }
@@ -419,12 +426,14 @@ impl Handshakes {
     ) {
         let Finishing { local, remote, from } = about;
         let Some(awaiting) = self.initiator.awaiting.get_mut(&local) else {
+            reachable!(*fx, FinishedTooLate);
             fx.emit(Out::Dropped(DropReason::UnexpectedHandshake, from));
             return;
         };
         let (payload, secrets) = match finished {
             Ok(agreed) => agreed,
             Err((reason, state)) => {
+                reachable!(*fx, AnswerForged);
                 awaiting.state = Some(state);
                 if !awaiting.inbox.is_empty() {
                     self.initiator.to_finish.push_back(local);
@@ -470,7 +479,12 @@ impl Handshakes {
         }
     }
 
-    pub(super) fn on_cookie_reply(&mut self, bytes: &[u8], view: View<'_>) -> Result<(), DropReason> {
+    pub(super) fn on_cookie_reply(
+        &mut self,
+        bytes: &[u8],
+        view: View<'_>,
+        fx: &mut HandshakeFx<'_>,
+    ) -> Result<(), DropReason> {
         let reply = CookieReply::parse(bytes)?;
         let awaiting = self
             .initiator
@@ -490,6 +504,7 @@ impl Handshakes {
             attempt.cookies.insert(to, cookie);
             // Once per pause the cookie is used at once; a stream of cookies must not become one of messages.
             if !attempt.hurried && !attempt.starting {
+                reachable!(*fx, CookieUsed);
                 attempt.hurried = true;
                 attempt.next = attempt.addresses.iter().position(|address| *address == to).unwrap_or(0);
                 let rekey = view.roster.get(&attempt.peer).is_some();

@@ -30,7 +30,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use net_base::rng::{ErasingRng, Secret};
-use net_base::{Addr, AssociationId, Duration, EntityId, Fx, JobId, Machine, SessionId};
+use net_base::{Addr, AssociationId, Duration, EntityId, Fx, JobId, Machine, SessionId, reachable};
 use net_trust::TrustTable;
 use net_wire::handshake::INITIATION_LEN;
 use net_wire::{Datagram, DropReason, HandshakeKind, peek};
@@ -276,7 +276,7 @@ impl Handshakes {
             Datagram::Handshake {
                 kind: HandshakeKind::CookieReply,
                 ..
-            } => self.on_cookie_reply(bytes, view),
+            } => self.on_cookie_reply(bytes, view, fx),
             Datagram::Protected { .. } | Datagram::Routed => Err(DropReason::UnexpectedHandshake),
         }
     }
@@ -369,6 +369,7 @@ impl Machine for Handshakes {
             Timer::PendingExpire => self.on_pending_expire(fx),
             Timer::CookieRotate => {
                 if self.responder.rotate_cookies() {
+                    reachable!(*fx, CookieRotated);
                     fx.arm(Timer::CookieRotate, fx.now() + COOKIE_ROTATION);
                 }
             }

@@ -8,7 +8,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use net_base::{Addr, AssociationId, Duration, EntityId, Epoch, Instant, SessionId};
+use net_base::{Addr, AssociationId, Duration, EntityId, Epoch, Instant, SessionId, reachable, sometimes};
 use net_wire::DropReason;
 use net_wire::handshake::{
     CookieReply, Initiation, InitiationPayload, RESPONSE_NOISE_LEN, Response, ResponsePayload, Suite,
@@ -212,6 +212,7 @@ impl Handshakes {
             .jar
             .verify(&from, initiation.mac2_input(), initiation.mac2())
         {
+            reachable!(*fx, CookieAccepted);
             return Ok(());
         } else {
             DropReason::CookieInvalid
@@ -305,6 +306,7 @@ impl Handshakes {
         let (message, secrets) = match made {
             Ok(made) => made,
             Err(reason) => {
+                reachable!(*fx, AnswerRevoked);
                 self.refuse(&reading, reason, fx);
                 return;
             }
@@ -375,10 +377,12 @@ impl Handshakes {
             .roster
             .get(&hello.entity)
             .filter(|live| live.remote == hello.association);
-        self.initiator
-            .label_for(&hello.entity)
+        let (dialled, answered) = (self.initiator.label_for(&hello.entity), self.responder.label_for(hello));
+        sometimes!(*fx, AnswerTakesLabel, dialled.is_some());
+        sometimes!(*fx, AnswerAgain, answered.is_some());
+        dialled
             .or_else(|| live.map(|live| live.local))
-            .or_else(|| self.responder.label_for(hello))
+            .or(answered)
             .unwrap_or_else(|| AssociationId(fx.rng().next_u64()))
     }
 
@@ -415,6 +419,7 @@ impl Handshakes {
                 fx.arm(Timer::PendingExpire, pending.expires);
                 return;
             }
+            reachable!(*fx, PendingExpired);
             self.withdraw(age, fx);
         }
     }

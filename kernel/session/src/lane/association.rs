@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use net_base::rng::Stream;
-use net_base::{Addr, Duration, EntityId, Epoch, Instant, SessionId, StreamId};
+use net_base::{Addr, Check, Duration, EntityId, Epoch, Instant, SessionId, StreamId, reachable, sometimes};
 use net_wire::{CloseCode, DropReason, OVERHEAD};
 
 use crate::config::SessionConfig;
@@ -96,6 +96,13 @@ pub(crate) struct Content {
     pub(crate) ack_largest: Option<u64>,
 }
 
+impl Content {
+    /// Whether it told the peer what a stream owed it.
+    pub(crate) fn owes(&self, what: Owed) -> bool {
+        self.owed.iter().flatten().any(|&(_, owed)| owed == what)
+    }
+}
+
 /// Whether an association still carries data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -131,7 +138,7 @@ pub(crate) struct Totals {
 }
 
 /// Everything two nodes share.
-pub(crate) struct Association {
+pub(crate) struct Association<C: Check> {
     pub(crate) peer: EntityId,
     pub(crate) peer_epoch: Epoch,
     /// Whether this side has the greater EntityId.
@@ -179,9 +186,11 @@ pub(crate) struct Association {
     pub(crate) echo_requests: VecDeque<u64>,
     pub(crate) echo_replies: VecDeque<u64>,
     pub(crate) path_responses: VecDeque<(Addr, [u8; 8])>,
+    /// Which probes it passed.
+    pub(crate) passed: C::Probes,
 }
 
-impl Association {
+impl<C: Check> Association<C> {
     /// A fresh association under the key that `info` describes.
     pub(crate) fn new(info: &KeyInfo, greater: bool, config: &SessionConfig, rng: Stream, now: Instant) -> Self {
         let mtu = Mtu::new(MtuConfig {
@@ -236,6 +245,7 @@ impl Association {
             echo_requests: VecDeque::new(),
             echo_replies: VecDeque::new(),
             path_responses: VecDeque::new(),
+            passed: C::Probes::default(),
         };
         association.next_skip = 1 + association.rng.below(2 * SKIP_EVERY);
         association.streams.greet();
@@ -286,6 +296,9 @@ impl Association {
         self.peer_epoch = peer_epoch;
         let crossed = self.current.crosses(&key);
         let keeps = crossed && self.current.initiator == self.greater && self.current.confirmed;
+        sometimes!(self.passed, KeyCrossed, crossed);
+        sometimes!(self.passed, KeyCrossedKept, keeps);
+        sometimes!(self.passed, KeyReplaced, !keeps);
         let drains = if keeps {
             key
         } else {
@@ -319,9 +332,11 @@ impl Association {
         }
         if let Some(draining) = self.draining.iter_mut().find(|draining| draining.key.id == id) {
             draining.heard = now;
+            reachable!(self.passed, KeyDrainedUsed);
             let first = !core::mem::replace(&mut draining.key.confirmed, true);
             // The peer holds it after all: the rule for keys that crossed can be followed.
             if first && draining.key.crosses(&self.current) && draining.key.initiator == self.greater {
+                reachable!(self.passed, KeyCrossedSwapped);
                 core::mem::swap(&mut draining.key, &mut self.current);
                 (draining.since, draining.until) = (now, now + config.previous_drain);
                 self.heard_current = now;
@@ -340,6 +355,7 @@ impl Association {
     /// The number of the next packet.
     pub(crate) fn take_counter(&mut self) -> u64 {
         if self.next_counter == self.next_skip {
+            reachable!(self.passed, CounterSkipped);
             self.next_counter += 1;
             self.next_skip = self.next_counter + 1 + self.rng.below(2 * SKIP_EVERY);
         }
@@ -371,6 +387,8 @@ impl Association {
     /// The peer broke the protocol: it is told so, and the user as well.
     pub(crate) fn violated(&mut self, now: Instant, code: CloseCode, reason: DropReason) {
         if self.is_open() {
+            reachable!(self.passed, Violated);
+            sometimes!(self.passed, KeyHardStop, reason == DropReason::KeyExpired);
             self.close(now, code, reason.as_index() as u64, reason.name());
             self.notices
                 .push_back(AssociationNotice::Closed(super::Closed::Violation(reason)));
@@ -506,6 +524,7 @@ impl Association {
             return None;
         }
         if now >= self.last_received + config.idle_timeout {
+            reachable!(self.passed, IdleTimeout);
             self.notices
                 .push_back(AssociationNotice::Closed(super::Closed::TimedOut));
             return None;
@@ -519,6 +538,7 @@ impl Association {
             .keep_alive
             .is_some_and(|every| now >= self.last_eliciting.max(self.last_received) + every)
         {
+            reachable!(self.passed, KeepAlive);
             self.ping = true;
         }
         if now >= self.rekey_at(config) || (packets >= config.rekey_after_packets && self.rekey_asked.is_none()) {
@@ -537,6 +557,7 @@ impl Association {
     /// EntityId follows the other.
     fn retire(&mut self, now: Instant, config: &SessionConfig) -> Option<SessionId> {
         if let Some(next) = self.next.take_if(|next| now >= next.until) {
+            reachable!(self.passed, KeyUnanswered);
             return Some(next.key.id);
         }
         let at = self.draining.iter().position(|draining| now >= draining.until)?;
@@ -546,10 +567,12 @@ impl Association {
         let used = draining.heard > self.heard_current && draining.heard >= settled;
         let expired = now >= draining.key.installed + config.reject_after;
         if expired || (self.agrees && !used) {
+            reachable!(self.passed, KeyDrainedForgotten);
             return Some(self.draining.remove(at).key.id);
         }
         draining.until = now + config.previous_drain;
         if used && !self.greater {
+            reachable!(self.passed, KeyDisagreed);
             core::mem::swap(&mut draining.key, &mut self.current);
             self.agrees = true;
         }

@@ -4,17 +4,18 @@
 //! protocol and the session is to be closed. Not here: event frames, which the lane pulls one by one
 //! (`mod.rs`), and the state of single streams (`stream/`).
 
-use net_base::{Addr, Duration, Instant, mutant};
+use net_base::limit::MIN_MTU;
+use net_base::{Addr, Check, Duration, Instant, mutant, reachable, sometimes};
 use net_wire::{AckFrame, CloseCode, DropReason, Frame};
 
 use crate::mtu::Mtu;
 use crate::path::{Move, PathTimeout, Sighting, Verdict};
-use crate::recovery::{EcnMark, Fate, Received, SentInfo};
+use crate::recovery::{Arrival, EcnMark, Fate, Received, SentInfo};
 use crate::rx::Ecn;
 
 use super::Closed;
 use super::association::{Association, AssociationNotice, Content, Phase};
-use super::streams::Streams;
+use super::streams::{Owed, Streams};
 
 /// A packet that was opened and read to its end.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +29,7 @@ pub(crate) struct Arrived {
     pub(crate) path_only: bool,
 }
 
-impl Association {
+impl<C: Check> Association<C> {
     /// Takes a frame that carries no stream data.
     ///
     /// # Errors
@@ -74,6 +75,7 @@ impl Association {
                 Ok(())
             }
             Frame::Close { code, detail, reason } => {
+                reachable!(self.passed, CloseReceived);
                 self.notices.push_back(AssociationNotice::Closed(Closed::Remote {
                     code,
                     detail,
@@ -95,6 +97,7 @@ impl Association {
             ..
         } = self;
         let mut resized = false;
+        let (mut credit_lost, mut blocked_lost, mut probe_lost) = (false, false, false);
         let outcome = recovery.on_ack_into(
             now,
             ack.ranges(),
@@ -102,10 +105,30 @@ impl Association {
             ack.ecn().map(|counts| (counts.ect0, counts.ect1, counts.ce)),
             &mut |fate, number, info: &SentInfo, content: Content| match fate {
                 Fate::Acked => resized |= on_acked(streams, mtu, received, now, number, info, &content),
-                Fate::Lost => resized |= on_lost(streams, mtu, now, number, info, &content),
+                Fate::Lost => {
+                    if C::ON {
+                        credit_lost |= content.session_limit || content.owes(Owed::Limit);
+                        probe_lost |= info.mtu_probe;
+                        blocked_lost |= content.session_blocked || content.owes(Owed::Blocked);
+                    }
+                    resized |= on_lost(streams, mtu, now, number, info, &content);
+                }
             },
         );
-        outcome.map_err(|_| DropReason::AckOfUnsent)?;
+        let outcome = outcome.map_err(|_| DropReason::AckOfUnsent)?;
+        sometimes!(self.passed, CreditLost, credit_lost);
+        sometimes!(self.passed, BlockedLost, blocked_lost);
+        sometimes!(self.passed, MtuProbeLost, probe_lost);
+        sometimes!(self.passed, LossByAck, outcome.lost_packets > 0);
+        sometimes!(self.passed, LossSpurious, outcome.spurious > 0);
+        sometimes!(self.passed, CongestionEvent, outcome.congestion);
+        sometimes!(self.passed, CongestionPersistent, outcome.persistent);
+        sometimes!(self.passed, MtuRaised, resized && self.mtu.current() > MIN_MTU as u16);
+        sometimes!(
+            self.passed,
+            MtuBlackHole,
+            resized && self.mtu.current() == MIN_MTU as u16
+        );
         if resized {
             self.sync_mtu();
         }
@@ -121,7 +144,8 @@ impl Association {
             Ecn::Ect1 => EcnMark::Ect1,
             Ecn::Ce => EcnMark::Ce,
         };
-        self.received.insert(arrived.counter, now, arrived.eliciting, mark);
+        let arrival = self.received.insert(arrived.counter, now, arrived.eliciting, mark);
+        sometimes!(self.passed, AckForgotten, arrival == Arrival::Forgotten);
         self.last_received = now;
         self.totals.received += 1;
         self.totals.received_bytes += arrived.len as u64;
@@ -133,6 +157,7 @@ impl Association {
             *heard += 1;
             // Powers of two: two sides that are both closing must not keep each other talking.
             *due |= heard.is_power_of_two();
+            sometimes!(self.passed, CloseRepeated, *due);
         }
     }
 
@@ -145,19 +170,32 @@ impl Association {
                 self.moved(now, Move { from, to: arrived.from });
             }
             Sighting::Unknown => {
+                reachable!(self.passed, PathChallenged);
                 let (new, old) = (self.rng.bytes8(), self.rng.bytes8());
                 let pto = self.recovery.pto();
                 self.path
                     .on_candidate(now, arrived.from, arrived.len as u64, pto, new, old);
             }
-            Sighting::Returned(to) => self.moved(now, to),
+            Sighting::Returned(to) => {
+                reachable!(self.passed, PathReturned);
+                self.moved(now, to);
+            }
         }
     }
 
     fn on_path_response(&mut self, now: Instant, data: [u8; 8]) {
         match self.path.on_response(now, data) {
-            Verdict::Unmatched | Verdict::OldAlive | Verdict::Held | Verdict::Stayed { .. } => {}
-            Verdict::Moved(to) | Verdict::Returned(to) => self.moved(now, to),
+            Verdict::Unmatched | Verdict::OldAlive => {}
+            Verdict::Held => reachable!(self.passed, PathHeld),
+            Verdict::Stayed { .. } => reachable!(self.passed, PathRefused),
+            Verdict::Moved(to) => {
+                reachable!(self.passed, PathMoved);
+                self.moved(now, to);
+            }
+            Verdict::Returned(to) => {
+                reachable!(self.passed, PathReturned);
+                self.moved(now, to);
+            }
         }
     }
 
@@ -167,7 +205,8 @@ impl Association {
             return;
         }
         match self.path.on_timeout(now) {
-            PathTimeout::Nothing | PathTimeout::CandidateFailed(_) | PathTimeout::Settled => {}
+            PathTimeout::Nothing | PathTimeout::Settled => {}
+            PathTimeout::CandidateFailed(_) => reachable!(self.passed, PathFailed),
             PathTimeout::Moved(to) => self.moved(now, to),
         }
     }

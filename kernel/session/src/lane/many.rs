@@ -6,7 +6,8 @@
 use alloc::vec::Vec;
 
 use net_base::map::IdMap;
-use net_base::{EntityId, Instant, SessionId};
+use net_base::probe::Hits;
+use net_base::{Check, EntityId, Instant, NoCheck, SessionId};
 use net_wire::{Datagram as Class, DropReason, peek};
 
 use crate::SessionKey;
@@ -19,14 +20,14 @@ use crate::tx::Tx;
 use super::{Drops, Holdings, Lane, Notice, Up};
 
 /// All lanes of a kernel.
-pub struct Lanes<A: Aead> {
-    lanes: Vec<Lane<A>>,
+pub struct Lanes<A: Aead, C: Check = NoCheck> {
+    lanes: Vec<Lane<A, C>>,
     by_session: IdMap<SessionKey, u8>,
     /// The lane that has a packet under the kernel's hand.
     busy: Option<usize>,
 }
 
-impl<A: Aead> Lanes<A> {
+impl<A: Aead, C: Check> Lanes<A, C> {
     /// `count` lanes, a power of two, at most 16.
     #[must_use]
     pub fn new(config: &SessionConfig, count: u8) -> Self {
@@ -94,20 +95,20 @@ impl<A: Aead> Lanes<A> {
     }
 
     /// The lane a session id belongs to.
-    pub fn by_id(&mut self, id: SessionId) -> &mut Lane<A> {
+    pub fn by_id(&mut self, id: SessionId) -> &mut Lane<A, C> {
         let index = self.lane_index(id);
         &mut self.lanes[index]
     }
 
     /// The lane a session lives in.
-    pub fn of(&mut self, session: SessionKey) -> Option<&mut Lane<A>> {
+    pub fn of(&mut self, session: SessionKey) -> Option<&mut Lane<A, C>> {
         let index = *self.by_session.get(&session)?;
         self.lanes.get_mut(usize::from(index))
     }
 
     /// The lane a session lives in, to look at.
     #[must_use]
-    pub fn peek_of(&self, session: SessionKey) -> Option<&Lane<A>> {
+    pub fn peek_of(&self, session: SessionKey) -> Option<&Lane<A, C>> {
         self.lanes.get(usize::from(*self.by_session.get(&session)?))
     }
 
@@ -122,7 +123,7 @@ impl<A: Aead> Lanes<A> {
     }
 
     /// Every lane, in order.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane<A>> {
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane<A, C>> {
         self.lanes.iter_mut()
     }
 
@@ -175,6 +176,16 @@ impl<A: Aead> Lanes<A> {
         let mut sum = Holdings::default();
         for lane in &self.lanes {
             sum.add(&lane.holdings());
+        }
+        sum
+    }
+
+    /// The probes passed over all lanes.
+    #[must_use]
+    pub fn hits(&self) -> Hits {
+        let mut sum = Hits::default();
+        for lane in &self.lanes {
+            sum.add(lane.hits());
         }
         sum
     }

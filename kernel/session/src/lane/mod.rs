@@ -30,9 +30,10 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 
 use net_base::map::IdMap;
+use net_base::probe::{Hits, Probes as _};
 use net_base::rng::Stream;
 use net_base::timer::Timers;
-use net_base::{Addr, Duration, EntityId, Instant, SessionId, StreamId};
+use net_base::{Addr, Check, Duration, EntityId, Instant, NoCheck, SessionId, StreamId, reachable};
 use net_wire::{CloseCode, DropReason, Reliability};
 
 use crate::aead::Aead;
@@ -192,10 +193,10 @@ impl Holdings {
 const MAX_LINGERING: usize = 256;
 
 /// Whole sessions.
-pub struct Lane<A: Aead> {
+pub struct Lane<A: Aead, C: Check = NoCheck> {
     config: SessionConfig,
     slots: Slots<A>,
-    associations: IdMap<SessionKey, Box<Association>>,
+    associations: IdMap<SessionKey, Box<Association<C>>>,
     timers: Timers<SessionKey>,
     /// Closed sessions that still repeat their close, the oldest first.
     lingering: VecDeque<SessionKey>,
@@ -207,9 +208,12 @@ pub struct Lane<A: Aead> {
     /// Data that became due when a gap closed, on its way to the application.
     late: alloc::vec::Vec<u8>,
     drops: Drops,
+    passed: C::Probes,
+    /// The probes that sessions which are gone had passed.
+    ended: Hits,
 }
 
-impl<A: Aead> Lane<A> {
+impl<A: Aead, C: Check> Lane<A, C> {
     /// An empty lane.
     #[must_use]
     pub fn new(config: &SessionConfig) -> Self {
@@ -225,6 +229,8 @@ impl<A: Aead> Lane<A> {
             found: None,
             late: alloc::vec::Vec::new(),
             drops: Drops::default(),
+            passed: C::Probes::default(),
+            ended: Hits::default(),
         }
     }
 
@@ -316,7 +322,7 @@ impl<A: Aead> Lane<A> {
     }
 
     /// Runs `act` on a live session and queues it to send. False where there is none.
-    fn with(&mut self, session: SessionKey, act: impl FnOnce(&mut Association)) -> bool {
+    fn with(&mut self, session: SessionKey, act: impl FnOnce(&mut Association<C>)) -> bool {
         let Some(association) = self.live(session) else {
             return false;
         };
@@ -392,7 +398,7 @@ impl<A: Aead> Lane<A> {
             .map(|association| association.path.active())
     }
 
-    fn live(&mut self, session: SessionKey) -> Option<&mut Association> {
+    fn live(&mut self, session: SessionKey) -> Option<&mut Association<C>> {
         self.associations
             .get_mut(&session)
             .map(|association| &mut **association)
@@ -440,6 +446,7 @@ impl<A: Aead> Lane<A> {
             self.collect(session);
             self.arm(now, session);
             if sent == Sent::Blocked {
+                reachable!(self.passed, TransmitterFull);
                 self.mark(session);
                 return false;
             }
@@ -453,6 +460,13 @@ impl<A: Aead> Lane<A> {
             return;
         };
         while let Some((stream, notice)) = association.streams.pop_notice() {
+            match notice {
+                StreamNotice::Finished => reachable!(self.passed, StreamFinished),
+                StreamNotice::Reset(_) => reachable!(self.passed, StreamReset),
+                StreamNotice::Stopped(_) => reachable!(self.passed, StreamStopped),
+                StreamNotice::Opened { .. } | StreamNotice::Writable(_) | StreamNotice::Flushed => {}
+                StreamNotice::Gone => reachable!(self.passed, StreamGone),
+            }
             let what = match notice {
                 StreamNotice::Opened {
                     reliability,
@@ -511,6 +525,7 @@ impl<A: Aead> Lane<A> {
     fn remove(&mut self, session: SessionKey) {
         self.timers.disarm(session);
         if let Some(association) = self.associations.swap_remove(&session) {
+            self.ended.add(association.passed.hits());
             for id in association.key_ids() {
                 self.slots.remove(id);
             }
@@ -540,6 +555,17 @@ impl<A: Aead> Lane<A> {
     #[must_use]
     pub fn drops(&self) -> &Drops {
         &self.drops
+    }
+
+    /// The probes that this lane and its sessions passed, where they are kept.
+    #[must_use]
+    pub fn hits(&self) -> Hits {
+        let mut hits = self.passed.hits();
+        hits.add(self.ended);
+        for association in self.associations.values() {
+            hits.add(association.passed.hits());
+        }
+        hits
     }
 
     /// Counts a packet refused before it reached a key.

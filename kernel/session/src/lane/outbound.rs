@@ -4,7 +4,7 @@
 //! with its number; only acknowledgements, probes and the close may exceed the congestion window.
 //! Not here: which association may send next (`mod.rs`), what was lost (`recovery/`).
 
-use net_base::{Addr, Instant, SessionId, StreamId};
+use net_base::{Addr, Check, Instant, SessionId, StreamId, reachable, sometimes};
 use net_wire::{Flags, Frame, FrameWriter, HEADER_LEN, Header, OVERHEAD, TAG_LEN};
 
 use crate::aead::Aead;
@@ -14,6 +14,7 @@ use crate::tx::{Dest, Tx};
 
 use super::association::{Association, Content, Phase};
 use super::slots::Slots;
+use super::streams::Owed;
 
 /// Room that must be left in a packet for data to be worth adding.
 const MIN_DATA_SPACE: usize = 64;
@@ -41,7 +42,7 @@ struct Draft {
     header: Header,
 }
 
-impl Association {
+impl<C: Check> Association<C> {
     /// Sends what may leave now.
     pub(crate) fn transmit<A: Aead>(
         &mut self,
@@ -100,12 +101,14 @@ impl Association {
 
     fn may_send(&mut self, now: Instant, bytes: u64) -> bool {
         if !self.recovery.can_send(bytes) {
+            reachable!(self.passed, WindowFull);
             self.recovery.on_app_limited(false);
             return false;
         }
         match self.recovery.pacing_deadline(now, bytes) {
             None => true,
             Some(at) => {
+                reachable!(self.passed, Paced);
                 self.recovery.on_app_limited(false);
                 self.pace_until = Some(at);
                 false
@@ -180,6 +183,7 @@ impl Association {
             let delay = self.received.delay(now).as_micros();
             // Whoever only acknowledges is never acknowledged, and would tell of every gap for ever.
             if self.received.ranges().len() > CROWDED_RANGES && now >= self.ack_ping_at {
+                reachable!(self.passed, AckCrowded);
                 self.ack_ping_at = now + self.recovery.pto();
                 self.ping = true;
             }
@@ -219,6 +223,7 @@ impl Association {
             return;
         }
         let (limit, blocked, streams) = self.streams.take_session_frames();
+        sometimes!(self.passed, SessionBlocked, blocked.is_some());
         // Three frames of at most eleven bytes each fit the room just checked.
         draft.content.session_limit = limit.is_some_and(|limit| writer.frame(&Frame::MaxData(limit)));
         draft.content.session_blocked = blocked.is_some_and(|limit| writer.frame(&Frame::DataBlocked(limit)));
@@ -231,6 +236,7 @@ impl Association {
                 self.streams.put_back(id, owed);
                 break;
             }
+            sometimes!(self.passed, StreamBlocked, owed == Owed::Blocked);
             *slot = Some((id, owed));
         }
     }
@@ -347,7 +353,9 @@ impl Association {
         }
         while let Some((to, data)) = self.path.poll_challenge(now) {
             // A challenge that finds the transmitter full is repeated a probe timeout later.
-            if self.path.may_send(to, PATH_PACKET)
+            let may = self.path.may_send(to, PATH_PACKET);
+            sometimes!(self.passed, PathLimited, !may);
+            if may
                 && self.transmit_frame(now, slots, tx, self.current.id, to, &Frame::PathChallenge(data))
                     == Sent::Blocked
             {
@@ -481,11 +489,17 @@ impl Association {
         let Self {
             recovery, streams, mtu, ..
         } = self;
-        let mut shrunk = false;
+        let (mut shrunk, mut probe_lost) = (false, false);
         let timeout = recovery.on_timeout(now, &mut |number, info, content| {
+            probe_lost |= info.mtu_probe;
             shrunk |= super::inbound::on_lost(streams, mtu, now, number, info, &content);
         });
+        sometimes!(self.passed, MtuProbeLost, probe_lost);
+        sometimes!(self.passed, MtuBlackHole, shrunk);
+        sometimes!(self.passed, LossByTimer, timeout == Timeout::LossDeclared);
         if let Timeout::Probe { count } = timeout {
+            reachable!(self.passed, ProbeTimeout);
+            sometimes!(self.passed, ProbeBackedOff, count > 1);
             self.probes = if count > 1 { 2 } else { 1 };
             self.probe_size = self.mtu.pto_size(count);
             let oldest = self

@@ -4,7 +4,7 @@
 //! Invariants: a packet is acknowledged only when it was read to its end; the count of event frames in the header
 //! is what the packet carries. Not here: what single frames do (`inbound.rs`, `stream/`).
 
-use net_base::{EntityId, Instant, SessionId, StreamId};
+use net_base::{Check, EntityId, Instant, SessionId, StreamId, reachable, sometimes};
 use net_wire::{DropReason, Flags, Frame, FrameReader, FrameType, HEADER_LEN, Header, Reliability, TAG_LEN};
 
 use crate::aead::Aead;
@@ -113,7 +113,7 @@ enum Step {
     End,
 }
 
-impl<A: Aead> Lane<A> {
+impl<A: Aead, C: Check> Lane<A, C> {
     /// Opens the datagram at `spot`, which carries the session id `id`.
     pub(crate) fn begin(&mut self, now: Instant, batch: &mut RxBatch<'_>, spot: Spot, id: SessionId) {
         debug_assert!(self.open.is_none(), "one packet at a time");
@@ -414,6 +414,7 @@ impl<A: Aead> Lane<A> {
             association.streams.settle(stream);
             return Ok(None);
         };
+        reachable!(self.passed, EarlyDelivered);
         self.late.clear();
         self.late.extend_from_slice(part.bytes);
         Ok(Some(Found::Late {
@@ -446,6 +447,7 @@ impl<A: Aead> Lane<A> {
     /// else is a breach of the protocol and ends the session.
     fn refuse(&mut self, now: Instant, reason: DropReason) {
         self.drops.count(reason);
+        sometimes!(self.passed, ReassemblyFull, reason == DropReason::Overloaded);
         let Some(session) = self.open.take().and_then(|open| open.owner) else {
             return;
         };
@@ -462,9 +464,9 @@ impl<A: Aead> Lane<A> {
 
 impl Open {
     /// The STREAM frame: opens the packet's run.
-    fn begin_run(
+    fn begin_run<C: Check>(
         &mut self,
-        association: &mut Association,
+        association: &mut Association<C>,
         reliability: Reliability,
         position: u64,
     ) -> Result<(), DropReason> {
@@ -489,7 +491,7 @@ impl Open {
     }
 
     /// An event frame. `self.at` already stands behind it.
-    fn on_piece(&mut self, association: &mut Association, piece: Piece<'_>) -> Result<Step, DropReason> {
+    fn on_piece<C: Check>(&mut self, association: &mut Association<C>, piece: Piece<'_>) -> Result<Step, DropReason> {
         if !self.ran {
             return Err(DropReason::FrameNotAllowed);
         }
