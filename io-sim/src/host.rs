@@ -6,6 +6,7 @@
 //! Not here: the world around it (`world/`).
 
 use net_kernel::api::{Deadline, Drops, Holdings, Input, Io, SessionConfig, SessionStats};
+use net_kernel::base::probe::Hits;
 use net_kernel::base::trace::Record;
 use net_kernel::base::{EntityId, Epoch, Now};
 use net_kernel::session::SessionKey;
@@ -65,6 +66,11 @@ pub trait Host: Sized {
     /// Counts of what it refused.
     fn drops(&self) -> Drops {
         Drops::default()
+    }
+
+    /// The probes it passed since boot, where it keeps any.
+    fn probes(&self) -> Hits {
+        Hits::default()
     }
 
     /// How much its sessions hold.

@@ -7,6 +7,7 @@ use std::any::TypeId;
 
 use net_kernel::Kernel;
 use net_kernel::api::{Boot, Deadline, Drops, Holdings, Input, Io, SessionStats};
+use net_kernel::base::probe::Hits;
 use net_kernel::base::rng::{Secret, Seed};
 use net_kernel::base::trace::{Record, Trace};
 use net_kernel::base::{Check, Checked, EntityId, NoCheck, Now};
@@ -89,6 +90,10 @@ impl<A: Aead, C: Check> Host for KernelHost<A, C> {
 
     fn drops(&self) -> Drops {
         self.0.drops()
+    }
+
+    fn probes(&self) -> Hits {
+        self.0.probes()
     }
 
     fn holdings(&self) -> Option<Holdings> {

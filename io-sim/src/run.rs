@@ -9,7 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use serde::{Deserialize, Serialize};
+use net_kernel::base::probe::{Hits, Probe};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::check::Violation;
 use crate::history::History;
@@ -79,9 +80,16 @@ pub struct Report {
     pub datagrams: u64,
     /// Everything that was counted or measured; times in ns.
     pub counters: BTreeMap<String, u64>,
+    /// The probes that some process passed, by name.
+    #[serde(serialize_with = "names")]
+    pub probes: Hits,
     /// The last things that happened before a failure.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub log: Vec<String>,
+}
+
+fn names<S: Serializer>(probes: &Hits, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(probes.iter().map(Probe::name))
 }
 
 /// A scenario file, read.
@@ -207,6 +215,7 @@ fn harness(spec: &Spec, seed: u64, failure: String) -> Report {
         turns: 0,
         datagrams: 0,
         counters: BTreeMap::new(),
+        probes: Hits::default(),
         log: Vec::new(),
     }
 }
@@ -239,6 +248,7 @@ fn report(spec: &Spec, seed: u64, outcome: Outcome, expected: Option<&str>, hist
         turns: outcome.turns,
         datagrams: outcome.accounts.sent,
         counters: outcome.counters,
+        probes: outcome.probes,
         log: history
             .filter(|_| verdict != Verdict::Pass)
             .map_or_else(Vec::new, |history| history.last_lines(LOG)),

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use net_kernel::base::probe::{Hits, Probe};
 
 use super::output::{Found, flags, keep, program, quoted};
 use super::{Cipher, Trouble, load, seed_range};
@@ -43,6 +44,9 @@ pub(super) struct Run {
     /// Stop at the first failure.
     #[arg(long)]
     fail_fast: bool,
+    /// Fail (exit code 1) where some probe was passed by no run: for sets of runs long enough to pass them all.
+    #[arg(long)]
+    require_probes: bool,
     /// Where this arm runs; only the discrete-event world is built into this program.
     #[arg(long, default_value = "des")]
     arm: Arm,
@@ -87,6 +91,7 @@ struct Teller<'a> {
     done: usize,
     passed: usize,
     worst: u8,
+    probes: Hits,
     datagrams: u64,
     simulated_ms: u64,
     began: Instant,
@@ -104,6 +109,7 @@ impl<'a> Teller<'a> {
             done: 0,
             passed: 0,
             worst: 0,
+            probes: Hits::default(),
             datagrams: 0,
             simulated_ms: 0,
             began: now,
@@ -117,6 +123,7 @@ impl<'a> Teller<'a> {
         self.done += 1;
         self.passed += usize::from(report.verdict == Verdict::Pass);
         self.worst = self.worst.max(report.verdict.exit_code());
+        self.probes.add(report.probes);
         self.datagrams += report.datagrams;
         self.simulated_ms += report.simulated_ms;
         if let Err(error) = self.print(report) {
@@ -231,7 +238,28 @@ impl<'a> Teller<'a> {
         } else {
             writeln!(err, "{summary}")
         };
-        Ok(self.worst)
+        drop(err);
+        let missing: Vec<&str> = self.probes.missing().map(Probe::name).collect();
+        if self.total > 1 || self.run.require_probes {
+            self.tell_probes(&missing)?;
+        }
+        let failed = self.run.require_probes && !missing.is_empty();
+        Ok(self.worst.max(u8::from(failed)))
+    }
+
+    /// Which points of the kernel no run of the set passed.
+    fn tell_probes(&self, missing: &[&str]) -> io::Result<()> {
+        let all = Probe::ALL.len();
+        let mut line = format!("probes: {} of {all} hit", all - missing.len());
+        if !missing.is_empty() {
+            line = format!("{line}; missing: {}", missing.join("; "));
+        }
+        if self.run.json {
+            // Standard output holds one object per run and nothing else.
+            writeln!(io::stderr(), "{line}")
+        } else {
+            writeln!(io::stdout(), "{line}")
+        }
     }
 }
 

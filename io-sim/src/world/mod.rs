@@ -36,6 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use net_kernel::api::{Command, Deadline, Event, Holdings, Input, Job, Messages, StoreError, StoreOp, Stored};
+use net_kernel::base::probe::Hits;
 use net_kernel::base::trace::Record;
 use net_kernel::base::{Addr, EntityId, JobId, Ticket};
 use net_kernel::trust::NetworkKey;
@@ -108,6 +109,8 @@ pub struct Outcome {
     pub accounts: Accounts,
     /// What happened, by name.
     pub counters: BTreeMap<String, u64>,
+    /// The probes that some process passed.
+    pub probes: Hits,
     /// What happened, where it was recorded.
     pub history: Option<History>,
 }
@@ -843,7 +846,10 @@ impl<H: Host> World<H> {
         }
         let mut digest = blake3::Hasher::new_derive_key("net simulated run v1");
         let mut turns = 0;
+        let mut probes = Hits::default();
         for node in &self.nodes {
+            probes.add(node.ended_probes);
+            probes.add(node.host.as_ref().map_or_else(Hits::default, Host::probes));
             turns += node.ended_turns + node.host.as_ref().map_or(0, Host::turns);
             for ended in node.ended.iter().copied().chain(node.host.as_ref().map(Host::digest)) {
                 digest.update(&ended);
@@ -867,6 +873,7 @@ impl<H: Host> World<H> {
             ended_at: self.now,
             turns,
             counters,
+            probes,
             history: self.recorder.map(|recorder| recorder.history),
             accounts: self.accounts,
         }

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
 use net_kernel::api::Drops;
+use net_kernel::base::probe::Hits;
 use net_kernel::base::{Addr, Instant, Now, UnixNanos};
 use net_sim_model::{Clock, Disk, DiskSnapshot};
 
@@ -50,6 +51,8 @@ pub struct Node<H> {
     pub ended_turns: u64,
     /// What the processes that ended had refused.
     pub ended_drops: Drops,
+    /// The probes that its ended processes passed.
+    pub ended_probes: Hits,
     /// Whether it boots from its original's seed.
     pub same_seed: bool,
     /// Entropy blocks handed out.
@@ -90,6 +93,7 @@ impl<H> Node<H> {
             ended: Vec::new(),
             ended_turns: 0,
             ended_drops: Drops::default(),
+            ended_probes: Hits::default(),
             same_seed: false,
             entropy: 0,
             backlog: VecDeque::new(),

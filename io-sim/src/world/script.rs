@@ -197,6 +197,7 @@ impl<H: Host> World<H> {
             machine.ended_turns += host.turns();
             let drops = host.drops();
             machine.ended_drops.add(&drops);
+            machine.ended_probes.add(host.probes());
             machine.disk.crash();
         }
         for slot in waiting {
