@@ -30,8 +30,10 @@ pub type ClearUnchecked = KernelHost<Clear, NoCheck>;
 /// A kernel as shipped under ChaCha20-Poly1305, for measuring.
 pub type RealUnchecked = KernelHost<Reference, NoCheck>;
 
-/// Half of all keys are not identities (their sign bit is set); the next candidate is a hash away.
-fn identity(bytes: &[u8; 32]) -> Identity {
+/// The identity that follows from these bytes. Half of all keys are not identities (their sign bit is set); the next
+/// candidate is a hash away.
+#[must_use]
+pub fn identity(bytes: &[u8; 32]) -> Identity {
     let mut candidate = *bytes;
     loop {
         if let Ok(identity) = Identity::from_seed(Secret(candidate)) {

@@ -24,7 +24,7 @@ const OURS: &[(&str, &[&str])] = &[
 ];
 
 /// Packages that look at everything and that nothing builds on.
-const OBSERVERS: &[&str] = &["net-tests", "net-benches", "net-fuzz"];
+const OBSERVERS: &[&str] = &["net-tests", "net-benches", "net-fuzz", "net-sim-shell"];
 
 /// Crates from outside that kernel/ may build on: pure computation, no IO, no clock, no entropy.
 const KERNEL_OUTSIDE: &[&str] = &[
