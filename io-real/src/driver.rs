@@ -96,6 +96,8 @@ struct Loop<S, C, E, D> {
     bufs: Vec<Box<[u8]>>,
     metas: Vec<RecvMeta>,
     deadline: Option<Instant>,
+    /// The deadline that went off last.
+    fired: Option<Instant>,
     /// The monotonic clock at the last turn.
     now: Instant,
     /// A turn ran since the driver was last idle.
@@ -196,6 +198,7 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
                 .collect(),
             metas: vec![empty; RECV_BUFFERS],
             deadline: None,
+            fired: None,
             now: Instant::ZERO,
             turned: false,
             wants_tx: false,
@@ -319,7 +322,7 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
                 self.errors += 1;
                 tracing::debug!(%error, "receiving failed");
                 return if self.errors < MAX_ERRORS {
-                    Ok(true)
+                    Ok(!net_kernel::base::mutant!(DriverDeafAfterError))
                 } else {
                     Err(DriverError { socket: error })
                 };
@@ -448,8 +451,12 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
     }
 
     fn tick(&mut self, cx: &mut Context<'_>) -> bool {
+        if net_kernel::base::mutant!(DriverTimerAskedOnce) && self.fired == self.deadline {
+            return false;
+        }
         let due = self.deadline.is_some_and(|at| self.clock.poll_until(cx, at).is_ready());
         if due {
+            self.fired = self.deadline;
             self.turn(Input::Wake);
         }
         due
@@ -466,7 +473,9 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
                     tracing::debug!(%error, "waiting for the socket failed");
                 }
                 self.tx.unblock();
-                self.flush();
+                if !net_kernel::base::mutant!(DriverUnblockedUnsent) {
+                    self.flush();
+                }
                 true
             }
         }

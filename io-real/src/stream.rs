@@ -429,7 +429,11 @@ impl RecvHalf {
     /// # Errors
     /// See [`RecvError`]; told after everything that arrived whole.
     pub async fn recv(&mut self) -> Result<Option<Bytes>, RecvError> {
-        poll_fn(|cx| self.poll_message(cx)).await
+        let received = poll_fn(|cx| self.poll_message(cx)).await;
+        if net_kernel::base::mutant!(DriverRecvYields) && self.drained_messages % 8 == 7 {
+            tokio::task::yield_now().await;
+        }
+        received
     }
 
     /// Copies the next message into `buffer` and tells its length; `None` when the peer has finished and everything

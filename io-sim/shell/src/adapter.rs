@@ -63,7 +63,7 @@ const FULL: u64 = 15 * PER_MILLE;
 /// How often a batch is taken only in part.
 const PART: u64 = 100 * PER_MILLE;
 /// How often a receive reports an error that is about something else.
-const ERROR: u64 = 2 * PER_MILLE;
+const ERROR: u64 = 5 * PER_MILLE;
 /// How often equal datagrams of one sender are coalesced.
 const COALESCE: u64 = 500 * PER_MILLE;
 /// How often a deadline goes off early.

@@ -1,7 +1,7 @@
 //! Applications on the driver's public handles: they dial, open streams, send, read, and go on where they were when a
 //! session ends.
 //!
-//! Some wait impatiently: they drop the future they wait on and make it anew, which must lose nothing and double nothing.
+//! Some wait patiently: they drop the future they wait on and make it anew, which must lose nothing and double nothing.
 //! Invariants: applications use nothing but `Node`, `Session` and `Stream`; what they send follows from keys.
 //! Not here: what they owe (`flow.rs`), when their process lives (`process.rs`).
 
@@ -16,7 +16,7 @@ use net_kernel::base::EntityId;
 use crate::bed::{Bed, Seen};
 use crate::flow::{Flows, Instance, message};
 use crate::runtime::{Group, Runtime};
-use crate::task::{impatiently, of_process, race, sleep, sleep_until};
+use crate::task::{Patience, of_process, patiently, race, sleep, sleep_until};
 
 /// Pause before dialling again.
 const REDIAL: u64 = 200_000_000;
@@ -146,7 +146,7 @@ impl<R: Runtime> App<R> {
         let app = self.clone();
         let patience = self.patience("accept", number);
         self.spawn(async move {
-            while let Some(stream) = impatiently(&app.bed, patience, || session.accept_stream()).await {
+            while let Some(stream) = patiently(&app.bed, patience, || session.accept_stream()).await {
                 let serving = app.clone();
                 app.spawn(async move { serving.serve(peer, stream).await });
             }
@@ -264,7 +264,7 @@ impl<R: Runtime> App<R> {
                 .await;
             }
             let message = message(&expected, base + sent);
-            if impatiently(&self.bed, patience, || send.send(&message)).await.is_err() {
+            if patiently(&self.bed, patience, || send.send(&message)).await.is_err() {
                 return;
             }
             sent += 1;
@@ -341,25 +341,22 @@ impl<R: Runtime> App<R> {
         }
     }
 
-    /// How long who waits for `what` is patient: for ever (0) half of the time.
-    fn patience(&self, what: &str, number: u64) -> u64 {
+    /// How who waits for `what` does it.
+    fn patience(&self, what: &str, number: u64) -> Patience {
         let key = self.bed.key.with_text("patience").with_text(what);
         let key = key.with(u64::from(self.node)).with(self.incarnation);
-        if key.hits(number, net_sim_model::PPB / 2) {
-            1_000_000 + key.with(1).below(number, PATIENCE)
-        } else {
-            0
+        match key.below(number, 3) {
+            0 => Patience::Lasting,
+            1 => Patience::For(1_000_000 + key.with(1).below(number, PATIENCE)),
+            _ => Patience::OneWake,
         }
     }
 }
 
 /// The next message; impatient readers drop the future they wait on and make it anew.
-async fn receive(bed: &Bed, patience: u64, recv: &mut RecvHalf) -> Result<Option<Bytes>, RecvError> {
-    if patience == 0 {
-        return recv.recv().await;
-    }
+async fn receive(bed: &Bed, patience: Patience, recv: &mut RecvHalf) -> Result<Option<Bytes>, RecvError> {
     loop {
-        if let Ok(received) = race(recv.recv(), sleep(bed, patience)).await {
+        if let Ok(received) = race(recv.recv(), patience.end(bed)).await {
             return received;
         }
     }

@@ -13,7 +13,6 @@
 //! | `under_turmoil.rs` | tokio's paused clock and turmoil-net's sockets |
 //! | `under_madsim.rs` | madsim's executor, which picks tasks at random |
 //! | `run.rs` | one seed, reported |
-//! | `toy.rs` | the toy machine of the benchmark |
 //!
 //! Time is the bed's: a runtime only decides which ready task is next. When no task is ready the bed moves on to the next
 //! arrival, deadline or line of the script, as the discrete-event world does.

@@ -110,40 +110,62 @@ fn many(run: &Run) -> io::Result<u8> {
     if files.is_empty() {
         return Err(io::Error::other("no scenario (*.toml) found there"));
     }
-    let (mut worst, mut made, mut failed) = (0, 0u64, 0u64);
-    for file in files {
-        let spec = read(&file)?;
-        let one = run.seed.or(spec.scenario.seed).unwrap_or(0);
-        let (low, high) = run.seeds.unwrap_or((one, one));
-        for seed in low..=high {
-            let prepared = match prepare(&spec, seed) {
-                Ok(prepared) => prepared,
-                Err(_) if run.able => break,
-                Err(error) => return Err(io::Error::other(error)),
-            };
-            if run.able && !net_sim_shell::run::is_able(&prepared.scenario) {
-                break;
-            }
-            let report = twice(run, &file, seed, &prepared)?;
-            made += 1;
-            failed += u64::from(report.verdict != Verdict::Pass);
-            let partial = run.strict && !report.unable.is_empty();
-            let code = report.verdict.exit_code();
-            worst = worst.max(if partial {
-                code.max(Verdict::Harness.exit_code())
-            } else {
-                code
-            });
-            print(run, &file, &report)?;
-            if run.fail_fast && report.verdict != Verdict::Pass {
-                return Ok(worst);
+    let specs: Vec<(PathBuf, Spec)> = files
+        .into_iter()
+        .map(|file| read(&file).map(|spec| (file, spec)))
+        .collect::<io::Result<_>>()?;
+    let mut tally = Tally::default();
+    // Seed by seed over all of them, so that what is rare is met in any of them.
+    let seeds = run.seeds.map_or(0..=0, |(low, high)| 0..=high - low);
+    for step in seeds {
+        for (file, spec) in &specs {
+            let one = run.seed.or(spec.scenario.seed).unwrap_or(0);
+            let seed = run.seeds.map_or(one, |(low, _)| low + step);
+            if !make(run, file, spec, seed, &mut tally)? {
+                return tally.end(run);
             }
         }
     }
-    if !run.json {
-        writeln!(io::stdout(), "{made} runs, {failed} failed")?;
+    tally.end(run)
+}
+
+#[derive(Default)]
+struct Tally {
+    made: u64,
+    failed: u64,
+    worst: u8,
+}
+
+impl Tally {
+    fn end(self, run: &Run) -> io::Result<u8> {
+        if !run.json {
+            writeln!(io::stdout(), "{} runs, {} failed", self.made, self.failed)?;
+        }
+        Ok(self.worst)
     }
-    Ok(worst)
+}
+
+/// One scenario under one seed. Answers whether to go on.
+fn make(run: &Run, file: &Path, spec: &Spec, seed: u64, tally: &mut Tally) -> io::Result<bool> {
+    let prepared = match prepare(spec, seed) {
+        Ok(prepared) => prepared,
+        Err(_) if run.able => return Ok(true),
+        Err(error) => return Err(io::Error::other(error)),
+    };
+    if run.able && !net_sim_shell::run::is_able(&prepared.scenario) {
+        return Ok(true);
+    }
+    let report = twice(run, file, seed, &prepared)?;
+    let passed = report.verdict == Verdict::Pass;
+    tally.made += 1;
+    tally.failed += u64::from(!passed);
+    let mut code = report.verdict.exit_code();
+    if run.strict && !report.unable.is_empty() {
+        code = code.max(Verdict::Harness.exit_code());
+    }
+    tally.worst = tally.worst.max(code);
+    print(run, file, &report)?;
+    Ok(passed || !run.fail_fast)
 }
 
 /// One seed, and the same again.

@@ -255,13 +255,31 @@ pub fn is_able(scenario: &Scenario) -> bool {
     scenario.expect_fail.is_none() && unable(scenario).iter().all(|what| what.starts_with('['))
 }
 
-/// Switches a planted bug on, or all off.
+/// Switches a planted bug on for this process, or all off.
 ///
 /// # Errors
 /// This build has none, or none of that name.
+#[cfg(net_mutants)]
+pub fn switch(mutant: Option<&str>) -> Result<(), String> {
+    use net_kernel::base::mutant::{Mutant, choose};
+    let named = |name: &str| {
+        let found = Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name);
+        found.ok_or_else(|| format!("there is no planted bug `{name}`"))
+    };
+    choose(mutant.map(named).transpose()?);
+    Ok(())
+}
+
+/// Switches a planted bug on for this process, or all off.
+///
+/// # Errors
+/// This build has none.
+#[cfg(not(net_mutants))]
 pub fn switch(mutant: Option<&str>) -> Result<(), String> {
     match mutant {
         None => Ok(()),
-        Some(name) => Err(format!("`{name}`: this build has no planted bugs")),
+        Some(name) => Err(format!(
+            "`{name}`: this program was built without planted bugs (--cfg net_mutants)"
+        )),
     }
 }

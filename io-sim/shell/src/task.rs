@@ -95,14 +95,39 @@ pub(crate) async fn race<A, B>(first: impl Future<Output = A>, second: impl Futu
     .await
 }
 
-/// Waits for `make`'s future, but drops it after `patience` ns and makes it anew: what is dropped must lose nothing.
-/// 0 waits with one future.
-pub(crate) async fn impatiently<F: Future>(bed: &Bed, patience: u64, mut make: impl FnMut() -> F) -> F::Output {
-    if patience == 0 {
-        return make().await;
+/// How someone waits. Whatever is dropped on the way must lose nothing and double nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Patience {
+    /// With one future, for ever.
+    Lasting,
+    /// Drops the future after so many ns and makes it anew.
+    For(u64),
+    /// Drops the future when it was woken and still has nothing, and makes it anew.
+    OneWake,
+}
+
+impl Patience {
+    /// Waits until patience is at its end.
+    pub(crate) async fn end(self, bed: &Bed) {
+        match self {
+            Self::Lasting => std::future::pending().await,
+            Self::For(span) => sleep(bed, span).await,
+            Self::OneWake => {
+                let mut looks = 0;
+                poll_fn(|_| {
+                    looks += 1;
+                    if looks > 1 { Poll::Ready(()) } else { Poll::Pending }
+                })
+                .await;
+            }
+        }
     }
+}
+
+/// Waits for a future of `make`'s.
+pub(crate) async fn patiently<F: Future>(bed: &Bed, patience: Patience, mut make: impl FnMut() -> F) -> F::Output {
     loop {
-        if let Ok(value) = race(make(), sleep(bed, patience)).await {
+        if let Ok(value) = race(make(), patience.end(bed)).await {
             return value;
         }
     }

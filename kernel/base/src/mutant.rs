@@ -47,6 +47,12 @@ macro_rules! planted {
                 }
             }
 
+            /// Whether it is planted in the driver, where only arms with a driver can find it.
+            #[must_use]
+            pub const fn in_driver(self) -> bool {
+                matches!(self.name().as_bytes(), [b'd', b'r', b'i', b'v', b'e', b'r', b'-', ..])
+            }
+
             /// What is wrong.
             #[must_use]
             pub const fn wrong(self) -> &'static str {
@@ -71,6 +77,14 @@ planted! {
         "the path moves to whatever address the newest packet came from, before anything was asked there"
     AmplificationUnlimited "amplification-unlimited"
         "an address that has not answered is sent any number of challenges and answers"
+    DriverDeafAfterError "driver-deaf-after-error"
+        "in the driver: after a receive that failed it sleeps without having asked to be woken by the next datagram"
+    DriverTimerAskedOnce "driver-timer-asked-once"
+        "in the driver: a deadline that went off early is not armed again"
+    DriverUnblockedUnsent "driver-unblocked-unsent"
+        "in the driver: what waited for a full socket stays where it is when the socket is writable again"
+    DriverRecvYields "driver-recv-yields"
+        "in the driver: a receive yields now and then after it took a message, and who drops it there loses the message"
 }
 
 #[cfg(net_mutants)]
