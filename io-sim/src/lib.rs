@@ -12,6 +12,7 @@
 //! | `payload.rs` | what applications send |
 //! | `run.rs` | running scenarios under seeds |
 //! | `arm.rs` | what every arm reports of a run |
+//! | `replay.rs` | a run that can be stopped and looked into |
 //! | `shrink/` | shrinking a failure to its core |
 //! | `signature.rs` | what makes two failures the same one |
 //! | `mutants.rs` | how many runs a planted bug takes to find |
@@ -69,6 +70,7 @@ pub mod kernel;
 pub mod mutants;
 pub mod payload;
 pub mod proxy;
+pub mod replay;
 pub mod run;
 pub mod scenario;
 pub mod shrink;

@@ -220,7 +220,13 @@ fn harness(spec: &Spec, seed: u64, failure: String) -> Report {
     }
 }
 
-fn report(spec: &Spec, seed: u64, outcome: Outcome, expected: Option<&str>, history: Option<&History>) -> Report {
+pub(crate) fn report(
+    spec: &Spec,
+    seed: u64,
+    outcome: Outcome,
+    expected: Option<&str>,
+    history: Option<&History>,
+) -> Report {
     let violation = judge(outcome.violation, expected, outcome.ended_at);
     let verdict = match &violation {
         None => Verdict::Pass,

@@ -236,3 +236,129 @@ fn a_disk_without_space_leaves_nothing_half_written() {
         assert_eq!(folder.files(), ["toy.toml"], "{line}");
     }
 }
+
+#[test]
+fn a_replay_is_the_same_run_wherever_it_is_stopped() {
+    let folder = Folder::new("replay");
+    folder.write("toy.toml", TOY);
+    let failed = folder.netsim(&["run", "toy.toml", "--seed", "7"]);
+    let whole = folder.paste(&told(&out(&failed), "replay"));
+    let text = out(&whole);
+    assert_eq!(code(&whole), 1, "{text}");
+    assert!(
+        text.contains("the run is over") && text.contains("state of a") && text.contains("session."),
+        "{text}"
+    );
+    assert!(told(&text, "digest").ends_with(", as recorded"), "{text}");
+    assert_eq!(told(&text, "because"), told(&out(&failed), "because"));
+    let file = "netsim-failures/impossible-7.toml";
+    let digest = told(&text, "digest");
+    let digest = &digest[..64];
+    // Stopped in between, stepped, and run on: the digest is that of the run that was not stopped.
+    let stopped = folder.netsim(&["replay", file, "--until", "30ms", "--digest", digest]);
+    assert!(
+        out(&stopped).contains("stopped at 0.030000000 s: 0.02"),
+        "{}",
+        out(&stopped)
+    );
+    assert!(told(&out(&stopped), "digest").starts_with(digest));
+    let wrong = folder.netsim(&["replay", file, "--digest", "00ff"]);
+    assert_eq!(code(&wrong), 2);
+    assert!(err(&wrong).contains("not 00ff"), "{}", err(&wrong));
+}
+
+#[test]
+fn a_replay_stops_at_events_nodes_turns_and_violations() {
+    let folder = Folder::new("stops");
+    folder.write("toy.toml", TOY);
+    let cases = [
+        (["--break", "event=connected"], "stopped at event connected", ""),
+        (["--until", "turn:9"], "stopped at turn 9", " 9 turns"),
+        (["--until", "entry:20"], "stopped at entry #20", ""),
+        (["--break", "node=d"], "stopped at node d", ""),
+        (["--until", "dropped"], "stopped at event dropped", ""),
+    ];
+    for (stop, words, more) in cases {
+        let stopped = folder.netsim(&[&["replay", "toy.toml", "--seed", "7"][..], &stop[..]].concat());
+        let text = out(&stopped);
+        assert_eq!(code(&stopped), 0, "{stop:?}: {text} {}", err(&stopped));
+        assert!(
+            text.contains(words) && text.contains(more) && !text.contains("FAIL"),
+            "{stop:?}: {text}"
+        );
+    }
+    let stopped = folder.netsim(&[
+        "replay",
+        "toy.toml",
+        "--seed",
+        "7",
+        "--until",
+        "connected",
+        "--json",
+        "--diff",
+    ]);
+    let value: serde_json::Value = serde_json::from_str(&out(&stopped)).expect("one object");
+    assert_eq!(value["stopped"], "event connected");
+    assert_eq!(value["nodes"]["a"]["process.state"], "running");
+    assert!(
+        value["changed"].as_array().is_some_and(|changed| !changed.is_empty()),
+        "{value}"
+    );
+    for (stop, words) in [("node=zz", "there is no node `zz`"), ("nod=a", "`node=ID`")] {
+        let refused = folder.netsim(&["replay", "toy.toml", "--break", stop]);
+        assert!(
+            code(&refused) != 0 && err(&refused).contains(words),
+            "{}",
+            err(&refused)
+        );
+    }
+}
+
+#[test]
+fn a_replay_is_stepped_from_a_pipe() {
+    let folder = Folder::new("step");
+    folder.write("toy.toml", TOY);
+    let netsim = env!("CARGO_BIN_EXE_netsim");
+    let line = format!(
+        "printf 'n 3\\nb event=connected\\nc\\ns a\\nb node=nobody\\nwhat\\nq\\n' | '{netsim}' replay toy.toml --step"
+    );
+    let text = out(&folder.paste(&line));
+    assert!(
+        text.contains("stops at event connected") && text.contains("stopped at event connected"),
+        "{text}"
+    );
+    assert!(
+        text.contains("session.1.peer: - -> "),
+        "the difference a step makes: {text}"
+    );
+    assert!(
+        text.contains("state of a\n") && text.contains("there is no node `nobody`"),
+        "{text}"
+    );
+    assert!(
+        text.contains("n [COUNT]"),
+        "what is not understood is answered with help: {text}"
+    );
+    // The end of input ends it as `q` does.
+    let ended = folder.paste(&format!("printf 'n' | '{netsim}' replay toy.toml --step"));
+    assert_eq!(code(&ended), 0);
+}
+
+#[test]
+fn a_file_of_another_schema_is_refused_by_file_and_line() {
+    let folder = Folder::new("schema");
+    folder.write("toy.toml", &TOY.replace("schema = 1", "schema = 9"));
+    for command in [
+        &["replay", "toy.toml"][..],
+        &["shrink", "toy.toml", "-o", "min.toml"][..],
+    ] {
+        let refused = folder.netsim(command);
+        assert_eq!(code(&refused), 3);
+        assert!(
+            err(&refused).contains("toy.toml:2: schema 9 is unknown; this program reads 1"),
+            "{}",
+            err(&refused)
+        );
+    }
+    assert_eq!(folder.files(), ["toy.toml"]);
+}

@@ -46,6 +46,13 @@ pub struct CrashReport {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DiskSnapshot(BTreeMap<String, Vec<u8>>);
 
+impl DiskSnapshot {
+    /// Every cell and its bytes.
+    pub fn cells(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.0.iter().map(|(cell, bytes)| (cell.as_str(), bytes.as_slice()))
+    }
+}
+
 /// A node's disk.
 #[derive(Clone, Debug)]
 pub struct Disk {

@@ -5,6 +5,7 @@
 //! | `run.rs` | run scenarios under seeds |
 //! | `resolve.rs` | the literals a seed draws |
 //! | `record.rs` | traces as lines of JSON |
+//! | `replay.rs` | a run again, stopped and looked into |
 //! | `shrink.rs` | a failure to its core |
 //! | `list.rs` | what there is |
 //! | `mutants.rs` | planted bugs, and how long the suite takes to find each |
@@ -21,6 +22,7 @@ mod list;
 mod mutants;
 mod output;
 mod record;
+mod replay;
 mod resolve;
 mod run;
 mod shrink;
@@ -51,6 +53,8 @@ enum Command {
     Resolve(resolve::Resolve),
     /// Run one seed and write every process's trace to a file, one JSON object per line.
     Record(record::Record),
+    /// Run a scenario again, stop where one wants to look, and print the state of its nodes there.
+    Replay(replay::Replay),
     /// Shrink a failing scenario to the smallest that fails the same way.
     Shrink(shrink::Shrink),
     /// List scenarios with their nodes, faults and length.
@@ -87,12 +91,21 @@ fn wall_time(text: &str) -> Result<std::time::Duration, String> {
 /// Runs the command line; answers the exit code.
 #[must_use]
 pub fn main() -> u8 {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap's own exit code for misuse, 2, means something else here.
+            let misuse = error.use_stderr();
+            let _ = error.print();
+            return if misuse { Verdict::Harness.exit_code() } else { 0 };
+        }
+    };
     let chosen = cli.mutant.as_deref().map_or(Ok(()), mutants::choose);
     let done = chosen.and_then(|()| match cli.command {
         Command::Run(run) => run::command(&run),
         Command::Resolve(resolve) => resolve::command(&resolve),
         Command::Record(record) => record::command(&record),
+        Command::Replay(replay) => replay::command(&replay),
         Command::Shrink(shrink) => shrink::command(&shrink),
         Command::List(list) => list::command(&list),
         Command::Mutants(mutants) => mutants::command(&mutants),

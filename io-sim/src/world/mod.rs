@@ -12,6 +12,7 @@
 //! | `steps.rs` | workloads without streams |
 //! | `adversary.rs` | who means harm |
 //! | `recording.rs` | what is written down while a history is recorded |
+//! | `inspect.rs` | the state of machines, as a person reads it |
 //! | `forge.rs` | first messages in another's name |
 //!
 //! Invariants: nothing here reads a clock or draws from a shared random stream; what happens is a function of scenario and
@@ -22,6 +23,7 @@ mod adversary;
 mod apps;
 mod event;
 mod forge;
+mod inspect;
 mod net;
 mod node;
 mod pool;
@@ -48,7 +50,7 @@ use crate::histogram::Histogram;
 use crate::history::{Cursor, Fact, History, Recorder, StoreEnd};
 use crate::host::Host;
 use crate::payload;
-use crate::scenario::{Scenario, WorkloadKind};
+use crate::scenario::{Scenario, Workload, WorkloadKind};
 use adversary::Villain;
 use apps::{Apps, Order, Purpose};
 use event::{Queue, What};
@@ -58,6 +60,7 @@ use pool::Pool;
 use script::Line;
 use turn::{Effects, TurnIo};
 
+pub use inspect::NodeState;
 pub use net::{heal, link_between};
 pub use node::SOCKET_BUFFER;
 
@@ -154,6 +157,18 @@ pub struct World<H: Host> {
     /// Datagrams in the batch that is handed over.
     handed: u32,
     tape: Option<Tape>,
+    course: Option<Course>,
+}
+
+/// How far a run has come.
+struct Course {
+    /// Whether the whole duration counts, because something is to stay up.
+    full: bool,
+    quiet_after: u64,
+    next_poll: u64,
+    end: u64,
+    done: bool,
+    over: bool,
 }
 
 /// What a panic says.
@@ -232,6 +247,7 @@ impl<H: Host> World<H> {
             handed: 0,
             cursor,
             tape: None,
+            course: None,
         };
         world.panel.follow(world.cursor.clone());
         world.populate();
@@ -335,64 +351,94 @@ impl<H: Host> World<H> {
 
     /// A machine's broken assertion is a violation like any other: what led to it is still told.
     fn go_guarded(&mut self) {
-        let went = catch_unwind(AssertUnwindSafe(|| self.go()));
-        if let Err(panic) = went {
+        self.guarded(Self::go);
+    }
+
+    /// Lets one thing happen; answers whether the run goes on. A broken assertion ends it as a violation.
+    pub fn proceed(&mut self) -> bool {
+        self.guarded(|world| {
+            let mut course = world.course();
+            let goes_on = !course.over && world.advance(&mut course);
+            course.over = !goes_on;
+            world.course = Some(course);
+        });
+        self.course.as_ref().is_some_and(|course| !course.over)
+    }
+
+    fn guarded(&mut self, what: impl FnOnce(&mut Self)) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| what(self))) {
             self.panel.fail(self.now, "invariant", words(&*panic));
+            let mut course = self.course();
+            course.over = true;
+            self.course = Some(course);
         }
     }
 
     fn go(&mut self) {
-        let liveness = self.scenario.liveness.clone();
-        let full = self
-            .scenario
-            .workloads
-            .iter()
-            .any(|w| matches!(w.kind, WorkloadKind::Connect));
-        let quiet_after = script::quiet_after(&self.scenario);
-        let (mut next_poll, mut end) = (0, self.scenario.duration);
-        let mut done = false;
-        loop {
-            let at = self.queue.peek().map_or(u64::MAX, |entry| entry.at);
-            if at > end {
-                self.now = end;
-                let owed = self.apps.incomplete();
-                match &liveness {
-                    Some(liveness) if !self.healed && !done && !owed.is_empty() => {
-                        self.heal(&liveness.core);
-                        end += liveness.within;
-                        continue;
-                    }
-                    Some(_) if !owed.is_empty() => self.panel.fail(self.now, "liveness", owed.join("; ")),
-                    Some(_) | None => {}
-                }
-                return;
-            }
-            let Some(entry) = self.queue.pop() else { return };
-            self.now = entry.at;
-            self.events += 1;
-            self.happen(entry.what);
-            self.obey();
-            if self.panel.violation().is_some() {
-                return;
-            }
-            if self.events > self.event_limit {
-                self.panel.fail(
-                    self.now,
-                    "out-of-time",
-                    format!("{} events did not suffice", self.event_limit),
-                );
-                return;
-            }
-            if self.now >= next_poll {
-                next_poll = self.now + POLL;
-                self.weigh();
-                let over = self.now >= quiet_after || self.healed;
-                if !done && over && (!full || self.healed) && self.all_done() {
-                    done = true;
-                    end = end.min(self.now + SETTLE);
-                }
+        let mut course = self.course();
+        while !course.over && self.advance(&mut course) {}
+        course.over = true;
+        self.course = Some(course);
+    }
+
+    fn course(&mut self) -> Course {
+        let connects = |workload: &Workload| matches!(workload.kind, WorkloadKind::Connect);
+        self.course.take().unwrap_or_else(|| Course {
+            full: self.scenario.workloads.iter().any(connects),
+            quiet_after: script::quiet_after(&self.scenario),
+            next_poll: 0,
+            end: self.scenario.duration,
+            done: false,
+            over: false,
+        })
+    }
+
+    /// Lets one thing happen; answers whether the run goes on.
+    fn advance(&mut self, course: &mut Course) -> bool {
+        let at = self.queue.peek().map_or(u64::MAX, |entry| entry.at);
+        if at > course.end {
+            return self.phase_ends(course);
+        }
+        let Some(entry) = self.queue.pop() else { return false };
+        self.now = entry.at;
+        self.events += 1;
+        self.happen(entry.what);
+        self.obey();
+        if self.panel.violation().is_some() {
+            return false;
+        }
+        if self.events > self.event_limit {
+            let what = format!("{} events did not suffice", self.event_limit);
+            self.panel.fail(self.now, "out-of-time", what);
+            return false;
+        }
+        if self.now >= course.next_poll {
+            course.next_poll = self.now + POLL;
+            self.weigh();
+            let over = self.now >= course.quiet_after || self.healed;
+            if !course.done && over && (!course.full || self.healed) && self.all_done() {
+                course.done = true;
+                course.end = course.end.min(self.now + SETTLE);
             }
         }
+        true
+    }
+
+    /// The time of a phase is over; answers whether another one begins.
+    fn phase_ends(&mut self, course: &mut Course) -> bool {
+        self.now = course.end;
+        let owed = self.apps.incomplete();
+        let scenario = Rc::clone(&self.scenario);
+        match &scenario.liveness {
+            Some(liveness) if !self.healed && !course.done && !owed.is_empty() => {
+                self.heal(&liveness.core);
+                course.end += liveness.within;
+                return true;
+            }
+            Some(_) if !owed.is_empty() => self.panel.fail(self.now, "liveness", owed.join("; ")),
+            Some(_) | None => {}
+        }
+        false
     }
 
     /// Asks every process how much it holds. The limits: some sessions for every machine of the world, since closed ones
