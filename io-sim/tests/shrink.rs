@@ -307,7 +307,7 @@ fn a_replay_stops_at_events_nodes_turns_and_violations() {
     for (stop, words) in [("node=zz", "there is no node `zz`"), ("nod=a", "`node=ID`")] {
         let refused = folder.netsim(&["replay", "toy.toml", "--break", stop]);
         assert!(
-            code(&refused) != 0 && err(&refused).contains(words),
+            code(&refused) == 3 && err(&refused).contains(words),
             "{}",
             err(&refused)
         );
