@@ -186,6 +186,16 @@ impl Fabric {
         self.shared.lock().places[node as usize] = place;
     }
 
+    /// The process of a machine falls asleep where it is, or wakes there.
+    pub fn doze(&self, node: NodeIndex, asleep: bool) {
+        let place = &mut self.shared.lock().places[node as usize];
+        match (*place, asleep) {
+            (Place::At(address), true) => *place = Place::Asleep(address),
+            (Place::Asleep(address), false) => *place = Place::At(address),
+            (Place::At(_) | Place::Asleep(_) | Place::Down | Place::Unknown, _) => {}
+        }
+    }
+
     /// Changes the addresses at which others see a machine. What they still send to the old ones is lost.
     ///
     /// # Errors

@@ -57,12 +57,12 @@ use event::{Queue, What};
 use net::Links;
 use node::{Node, State};
 use pool::Pool;
-use script::Line;
 use turn::{Effects, TurnIo};
 
 pub use inspect::NodeState;
 pub use net::{heal, link_between};
 pub use node::SOCKET_BUFFER;
+pub use script::{Line, lines, quiet_after};
 
 /// Wall time at the start of every world: 2026-01-01, so that epochs look like epochs.
 const WALL: u64 = 1_767_225_600_000_000_000;

@@ -20,6 +20,10 @@ const OURS: &[(&str, &[&str])] = &[
     ("net-sim-model", &[]),
     ("net-io-real", &["net-kernel"]),
     ("net-io-sim", &["net-kernel", "net-sim-model"]),
+    (
+        "net-chaos",
+        &["net-kernel", "net-io-real", "net-io-sim", "net-sim-model"],
+    ),
     ("net-cli", &["net-kernel", "net-io-real", "net-io-sim", "net-sim-model"]),
 ];
 
