@@ -78,6 +78,11 @@ pub trait Host: Sized {
         None
     }
 
+    /// Whether any key in its memory opens `packet`, as a thief of that memory would find out. Changes nothing.
+    fn opens(&self, _packet: &[u8]) -> bool {
+        false
+    }
+
     /// Whether packets are sealed with [`crate::aead::Clear`], so that the world can read keys and counters.
     fn clear() -> bool {
         false

@@ -102,6 +102,10 @@ impl<A: Aead, C: Check> Host for KernelHost<A, C> {
         Some(self.0.holdings())
     }
 
+    fn opens(&self, packet: &[u8]) -> bool {
+        self.0.opens(packet)
+    }
+
     fn clear() -> bool {
         TypeId::of::<A>() == TypeId::of::<Clear>()
     }

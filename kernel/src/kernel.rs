@@ -290,6 +290,12 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         self.lanes.holdings()
     }
 
+    /// Whether any key in memory opens `packet`: what a thief of the memory could read. Changes nothing.
+    #[must_use]
+    pub fn opens(&self, packet: &[u8]) -> bool {
+        self.lanes.iter().any(|lane| lane.opens(packet))
+    }
+
     /// Every session with its peer, in the order they began.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionKey, EntityId)> + '_ {
         self.peers.machine().sessions()

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::corrupt::{Corruption, Damage};
 use crate::distribution::Distribution;
 use crate::key::{Family, Key, scale};
 
@@ -20,6 +21,10 @@ pub enum DiskFault {
     Failing,
     /// Writes are refused.
     Denied,
+    /// Writes reach the disk's cache and no further: every sync fails, and the cell keeps its old bytes.
+    Sync,
+    /// Writes are confirmed but land in another cell's place.
+    Misdirected,
 }
 
 /// How a write ended.
@@ -63,6 +68,7 @@ pub struct Disk {
     slow: u64,
     key: Key,
     operations: u64,
+    bitten: u64,
 }
 
 impl Disk {
@@ -77,6 +83,7 @@ impl Disk {
             slow: 1,
             key: key.family(Family::Disk),
             operations: 0,
+            bitten: 0,
         }
     }
 
@@ -105,21 +112,60 @@ impl Disk {
     /// Ends a write. A number that is not under way (a crash came between) changes nothing and answers `None`.
     pub fn end_write(&mut self, number: u64) -> Option<WriteEnd> {
         let (cell, bytes) = self.writing.remove(&number)?;
-        if let Some(fault) = self.fault {
-            return Some(WriteEnd::Failed(fault));
+        match self.fault {
+            Some(DiskFault::Misdirected) => self.misdirect(&cell, bytes),
+            Some(fault @ (DiskFault::Full | DiskFault::Failing | DiskFault::Denied | DiskFault::Sync)) => {
+                self.bitten += 1;
+                return Some(WriteEnd::Failed(fault));
+            }
+            None => {
+                self.cells.insert(cell, bytes);
+            }
         }
-        self.cells.insert(cell, bytes);
         Some(WriteEnd::Done)
+    }
+
+    /// The bytes take another cell's place, by key; where there is no other, they are nowhere.
+    fn misdirect(&mut self, cell: &str, bytes: Vec<u8>) {
+        self.bitten += 1;
+        let others: Vec<String> = self.cells.keys().filter(|other| *other != cell).cloned().collect();
+        let word = self.key.with(2).at(self.bitten);
+        if let Some(other) = others.get(scale(word, others.len() as u64) as usize) {
+            self.cells.insert(other.clone(), bytes);
+        }
+    }
+
+    /// Flips bits of what a cell holds (of every cell, where none is named); answers how many cells held anything.
+    pub fn rot(&mut self, cell: Option<&str>) -> u64 {
+        let mut rotten = 0;
+        for (name, bytes) in &mut self.cells {
+            if cell.is_none_or(|cell| cell == name) && !bytes.is_empty() {
+                let word = self.key.with(3).with_text(name).at(self.operations);
+                let damage = Damage::Bits;
+                Corruption { damage, word }.apply(bytes);
+                rotten += 1;
+            }
+        }
+        self.bitten += rotten;
+        rotten
+    }
+
+    /// Operations that a fault or slowness touched, and cells that rotted.
+    #[must_use]
+    pub const fn bitten(&self) -> u64 {
+        self.bitten
     }
 
     /// What a cell holds.
     ///
     /// # Errors
-    /// [`DiskFault::Failing`] while the disk fails; a full or write-protected disk can be read.
+    /// [`DiskFault::Failing`] while the disk fails; under any other fault it can be read.
     pub fn read(&self, cell: &str) -> Result<Option<&[u8]>, DiskFault> {
         match self.fault {
             Some(DiskFault::Failing) => Err(DiskFault::Failing),
-            Some(DiskFault::Full | DiskFault::Denied) | None => Ok(self.cells.get(cell).map(Vec::as_slice)),
+            Some(DiskFault::Full | DiskFault::Denied | DiskFault::Sync | DiskFault::Misdirected) | None => {
+                Ok(self.cells.get(cell).map(Vec::as_slice))
+            }
         }
     }
 
@@ -129,7 +175,14 @@ impl Disk {
     /// The disk's fault.
     pub fn write_now(&mut self, cell: &str, bytes: Vec<u8>) -> Result<(), DiskFault> {
         match self.fault {
-            Some(fault) => Err(fault),
+            Some(DiskFault::Misdirected) => {
+                self.misdirect(cell, bytes);
+                Ok(())
+            }
+            Some(fault @ (DiskFault::Full | DiskFault::Failing | DiskFault::Denied | DiskFault::Sync)) => {
+                self.bitten += 1;
+                Err(fault)
+            }
             None => {
                 self.cells.insert(cell.to_owned(), bytes);
                 Ok(())
@@ -168,6 +221,7 @@ impl Disk {
     fn next(&mut self) -> (u64, u64) {
         let number = self.operations;
         self.operations += 1;
+        self.bitten += u64::from(self.slow > 1);
         let takes = self.latency.draw(number, self.key.at(number)).saturating_mul(self.slow);
         (number, takes)
     }
@@ -219,6 +273,42 @@ mod tests {
         assert_eq!(disk.read("a"), Ok(Some(&[1][..])));
         disk.set_fault(Some(DiskFault::Failing));
         assert_eq!(disk.read("a"), Err(DiskFault::Failing));
+    }
+
+    #[test]
+    fn a_failing_sync_keeps_the_old_bytes_and_the_disk_can_be_read() {
+        let mut disk = disk(1);
+        disk.write_now("a", vec![1]).unwrap();
+        disk.set_fault(Some(DiskFault::Sync));
+        let (number, _) = disk.begin_write("a", vec![2]);
+        assert_eq!(disk.end_write(number), Some(WriteEnd::Failed(DiskFault::Sync)));
+        assert_eq!(disk.read("a"), Ok(Some(&[1][..])));
+        assert_eq!(disk.bitten(), 1);
+    }
+
+    #[test]
+    fn a_misdirected_write_is_confirmed_and_lands_in_anothers_place() {
+        let mut disk = disk(1);
+        disk.write_now("a", vec![1]).unwrap();
+        disk.write_now("b", vec![2]).unwrap();
+        disk.set_fault(Some(DiskFault::Misdirected));
+        let (number, _) = disk.begin_write("a", vec![3]);
+        assert_eq!(disk.end_write(number), Some(WriteEnd::Done));
+        assert_eq!(
+            (disk.read("a"), disk.read("b")),
+            (Ok(Some(&[1][..])), Ok(Some(&[3][..])))
+        );
+    }
+
+    #[test]
+    fn rot_changes_what_is_read_and_nothing_else() {
+        let mut disk = disk(1);
+        disk.write_now("a", vec![1; 50]).unwrap();
+        disk.write_now("b", vec![2; 50]).unwrap();
+        assert_eq!(disk.rot(Some("a")), 1);
+        assert_ne!(disk.read("a"), Ok(Some(&[1; 50][..])));
+        assert_eq!(disk.read("b"), Ok(Some(&[2; 50][..])));
+        assert_eq!(disk.rot(None), 2);
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub enum Family {
     Payload = 14,
     /// The seed a node is booted with, its identity and its clocks.
     Boot = 15,
+    /// Which ports a NAT box gives out.
+    Nat = 16,
 }
 
 /// Which way a datagram goes on its link.

@@ -10,7 +10,7 @@
 use crate::corrupt::{Corruption, Damage};
 use crate::distribution::Distribution;
 use crate::key::{Family, Key, scale};
-use crate::loss::{Loss, Lossy};
+use crate::loss::{Kinds, Loss, Lossy};
 
 /// A bottleneck: bytes drain at a rate from a queue that drops its tail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,6 +19,9 @@ pub struct Rate {
     pub bytes_per_s: u64,
     /// Bytes that may wait.
     pub queue: u64,
+    /// Datagrams that find more than this many bytes waiting are marked as having met congestion, where they are
+    /// capable of it (RFC 3168); 0 marks none.
+    pub mark: u64,
 }
 
 /// What one direction of a link is like when no fault is active. Probabilities in parts per billion, times in ns.
@@ -149,6 +152,8 @@ pub struct Arrival {
     pub at: u64,
     /// Its damage, if any.
     pub corrupt: Option<Corruption>,
+    /// Whether the bottleneck marked it.
+    pub marked: bool,
 }
 
 /// What becomes of one datagram.
@@ -177,6 +182,8 @@ pub struct Counts {
     pub reordered: u64,
     /// Damaged.
     pub corrupted: u64,
+    /// Marked by a bottleneck.
+    pub marked: u64,
 }
 
 impl Counts {
@@ -190,6 +197,7 @@ impl Counts {
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
         self.corrupted += other.corrupted;
+        self.marked += other.marked;
     }
 }
 
@@ -203,6 +211,10 @@ pub struct Link {
     busy_until: u64,
     last_arrival: u64,
     counts: Counts,
+    by_kind: bool,
+    carries_marks: bool,
+    /// Faults that are over for good: id, datagrams.
+    ended: Vec<(u32, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -232,6 +244,15 @@ struct Active {
     hits: u64,
 }
 
+/// A datagram as a link is offered it.
+#[derive(Clone, Copy)]
+struct Offered {
+    now: u64,
+    n: u64,
+    len: usize,
+    kind: Kinds,
+}
+
 /// What is decided about a datagram before it is counted.
 struct Decision {
     fates: Fates,
@@ -243,8 +264,13 @@ impl Link {
     #[must_use]
     pub fn new(spec: LinkSpec, key: Key) -> Self {
         let lossy = Lossy::new(spec.loss, key);
+        let by_kind = spec.loss.by_kind();
+        let carries_marks = spec.rate.is_some_and(|rate| rate.mark != 0);
         Self {
             spec,
+            carries_marks,
+            by_kind,
+            ended: Vec::new(),
             keys: Keys::new(key),
             lossy,
             faults: Vec::new(),
@@ -263,6 +289,8 @@ impl Link {
         } else {
             Loss::None
         };
+        self.by_kind |= model.by_kind();
+        self.carries_marks |= matches!(fault.effect, Effect::Rate(rate) if rate.mark != 0);
         self.faults.push(Active {
             fault,
             keys: Keys::new(key),
@@ -273,13 +301,30 @@ impl Link {
 
     /// Ends every fault and every impairment but the delay, for good.
     pub fn heal(&mut self) {
-        self.faults.clear();
+        let ended = self.faults.drain(..);
+        self.ended.extend(ended.map(|active| (active.fault.id, active.hits)));
         let delay = self.spec.delay.clone();
         self.spec = LinkSpec {
             delay,
             ..LinkSpec::clean(0)
         };
         self.lossy = Lossy::new(Loss::None, Key::new(0));
+        self.by_kind = false;
+    }
+
+    /// Moves the window of fault `id`, as when what triggers it has happened.
+    pub fn set_window(&mut self, id: u32, from: u64, until: u64) {
+        for active in self.faults.iter_mut().filter(|active| active.fault.id == id) {
+            (active.fault.from, active.fault.until) = (from, until);
+        }
+    }
+
+    /// From now on the link is like this; what is decided stands under the same keys, what is queued stays queued.
+    pub fn set_spec(&mut self, spec: LinkSpec) {
+        self.lossy.set_model(spec.loss);
+        self.carries_marks = spec.rate.is_some_and(|rate| rate.mark != 0);
+        self.by_kind = spec.loss.by_kind() || self.faults.iter().any(|active| active.lossy.model().by_kind());
+        self.spec = spec;
     }
 
     /// Lets nothing pass from now on.
@@ -304,13 +349,34 @@ impl Link {
 
     /// How often each fault had an effect: (fault id, datagrams).
     pub fn hits(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
-        self.faults.iter().map(|active| (active.fault.id, active.hits))
+        let live = self.faults.iter().map(|active| (active.fault.id, active.hits));
+        live.chain(self.ended.iter().copied())
+    }
+
+    /// Whether the kind of a datagram matters to this link: then [`Self::offer_kind`] must be told it.
+    #[inline]
+    #[must_use]
+    pub const fn by_kind(&self) -> bool {
+        self.by_kind
+    }
+
+    /// Whether congestion marks pass this link; others wipe them.
+    #[inline]
+    #[must_use]
+    pub const fn carries_marks(&self) -> bool {
+        self.carries_marks
     }
 
     /// What becomes of the `n`-th datagram, offered at `now` ns with `len` bytes. `now` and `n` ascend.
     pub fn offer(&mut self, now: u64, n: u64, len: usize) -> Fates {
+        self.offer_kind(now, n, len, Kinds::PROTECTED)
+    }
+
+    /// As [`Self::offer`], for a datagram of this kind.
+    pub fn offer_kind(&mut self, now: u64, n: u64, len: usize, kind: Kinds) -> Fates {
+        let offered = Offered { now, n, len, kind };
         let fates = match self.travel(now, n, len) {
-            Ok(arrival) => self.decide(now, n, len, arrival),
+            Ok(arrival) => self.decide(offered, arrival),
             Err(cause) => Fates {
                 first: Err(cause),
                 second: None,
@@ -322,7 +388,7 @@ impl Link {
     }
 
     /// The bottleneck and the way: when the datagram would arrive if nothing else happened to it.
-    fn travel(&mut self, now: u64, n: u64, len: usize) -> Result<u64, Cause> {
+    fn travel(&mut self, now: u64, n: u64, len: usize) -> Result<Arrival, Cause> {
         let mut rate = self.spec.rate;
         let mut extra = 0u64;
         for active in self.faults.iter_mut().filter(|active| active.on(now)) {
@@ -343,9 +409,9 @@ impl Link {
                 | Effect::Mtu(_) => {}
             }
         }
-        let mut leaves = now;
+        let (mut leaves, mut marked) = (now, false);
         if let Some(rate) = rate {
-            leaves = queue(&mut self.busy_until, now, rate, len)?;
+            (leaves, marked) = queue(&mut self.busy_until, now, rate, len)?;
         }
         let delay = self.spec.delay.draw(n, self.keys.delay.at(n));
         let arrival = leaves
@@ -353,19 +419,21 @@ impl Link {
             .saturating_add(extra)
             .max(self.last_arrival);
         self.last_arrival = arrival;
-        Ok(arrival)
+        Ok(Arrival {
+            at: arrival,
+            corrupt: None,
+            marked,
+        })
     }
 
     /// Everything that may happen to a datagram on its way, each by its own key.
-    fn decide(&mut self, now: u64, n: u64, len: usize, arrival: u64) -> Fates {
+    fn decide(&mut self, offered: Offered, arrival: Arrival) -> Fates {
         let spec = &self.spec;
-        let lost = self.lossy.loses(n);
+        let Offered { n, len, kind, .. } = offered;
+        let lost = self.lossy.loses(n, kind);
         let mut one = Decision {
             fates: Fates {
-                first: Ok(Arrival {
-                    at: arrival,
-                    corrupt: None,
-                }),
+                first: Ok(arrival),
                 second: None,
                 reordered: false,
             },
@@ -381,7 +449,7 @@ impl Link {
             one.fates.first = Err(Cause::Mtu);
         }
         for active in &mut self.faults {
-            active.apply(now, n, len, arrival, &mut one);
+            active.apply(offered, arrival, &mut one);
         }
         if let Ok(first) = &mut one.fates.first {
             first.at = first.at.saturating_add(one.hold);
@@ -400,6 +468,7 @@ impl Link {
             Ok(arrival) => {
                 counts.passed += 1;
                 counts.corrupted += u64::from(arrival.corrupt.is_some());
+                counts.marked += u64::from(arrival.marked);
             }
             Err(cause) => counts.dropped[cause as usize] += 1,
         }
@@ -413,9 +482,10 @@ impl Active {
         now >= self.fault.from && now < self.fault.until
     }
 
-    fn apply(&mut self, now: u64, n: u64, len: usize, arrival: u64, one: &mut Decision) {
+    fn apply(&mut self, offered: Offered, arrival: Arrival, one: &mut Decision) {
+        let Offered { now, n, len, kind } = offered;
         // The burst channel advances with every datagram, so that its window does not shift its bursts.
-        let lost = self.lossy.loses(n);
+        let lost = self.lossy.loses(n, kind);
         if !self.on(now) {
             return;
         }
@@ -456,12 +526,13 @@ impl Decision {
     }
 
     #[inline]
-    fn duplicate(&mut self, keys: &Keys, n: u64, ppb: u64, arrival: u64) {
+    fn duplicate(&mut self, keys: &Keys, n: u64, ppb: u64, arrival: Arrival) {
         if keys.duplicate.hits(n, ppb) {
             let behind = scale(keys.duplicate.with(1).at(n), DUPLICATE_SPREAD);
             self.fates.second = Some(Arrival {
-                at: arrival.saturating_add(behind),
+                at: arrival.at.saturating_add(behind),
                 corrupt: None,
+                marked: arrival.marked,
             });
         }
     }
@@ -482,8 +553,8 @@ impl Decision {
 /// A second copy follows the first within this many ns.
 const DUPLICATE_SPREAD: u64 = 2_000_000;
 
-/// Passes `len` bytes through the bottleneck; answers when the last of them leaves it.
-fn queue(busy_until: &mut u64, now: u64, rate: Rate, len: usize) -> Result<u64, Cause> {
+/// Passes `len` bytes through the bottleneck; answers when the last of them leaves it, and whether they are marked.
+fn queue(busy_until: &mut u64, now: u64, rate: Rate, len: usize) -> Result<(u64, bool), Cause> {
     let wait = busy_until.saturating_sub(now);
     let waiting = u128::from(wait) * u128::from(rate.bytes_per_s) / 1_000_000_000;
     if waiting + len as u128 > u128::from(rate.queue).max(len as u128) {
@@ -493,7 +564,7 @@ fn queue(busy_until: &mut u64, now: u64, rate: Rate, len: usize) -> Result<u64, 
     *busy_until = now
         .max(*busy_until)
         .saturating_add(u64::try_from(takes).unwrap_or(u64::MAX));
-    Ok(*busy_until)
+    Ok((*busy_until, rate.mark != 0 && waiting > u128::from(rate.mark)))
 }
 
 #[cfg(test)]
@@ -528,6 +599,7 @@ mod tests {
             rate: Some(Rate {
                 bytes_per_s: 2_000_000,
                 queue: 60_000,
+                mark: 0,
             }),
             mtu: 1_400,
         }
@@ -669,6 +741,7 @@ mod tests {
             rate: Some(Rate {
                 bytes_per_s: 1_000_000,
                 queue: 3_000,
+                mark: 0,
             }),
             ..LinkSpec::clean(0)
         };
@@ -678,10 +751,51 @@ mod tests {
             Ok(Arrival {
                 at: ms * MS,
                 corrupt: None,
+                marked: false,
             })
         };
         assert_eq!(fates, [at(1), at(2), at(3), Err(Cause::Queue), Err(Cause::Queue)]);
         assert_eq!(link.offer(3 * MS, 5, 1_000).first, at(4), "it drains");
+    }
+
+    #[test]
+    fn a_bottleneck_marks_what_finds_a_long_queue() {
+        let spec = LinkSpec {
+            rate: Some(Rate {
+                bytes_per_s: 1_000_000,
+                queue: 10_000,
+                mark: 2_500,
+            }),
+            ..LinkSpec::clean(0)
+        };
+        let mut link = Link::new(spec, key());
+        let marked: Vec<bool> = (0..5)
+            .map(|n| link.offer(0, n, 1_000).first.is_ok_and(|arrival| arrival.marked))
+            .collect();
+        assert_eq!(marked, [false, false, false, true, true], "from 3,000 waiting bytes on");
+        assert_eq!(link.counts().marked, 2);
+    }
+
+    #[test]
+    fn a_fault_acts_in_the_window_it_is_moved_to_and_its_hits_outlive_healing() {
+        let mut link = Link::new(LinkSpec::clean(0), key());
+        let effect = Effect::Partition { flap: None };
+        let (from, until) = (u64::MAX, u64::MAX);
+        link.add(
+            LinkFault {
+                id: 7,
+                from,
+                until,
+                effect,
+            },
+            key(),
+        );
+        assert!(link.offer(0, 0, 64).first.is_ok());
+        link.set_window(7, 2, 4);
+        let passed: Vec<bool> = (1..5).map(|n| link.offer(n, n, 64).first.is_ok()).collect();
+        assert_eq!(passed, [true, false, false, true]);
+        link.heal();
+        assert_eq!(link.hits().collect::<Vec<_>>(), [(7, 2)]);
     }
 
     #[test]

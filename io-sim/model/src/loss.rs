@@ -6,6 +6,32 @@
 
 use crate::key::{Family, Key, hit};
 
+/// Kinds of datagrams that a link can tell apart, as a set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// First messages of a handshake.
+    pub const INITIATION: Self = Self(1);
+    /// Second messages of a handshake.
+    pub const RESPONSE: Self = Self(2);
+    /// Cookie replies.
+    pub const COOKIE: Self = Self(4);
+    /// Everything that is no message of a handshake.
+    pub const PROTECTED: Self = Self(8);
+    /// Every message of a handshake.
+    pub const HANDSHAKE: Self = Self(7);
+    /// Every datagram.
+    pub const ALL: Self = Self(15);
+
+    /// Whether the sets have a kind in common.
+    #[inline]
+    #[must_use]
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
 /// How datagrams are lost. Probabilities in parts per billion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Loss {
@@ -33,6 +59,23 @@ pub enum Loss {
         /// The period.
         n: u64,
     },
+    /// Those of some kinds, each by itself, and only so many of them.
+    OfKind {
+        /// Which kinds.
+        kinds: Kinds,
+        /// Probability.
+        ppb: u64,
+        /// How many of these kinds the loss may befall, counted on its own link and direction; the rest pass.
+        first: u64,
+    },
+}
+
+impl Loss {
+    /// Whether the kind of a datagram matters.
+    #[must_use]
+    pub const fn by_kind(&self) -> bool {
+        matches!(self, Self::OfKind { .. })
+    }
 }
 
 /// A loss model with its channel state.
@@ -43,6 +86,8 @@ pub struct Lossy {
     burst: Key,
     next: u64,
     bad: bool,
+    /// Datagrams of the kinds that matter, so far.
+    of_kind: u64,
 }
 
 impl Lossy {
@@ -55,12 +100,24 @@ impl Lossy {
             burst: key.family(Family::Burst),
             next: 0,
             bad: false,
+            of_kind: 0,
         }
     }
 
-    /// Whether datagram `n` is lost. `n` ascends from call to call.
+    /// The model.
+    #[must_use]
+    pub const fn model(&self) -> &Loss {
+        &self.model
+    }
+
+    /// Another model from now on, under the same key.
+    pub const fn set_model(&mut self, model: Loss) {
+        self.model = model;
+    }
+
+    /// Whether datagram `n`, of one of these kinds, is lost. `n` ascends from call to call.
     #[inline]
-    pub fn loses(&mut self, n: u64) -> bool {
+    pub fn loses(&mut self, n: u64, kind: Kinds) -> bool {
         match self.model {
             Loss::None => false,
             Loss::Independent { ppb } => self.loss.hits(n, ppb),
@@ -78,6 +135,13 @@ impl Lossy {
                 self.loss.hits(n, if self.bad { bad } else { good })
             }
             Loss::EveryNth { n: period } => period != 0 && (n + 1).is_multiple_of(period),
+            Loss::OfKind { kinds, ppb, first } => {
+                if !kinds.meets(kind) {
+                    return false;
+                }
+                self.of_kind += 1;
+                self.of_kind <= first && self.loss.hits(n, ppb)
+            }
         }
     }
 }
@@ -88,7 +152,7 @@ mod tests {
 
     fn lost(model: Loss, calls: impl Iterator<Item = u64>) -> Vec<u64> {
         let mut lossy = Lossy::new(model, Key::new(3));
-        calls.filter(|&n| lossy.loses(n)).collect()
+        calls.filter(|&n| lossy.loses(n, Kinds::PROTECTED)).collect()
     }
 
     #[test]
@@ -119,6 +183,19 @@ mod tests {
         let all = lost(bursty, 0..1_000);
         let odd = lost(bursty, (0..1_000).filter(|n| n % 2 == 1));
         assert_eq!(odd, all.into_iter().filter(|n| n % 2 == 1).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn loss_by_kind_befalls_the_first_of_its_kind_and_no_other() {
+        let model = Loss::OfKind {
+            kinds: Kinds::HANDSHAKE,
+            ppb: crate::PPB,
+            first: 3,
+        };
+        let mut lossy = Lossy::new(model, Key::new(3));
+        let kinds = [Kinds::PROTECTED, Kinds::INITIATION, Kinds::RESPONSE, Kinds::COOKIE];
+        let lost: Vec<u64> = (0..12).filter(|&n| lossy.loses(n, kinds[(n % 4) as usize])).collect();
+        assert_eq!(lost, [1, 2, 3], "three handshake messages, no data");
     }
 
     #[test]

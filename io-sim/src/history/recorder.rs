@@ -75,7 +75,7 @@ impl Recorder {
         let mut due = Vec::new();
         for (index, fault) in scenario.faults.iter().enumerate() {
             let (kind, nodes) = fault_of(&fault.kind);
-            let (from, until) = (fault.at, fault.until);
+            let (from, until) = fault.window();
             history.names.faults.push(Band {
                 id: fault.id.clone(),
                 kind,
@@ -155,6 +155,13 @@ impl Recorder {
     /// The entry with which a workload began.
     pub(crate) fn workload(&self, workload: u32) -> u64 {
         self.workloads.get(workload as usize).copied().unwrap_or(NONE)
+    }
+
+    /// An event set a fault off: it acts from now to then.
+    pub(crate) fn set_off(&mut self, fault: u32, from: u64, until: u64) {
+        if let Some(band) = self.history.names.faults.get_mut(fault as usize) {
+            (band.from, band.until) = (from, until);
+        }
     }
 
     /// The entry with which an adversary began.
@@ -240,7 +247,11 @@ fn fault_of(kind: &FaultKind) -> (String, Vec<u32>) {
         | FaultKind::ClockDrift { node, .. }
         | FaultKind::ClockFreeze { node }
         | FaultKind::Disk { node, .. }
+        | FaultKind::DiskRot { node, .. }
+        | FaultKind::Interface { node, .. }
         | FaultKind::DiskSlow { node, .. } => (variant(kind), vec![*node]),
+        // A box concerns whoever is behind it.
+        FaultKind::NatRebind { .. } | FaultKind::NatReboot { .. } => (variant(kind), Vec::new()),
     }
 }
 
@@ -251,10 +262,11 @@ fn adversary_of(kind: &AdversaryKind) -> (String, Vec<u32>) {
         | AdversaryKind::StolenKey { to, .. } => vec![to],
         AdversaryKind::Replay { from, to, .. }
         | AdversaryKind::Reflect { from, to, .. }
+        | AdversaryKind::Splice { from, to, .. }
         | AdversaryKind::Drop { from, to, .. }
         | AdversaryKind::Race { from, to, .. }
         | AdversaryKind::Forward { from, to, .. } => vec![from, to],
-        AdversaryKind::Member { node, .. } => vec![node],
+        AdversaryKind::Member { node, .. } | AdversaryKind::Reveal { node } => vec![node],
     };
     (variant(kind), nodes)
 }

@@ -2,7 +2,13 @@
 //!
 //! | file | role |
 //! |---|---|
-//! | `read.rs` | the schema: tables to values |
+//! | `read.rs` | tables to values: the file, topology, links, workloads, verdicts |
+//! | `faults.rs` | faults and what sets them off |
+//! | `villains.rs` | adversaries |
+//! | `nat.rs` | NAT boxes |
+//! | `trace_file.rs` | recorded delays in files of their own |
+//! | `outline.rs` | what the reader asks for, recorded |
+//! | `schema.rs` | the same as a JSON Schema |
 //! | `table.rs` | tables read key by key, with errors that name file, line and the nearest key |
 //! | `units.rs` | quantities: durations, sizes, rates, probabilities |
 //! | `resolve.rs` | specification and seed to a file of literals |
@@ -11,18 +17,30 @@
 //! Invariants: a [`Scenario`] holds literals only; nodes are indices into [`Scenario::nodes`].
 //! Not here: running one (`world/`).
 
+mod faults;
+mod nat;
+mod outline;
 mod read;
 mod resolve;
+mod schema;
 mod table;
+mod trace_file;
 mod units;
+mod villains;
 
 use net_kernel::api::SessionConfig;
 use net_kernel::wire::Reliability;
-use net_sim_model::{DiskFault, Effect, LinkSpec};
+use net_sim_model::{DiskFault, Effect, Kinds, LinkSpec, NatSpec};
 
+pub use faults::{EVENTS, FAULTS};
+pub use nat::NATS;
+pub use outline::Words;
+pub use read::{DELAYS, LOSSES, WORKLOADS};
 pub use resolve::{resolve, without_comments};
+pub use schema::schema;
 pub use table::ScenarioError;
 pub use units::{bytes, duration, probability};
+pub use villains::ADVERSARIES;
 
 /// Index of a node in [`Scenario::nodes`].
 pub type NodeIndex = u32;
@@ -42,6 +60,8 @@ pub struct Scenario {
     pub program: Program,
     /// The machines.
     pub nodes: Vec<NodeSpec>,
+    /// The NAT boxes that machines may be behind.
+    pub nats: Vec<NatBox>,
     /// Links that differ from [`Scenario::default_link`]: from, to, what they are like.
     pub links: Vec<(NodeIndex, NodeIndex, LinkSpec)>,
     /// Arrivals are gathered to multiples of this many ns, as network cards gather interrupts; 0 gathers none.
@@ -68,6 +88,33 @@ pub struct Scenario {
     pub at_most: Vec<(String, u64)>,
     /// The checker that is expected to fail; `None` expects a pass.
     pub expect_fail: Option<String>,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            seed: None,
+            duration: 0,
+            arms: Vec::new(),
+            program: Program::default(),
+            nodes: Vec::new(),
+            nats: Vec::new(),
+            links: Vec::new(),
+            coalesce: 0,
+            default_link: LinkSpec::clean(0),
+            closed: true,
+            config: SessionConfig::default(),
+            workloads: Vec::new(),
+            faults: Vec::new(),
+            adversaries: Vec::new(),
+            liveness: None,
+            slo: Vec::new(),
+            at_least: Vec::new(),
+            at_most: Vec::new(),
+            expect_fail: None,
+        }
+    }
 }
 
 /// What the `real` arm runs on every machine of a scenario.
@@ -98,6 +145,19 @@ pub struct NodeSpec {
     pub allow: Option<Vec<NodeIndex>>,
     /// Whether it exists from the start.
     pub starts: u64,
+    /// The NAT box it is behind.
+    pub nat: Option<u32>,
+}
+
+/// A NAT box.
+#[derive(Clone, Debug)]
+pub struct NatBox {
+    /// Its name: part of the key of its decisions. A node's own box bears the node's name.
+    pub id: String,
+    /// What it is like.
+    pub spec: NatSpec,
+    /// Whether machines behind it reach each other directly, by their inside addresses.
+    pub lan: bool,
 }
 
 /// What an application does.
@@ -178,8 +238,69 @@ pub struct Fault {
     pub at: u64,
     /// When it ends, exclusive; [`u64::MAX`] lasts.
     pub until: u64,
+    /// What sets it off; `at` and `until` are then relative to that.
+    pub when: Option<Trigger>,
     /// What.
     pub kind: FaultKind,
+}
+
+impl Fault {
+    /// When it begins and ends as far as that is known before a run: never, where an event sets it off.
+    #[must_use]
+    pub const fn window(&self) -> (u64, u64) {
+        match self.when {
+            None => (self.at, self.until),
+            Some(_) => (u64::MAX, u64::MAX),
+        }
+    }
+}
+
+/// An event that sets something off, once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Trigger {
+    /// What happens.
+    pub event: Happening,
+    /// Where; `None` is anywhere.
+    pub node: Option<NodeIndex>,
+    /// Of which workload, for [`Happening::Delivered`]; `None` is any.
+    pub workload: Option<u32>,
+    /// Of which kind, for datagrams; `None` is any.
+    pub kind: Option<Kinds>,
+    /// The how many-th time, from 1.
+    pub nth: u64,
+}
+
+/// Kinds of events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Happening {
+    /// A process was started.
+    Boot,
+    /// A process ended.
+    Down,
+    /// An application dialled.
+    Dialled,
+    /// A session came to be.
+    SessionUp,
+    /// A session ended.
+    SessionDown,
+    /// A dial failed.
+    ConnectFailed,
+    /// Keys were replaced.
+    Rekeyed,
+    /// A peer's address changed.
+    Moved,
+    /// A peer opened a stream.
+    StreamOpened,
+    /// A write reached the disk.
+    Stored,
+    /// A write failed.
+    StoreFailed,
+    /// A datagram was sent.
+    Sent,
+    /// A datagram was received.
+    Received,
+    /// A message was delivered.
+    Delivered,
 }
 
 /// Kinds of faults.
@@ -193,6 +314,8 @@ pub enum FaultKind {
         to: Vec<NodeIndex>,
         /// Whether the other direction is affected too.
         both: bool,
+        /// Directions that are not affected, whatever the sets say.
+        spared: Vec<(NodeIndex, NodeIndex)>,
         /// How.
         effect: Effect,
     },
@@ -232,6 +355,27 @@ pub enum FaultKind {
         /// Whether its driver is told.
         told: bool,
     },
+    /// The machine uses another network: it gets another address, and its links are like this until the end.
+    Interface {
+        /// Which machine.
+        node: NodeIndex,
+        /// Whether its driver is told.
+        told: bool,
+        /// What its links are like; `None` leaves them as they are.
+        link: Option<LinkSpec>,
+    },
+    /// Every mapping of a NAT box moves.
+    NatRebind {
+        /// Which box.
+        nat: u32,
+        /// Whether the box gets another address; otherwise only the ports change.
+        address: bool,
+    },
+    /// A NAT box goes off and, at the end, on again with no mapping.
+    NatReboot {
+        /// Which box.
+        nat: u32,
+    },
     /// The wall clock is set by so much.
     ClockJump {
         /// Which machine.
@@ -258,6 +402,13 @@ pub enum FaultKind {
         /// How.
         fault: DiskFault,
     },
+    /// Bits flip in what a disk holds.
+    DiskRot {
+        /// Which machine.
+        node: NodeIndex,
+        /// In which cell; `None` is every cell.
+        cell: Option<&'static str>,
+    },
     /// The disk is slow.
     DiskSlow {
         /// Which machine.
@@ -276,6 +427,8 @@ pub struct Adversary {
     pub at: u64,
     /// When it ends, exclusive.
     pub until: u64,
+    /// What sets it off; `at` and `until` are then relative to that.
+    pub when: Option<Trigger>,
     /// What it can and does.
     pub kind: AdversaryKind,
 }
@@ -350,6 +503,17 @@ pub enum AdversaryKind {
         /// Probability.
         ppb: u64,
     },
+    /// On path: sends the header of one packet with the body of the one before it.
+    Splice {
+        /// Whose datagrams.
+        from: NodeIndex,
+        /// To whom.
+        to: NodeIndex,
+        /// Which.
+        pick: Pick,
+        /// Probability.
+        ppb: u64,
+    },
     /// On path: drops by kind.
     Drop {
         /// Whose datagrams.
@@ -394,6 +558,11 @@ pub enum AdversaryKind {
         /// Per second, in thousandths.
         rate_milli: u64,
     },
+    /// Records every packet of `node` and is given, at its time, everything that lives in its process' memory.
+    Reveal {
+        /// Whose memory.
+        node: NodeIndex,
+    },
     /// A member: changes plaintext of what `node` sends and seals it again (clear cipher only).
     Member {
         /// Whose packets.
@@ -412,6 +581,36 @@ pub struct Liveness {
     pub within: u64,
 }
 
+impl Workload {
+    /// Whether a run with a liveness phase fails unless it comes to its end.
+    #[must_use]
+    pub const fn must_complete(&self) -> bool {
+        matches!(
+            self.kind,
+            WorkloadKind::Stream(StreamWorkload {
+                must_complete: true,
+                ..
+            })
+        )
+    }
+}
+
+impl FaultKind {
+    /// Whether it touches the direction from one machine to another.
+    #[must_use]
+    pub fn touches(&self, a: NodeIndex, b: NodeIndex) -> bool {
+        let Self::Link {
+            from, to, both, spared, ..
+        } = self
+        else {
+            return false;
+        };
+        let among =
+            |a: NodeIndex, b: NodeIndex| (from.is_empty() || from.contains(&a)) && (to.is_empty() || to.contains(&b));
+        (among(a, b) || (*both && among(b, a))) && !spared.contains(&(a, b))
+    }
+}
+
 impl Scenario {
     /// Reads and checks a specification; ranges are allowed. `file` names it in errors.
     ///
@@ -422,6 +621,7 @@ impl Scenario {
             file,
             text,
             resolved: false,
+            outline: None,
         })
     }
 
@@ -434,6 +634,7 @@ impl Scenario {
             file,
             text,
             resolved: true,
+            outline: None,
         })
     }
 

@@ -6,17 +6,42 @@
 use net_kernel::api::SessionConfig;
 use net_kernel::base::Duration;
 use net_kernel::wire::Reliability;
-use net_sim_model::{Damage, DiskFault, Distribution, Effect, LinkSpec, Loss, Rate};
+use net_sim_model::{Damage, Distribution, Kinds, LinkSpec, Loss, Rate};
 use toml::de::DeTable;
 
-use super::table::{Read, Source, Table, unknown};
-use super::{
-    Adversary, AdversaryKind, Fault, FaultKind, Liveness, NodeIndex, NodeSpec, Pick, Program, Scenario, StreamWorkload,
-    Workload, WorkloadKind,
-};
+use super::outline::{Want, Words};
+use super::table::{Either, Read, Source, Table, unknown};
+use super::{Liveness, NodeIndex, NodeSpec, Program, Scenario, StreamWorkload, Workload, WorkloadKind};
+use super::{faults, nat, trace_file, villains};
 
 /// The arms a scenario may name. This crate is the first of them.
 const ARMS: [&str; 3] = ["des", "shell", "real"];
+
+/// Kinds of workloads.
+pub const WORKLOADS: Words = &[
+    ("stream", "messages on one or more streams"),
+    ("echo", "round trips measured again and again"),
+    ("connect", "a session and nothing else"),
+    ("rekey", "new keys, asked for by the application"),
+    ("close", "the end of a session"),
+];
+
+/// Models of loss.
+pub const LOSSES: Words = &[
+    ("iid", "each datagram by itself"),
+    ("gilbert-elliott", "in bursts: a channel of two states"),
+    ("every", "every n-th datagram"),
+    ("kind", "datagrams of one kind, the first few or all"),
+];
+
+/// Distributions of delay.
+pub const DELAYS: Words = &[
+    ("constant", "always the same"),
+    ("uniform", "anything between two ends"),
+    ("normal", "bell-shaped"),
+    ("pareto", "heavy-tailed"),
+    ("trace", "recorded values in turn, listed or read from a file"),
+];
 
 /// Reads a whole file.
 pub(super) fn scenario(source: Source<'_>) -> Read<Scenario> {
@@ -24,106 +49,165 @@ pub(super) fn scenario(source: Source<'_>) -> Read<Scenario> {
         let span = error.span().unwrap_or(0..0);
         source.error(&span, format!("not TOML: {}", error.message()))
     })?;
-    let mut root = Table::new(source, "the file", 0..0, parsed.get_ref());
+    outlined(source, parsed.get_ref())
+}
+
+/// Reads a parsed file, or notes what there is to read.
+pub(super) fn outlined(source: Source<'_>, entries: &DeTable<'_>) -> Read<Scenario> {
+    let mut root = Table::new(source, "the file", 0..0, entries);
     match root.number("schema")? {
         Some(1) => {}
         Some(other) => return Err(root.error_at("schema", format!("schema {other} is unknown; this program reads 1"))),
         None => return Err(root.error("the file needs `schema = 1`")),
     }
     let name = root.required("name")?;
-    let duration = root
-        .time("duration")?
-        .ok_or_else(|| root.error("the file needs `duration`"))?;
-    let seed = root.number("seed")?;
-    let arms = root.texts("arms")?.unwrap_or_default();
-    if let Some(arm) = arms.iter().find(|arm| !ARMS.contains(&arm.as_str())) {
-        return Err(root.error_at("arms", format!("unknown arm {}", unknown(arm, &ARMS))));
+    let duration = root.need_time("duration")?;
+    if duration == 0 {
+        return Err(root.error_at("duration", "a duration of 0 leaves no time for anything"));
     }
-    let program = root
+    let mut scenario = Scenario {
+        name,
+        seed: root.number("seed")?,
+        duration,
+        arms: root.words("arms", "arm", &ARMS)?,
+        ..Scenario::default()
+    };
+    scenario.program = root
         .word("program", &[("node", Program::Node), ("net", Program::Net)])?
         .unwrap_or_default();
     root.text("about")?;
-    let mut topology = root
-        .table("topology")?
-        .ok_or_else(|| root.error("the file needs [topology]"))?;
-    let nodes = nodes(&mut topology)?;
-    let names = Names(nodes.iter().map(|node| node.id.clone()).collect());
-    let default_link = match topology.table("default_link")? {
-        Some(table) => link(table, LinkSpec::clean(DEFAULT_DELAY))?,
-        None => LinkSpec::clean(DEFAULT_DELAY),
-    };
-    let links = links(&mut topology, &names, &default_link)?;
-    let closed = topology
-        .word("network", &[("closed", true), ("open", false)])?
-        .unwrap_or(true);
-    let coalesce = topology.time("coalesce")?.unwrap_or(0);
-    topology.finish()?;
-    let mut scenario = Scenario {
-        name,
-        seed,
-        duration,
-        arms,
-        program,
-        nodes,
-        links,
-        coalesce,
-        default_link,
-        closed,
-        config: config(root.table("config")?)?,
-        workloads: numbered(root.tables("workload")?, |table, n| {
-            workload(table, n, &names, duration)
-        })?,
-        faults: numbered(root.tables("fault")?, |table, n| fault(table, n, &names))?,
-        adversaries: numbered(root.tables("adversary")?, |table, n| adversary(table, n, &names))?,
-        liveness: root
-            .table("liveness")?
-            .map(|table| liveness(table, &names))
-            .transpose()?,
-        slo: Vec::new(),
-        at_least: Vec::new(),
-        at_most: Vec::new(),
-        expect_fail: None,
-    };
+    let mut names = topology(&mut root, &mut scenario)?;
+    scenario.config = config(root.table("config")?)?;
+    scenario.workloads = numbered(root.tables("workload")?, |table, n| {
+        workload(table, n, &names, duration)
+    })?;
+    names.workloads = scenario.workloads.iter().map(|workload| workload.id.clone()).collect();
+    scenario.faults = numbered(root.tables("fault")?, |table, n| faults::fault(table, n, &names))?;
+    scenario.adversaries = numbered(root.tables("adversary")?, |table, n| {
+        villains::adversary(table, n, &names)
+    })?;
+    distinct(&mut root, &scenario)?;
+    if let Some(table) = root.table("liveness")? {
+        scenario.liveness = Some(liveness(table, &names, &scenario)?);
+    }
     verdicts(&mut root, &mut scenario)?;
     swarm(&mut root, source)?;
     root.finish()?;
     Ok(scenario)
 }
 
+/// Reads machines, links and what stands between them; answers the names of nodes and boxes.
+fn topology(root: &mut Table<'_>, scenario: &mut Scenario) -> Read<Names> {
+    let mut topology = root
+        .table("topology")?
+        .ok_or_else(|| root.error("the file needs [topology]"))?;
+    let (mut nodes, behind) = nodes(&mut topology)?;
+    let nats = nat::boxes(&mut topology, &mut nodes, behind)?;
+    let names = Names {
+        nodes: nodes.iter().map(|node| node.id.clone()).collect(),
+        nats: nats.iter().map(|nat| nat.id.clone()).collect(),
+        workloads: Vec::new(),
+    };
+    scenario.default_link = match topology.table("default_link")? {
+        Some(table) => link(table, LinkSpec::clean(DEFAULT_DELAY))?,
+        None => LinkSpec::clean(DEFAULT_DELAY),
+    };
+    scenario.links = links(&mut topology, &names, &scenario.default_link)?;
+    scenario.closed = topology
+        .word("network", &[("closed", true), ("open", false)])?
+        .unwrap_or(true);
+    scenario.coalesce = topology.time("coalesce")?.unwrap_or(0);
+    (scenario.nodes, scenario.nats) = (nodes, nats);
+    topology.finish()?;
+    Ok(names)
+}
+
+/// Names within one section must differ: they key decisions and name counters.
+fn distinct(root: &mut Table<'_>, scenario: &Scenario) -> Read<()> {
+    let workloads = scenario.workloads.iter().map(|workload| &workload.id).collect();
+    let faults = scenario.faults.iter().map(|fault| &fault.id).collect();
+    let adversaries = scenario.adversaries.iter().map(|adversary| &adversary.id).collect();
+    for (section, ids) in [("workload", workloads), ("fault", faults), ("adversary", adversaries)] {
+        let ids: Vec<&String> = ids;
+        for (n, id) in ids.iter().enumerate() {
+            if ids[..n].contains(id) {
+                let tables = root.tables(section)?;
+                let table = tables.get(n).unwrap_or(root);
+                return Err(table.error_at("id", format!("there are two of [[{section}]] called `{id}`")));
+            }
+        }
+    }
+    Ok(())
+}
+
 const DEFAULT_DELAY: u64 = 10_000_000;
 
-/// The names of nodes, by index.
-struct Names(Vec<String>);
+/// Names that a scenario may use, by index.
+pub(super) struct Names {
+    /// Of nodes.
+    pub nodes: Vec<String>,
+    /// Of NAT boxes.
+    pub nats: Vec<String>,
+    /// Of workloads.
+    pub workloads: Vec<String>,
+}
 
 impl Names {
-    fn find(&self, table: &Table<'_>, key: &str, name: &str) -> Read<NodeIndex> {
-        self.0
-            .iter()
-            .position(|node| node == name)
-            .map(|index| index as NodeIndex)
-            .ok_or_else(|| {
-                let known: Vec<&str> = self.0.iter().map(String::as_str).collect();
-                table.error_at(key, format!("unknown node {}", unknown(name, &known)))
-            })
+    fn look_up(table: &Table<'_>, key: &str, what: &str, known: &[String], name: &str) -> Read<u32> {
+        if table.outlined() {
+            return Ok(0);
+        }
+        let found = known.iter().position(|known| known == name);
+        found.map(|index| index as u32).ok_or_else(|| {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            table.error_at(key, format!("unknown {what} {}", unknown(name, &known)))
+        })
     }
 
-    fn one(&self, table: &mut Table<'_>, key: &'static str) -> Read<NodeIndex> {
+    fn find(&self, table: &Table<'_>, key: &str, name: &str) -> Read<NodeIndex> {
+        Self::look_up(table, key, "node", &self.nodes, name)
+    }
+
+    /// A node that must be named.
+    pub fn one(&self, table: &mut Table<'_>, key: &'static str) -> Read<NodeIndex> {
         let name = table.required(key)?;
         self.find(table, key, &name)
     }
 
-    fn optional(&self, table: &mut Table<'_>, key: &'static str) -> Read<Option<NodeIndex>> {
+    /// A node that may be named.
+    pub fn optional(&self, table: &mut Table<'_>, key: &'static str) -> Read<Option<NodeIndex>> {
         table.text(key)?.map(|name| self.find(table, key, &name)).transpose()
     }
 
-    fn many(&self, table: &mut Table<'_>, key: &'static str) -> Read<Vec<NodeIndex>> {
+    /// Nodes that may be named.
+    pub fn many(&self, table: &mut Table<'_>, key: &'static str) -> Read<Vec<NodeIndex>> {
         let names = table.texts(key)?.unwrap_or_default();
         names.iter().map(|name| self.find(table, key, name)).collect()
     }
 
-    fn ends(&self, table: &mut Table<'_>) -> Read<(NodeIndex, NodeIndex)> {
+    /// A NAT box that must be named.
+    pub fn nat(&self, table: &mut Table<'_>, key: &'static str) -> Read<u32> {
+        let name = table.required(key)?;
+        if self.nats.is_empty() && !table.outlined() {
+            return Err(table.error_at(
+                key,
+                "no node of this scenario is behind a NAT: give one `nat = \"port-restricted\"`",
+            ));
+        }
+        Self::look_up(table, key, "NAT box", &self.nats, &name)
+    }
+
+    /// A workload that may be named.
+    pub fn workload(&self, table: &mut Table<'_>, key: &'static str) -> Read<Option<u32>> {
+        let name = table.text(key)?;
+        name.map(|name| Self::look_up(table, key, "workload", &self.workloads, &name))
+            .transpose()
+    }
+
+    /// Both ends of a direction.
+    pub fn ends(&self, table: &mut Table<'_>) -> Read<(NodeIndex, NodeIndex)> {
         let (from, to) = (self.one(table, "from")?, self.one(table, "to")?);
-        if from == to {
+        if from == to && !table.outlined() {
             return Err(table.error_at("to", "a node has no link to itself"));
         }
         Ok((from, to))
@@ -138,13 +222,14 @@ fn numbered<T>(tables: Vec<Table<'_>>, mut read: impl FnMut(Table<'_>, usize) ->
         .collect()
 }
 
-fn nodes(topology: &mut Table<'_>) -> Read<Vec<NodeSpec>> {
+/// The machines, and for each behind what it says it is.
+fn nodes(topology: &mut Table<'_>) -> Read<(Vec<NodeSpec>, Vec<Option<String>>)> {
     let tables = topology.tables("nodes")?;
     if tables.is_empty() {
         return Err(topology.error("[topology] needs `nodes`"));
     }
     let mut nodes: Vec<NodeSpec> = Vec::new();
-    let mut allows = Vec::new();
+    let (mut allows, mut behind) = (Vec::new(), Vec::new());
     for mut table in tables {
         let id = table.required("id")?;
         if nodes.iter().any(|node| node.id == id) {
@@ -159,6 +244,7 @@ fn nodes(topology: &mut Table<'_>) -> Read<Vec<NodeSpec>> {
         if nodes.iter().any(|node| node.number == number) {
             return Err(table.error_at("number", format!("there are two nodes of number {number}")));
         }
+        behind.push(table.text("nat")?);
         nodes.push(NodeSpec {
             id,
             number,
@@ -167,16 +253,18 @@ fn nodes(topology: &mut Table<'_>) -> Read<Vec<NodeSpec>> {
             disk: table.time("disk")?.unwrap_or(200_000),
             allow: None,
             starts: table.time("starts")?.unwrap_or(0),
+            nat: None,
         });
         table.finish()?;
     }
-    let names = Names(nodes.iter().map(|node| node.id.clone()).collect());
+    let known: Vec<String> = nodes.iter().map(|node| node.id.clone()).collect();
     for (index, allow) in allows.into_iter().enumerate() {
         let Some(allow) = allow else { continue };
-        let found: Read<Vec<_>> = allow.iter().map(|name| names.find(topology, "nodes", name)).collect();
+        let find = |name: &String| Names::look_up(topology, "nodes", "node", &known, name);
+        let found: Read<Vec<_>> = allow.iter().map(find).collect();
         nodes[index].allow = Some(found?);
     }
-    Ok(nodes)
+    Ok((nodes, behind))
 }
 
 fn links(topology: &mut Table<'_>, names: &Names, default: &LinkSpec) -> Read<Vec<(NodeIndex, NodeIndex, LinkSpec)>> {
@@ -193,7 +281,8 @@ fn links(topology: &mut Table<'_>, names: &Names, default: &LinkSpec) -> Read<Ve
     Ok(links)
 }
 
-fn link(mut table: Table<'_>, base: LinkSpec) -> Read<LinkSpec> {
+/// A link that differs from `base` in what the table says.
+pub(super) fn link(mut table: Table<'_>, base: LinkSpec) -> Read<LinkSpec> {
     let delay = delay(&mut table, "delay")?.unwrap_or(base.delay);
     let spec = LinkSpec {
         loss: loss(&mut table)?.unwrap_or(base.loss),
@@ -210,7 +299,8 @@ fn link(mut table: Table<'_>, base: LinkSpec) -> Read<LinkSpec> {
     Ok(spec)
 }
 
-fn damage(table: &mut Table<'_>) -> Read<Option<Damage>> {
+/// Kinds of damage.
+pub(super) fn damage(table: &mut Table<'_>) -> Read<Option<Damage>> {
     table.word(
         "damage",
         &[
@@ -222,7 +312,8 @@ fn damage(table: &mut Table<'_>) -> Read<Option<Damage>> {
     )
 }
 
-fn rate(table: &mut Table<'_>) -> Read<Option<Rate>> {
+/// A bottleneck.
+pub(super) fn rate(table: &mut Table<'_>) -> Read<Option<Rate>> {
     let Some(bytes_per_s) = table.byte_rate("rate")? else {
         return Ok(None);
     };
@@ -231,65 +322,77 @@ fn rate(table: &mut Table<'_>) -> Read<Option<Rate>> {
     }
     // A tenth of a second of queue unless told otherwise.
     let queue = table.size("queue")?.unwrap_or((bytes_per_s / 10).max(3_000));
-    Ok(Some(Rate { bytes_per_s, queue }))
+    let mark = table.size("mark")?.unwrap_or(0);
+    Ok(Some(Rate {
+        bytes_per_s,
+        queue,
+        mark,
+    }))
 }
 
-fn delay(table: &mut Table<'_>, key: &'static str) -> Read<Option<Distribution>> {
-    if !table.has(key) {
-        return Ok(None);
-    }
-    let Ok(Some(mut inner)) = table.table(key) else {
-        return Ok(table.time(key)?.map(Distribution::Constant));
+/// A delay under `key`: a duration or a distribution.
+pub(super) fn delay(table: &mut Table<'_>, key: &'static str) -> Read<Option<Distribution>> {
+    let mut inner = match table.either(key, Want::Duration, |table| table.time(key))? {
+        None => return Ok(None),
+        Some(Either::Scalar(time)) => return Ok(Some(Distribution::Constant(time))),
+        Some(Either::Table(inner)) => inner,
     };
-    let dist = inner.required("dist")?;
-    let need = |inner: &mut Table<'_>, key: &'static str| -> Read<u64> {
-        inner
-            .time(key)?
-            .ok_or_else(|| inner.error(format!("this distribution needs `{key}`")))
-    };
-    let distribution = match dist.as_str() {
-        "constant" => Distribution::Constant(need(&mut inner, "mean")?),
+    let distribution = match inner.choice("dist", "distribution", DELAYS)? {
+        "constant" => Distribution::Constant(inner.need_time("mean")?),
         "uniform" => Distribution::Uniform {
-            low: need(&mut inner, "min")?,
-            high: need(&mut inner, "max")?,
+            low: inner.need_time("min")?,
+            high: inner.need_time("max")?,
         },
         "normal" => Distribution::Normal {
-            mean: need(&mut inner, "mean")?,
-            deviation: need(&mut inner, "sd")?,
+            mean: inner.need_time("mean")?,
+            deviation: inner.need_time("sd")?,
             min: inner.time("min")?.unwrap_or(0),
         },
         "pareto" => Distribution::Pareto {
-            scale: need(&mut inner, "min")?,
+            scale: inner.need_time("min")?,
             shape_milli: inner.number("shape_milli")?.unwrap_or(1_160),
-            max: need(&mut inner, "max")?,
+            max: inner.need_time("max")?,
         },
-        "trace" => {
-            let values = inner.texts("values")?.unwrap_or_default();
-            let parsed: Result<Vec<u64>, String> = values.iter().map(|text| super::units::duration(text)).collect();
-            let values = parsed.map_err(|what| inner.error_at("values", what))?;
-            if values.is_empty() {
-                return Err(inner.error("a trace needs `values`"));
-            }
-            Distribution::Trace(values)
-        }
-        other => {
-            let known = ["constant", "uniform", "normal", "pareto", "trace"];
-            return Err(inner.error_at("dist", format!("unknown distribution {}", unknown(other, &known))));
-        }
+        _ => Distribution::Trace(trace(&mut inner)?),
     };
     inner.finish()?;
     Ok(Some(distribution))
 }
 
-fn loss(table: &mut Table<'_>) -> Read<Option<Loss>> {
-    if !table.has("loss") {
-        return Ok(None);
+/// Recorded delays, from the scenario itself or from a file beside it.
+fn trace(inner: &mut Table<'_>) -> Read<Vec<u64>> {
+    let (values, file) = (inner.texts("values")?, inner.text("file")?);
+    if inner.outlined() {
+        return Ok(vec![1]);
     }
-    let Ok(Some(mut inner)) = table.table("loss") else {
-        return Ok(table.probability("loss")?.map(|ppb| Loss::Independent { ppb }));
+    let values = match (values, file) {
+        (Some(values), None) => values,
+        (None, Some(_)) if inner.resolved() => {
+            return Err(inner.error_at(
+                "file",
+                "a resolved scenario holds the `values` of a trace, not its file",
+            ));
+        }
+        (None, Some(file)) => trace_file::read(inner.file(), &file).map_err(|what| inner.error_at("file", what))?,
+        (Some(_), Some(_)) => return Err(inner.error_at("file", "a trace has `values` or a `file`, not both")),
+        (None, None) => return Err(inner.error("a trace needs `values` or a `file`")),
     };
-    let model = inner.required("model")?;
-    let loss = match model.as_str() {
+    if values.is_empty() {
+        return Err(inner.error_at("values", "a trace needs at least one value"));
+    }
+    let parsed: Result<Vec<u64>, String> = values.iter().map(|text| super::units::duration(text)).collect();
+    parsed.map_err(|what| inner.error_at("values", what))
+}
+
+/// Loss: a probability or a model.
+pub(super) fn loss(table: &mut Table<'_>) -> Read<Option<Loss>> {
+    let scalar = |table: &mut Table<'_>| table.probability("loss");
+    let mut inner = match table.either("loss", Want::Probability, scalar)? {
+        None => return Ok(None),
+        Some(Either::Scalar(ppb)) => return Ok(Some(Loss::Independent { ppb })),
+        Some(Either::Table(inner)) => inner,
+    };
+    let loss = match inner.choice("model", "loss model", LOSSES)? {
         "iid" => Loss::Independent {
             ppb: inner.probability("p")?.unwrap_or(0),
         },
@@ -303,13 +406,27 @@ fn loss(table: &mut Table<'_>) -> Read<Option<Loss>> {
             Some(0) | None => return Err(inner.error("`every` needs `n`, at least 1")),
             Some(n) => Loss::EveryNth { n },
         },
-        other => {
-            let known = ["iid", "gilbert-elliott", "every"];
-            return Err(inner.error_at("model", format!("unknown loss model {}", unknown(other, &known))));
-        }
+        _ => Loss::OfKind {
+            kinds: kinds(&mut inner, "kind")?.ok_or_else(|| inner.error("loss by kind needs `kind`"))?,
+            ppb: inner.probability("p")?.unwrap_or(net_sim_model::PPB),
+            first: inner.number("first")?.unwrap_or(u64::MAX),
+        },
     };
     inner.finish()?;
     Ok(Some(loss))
+}
+
+/// Kinds of datagrams.
+pub(super) fn kinds(table: &mut Table<'_>, key: &'static str) -> Read<Option<Kinds>> {
+    let words = [
+        ("all", Kinds::ALL),
+        ("initiation", Kinds::INITIATION),
+        ("response", Kinds::RESPONSE),
+        ("cookie", Kinds::COOKIE),
+        ("handshake", Kinds::HANDSHAKE),
+        ("protected", Kinds::PROTECTED),
+    ];
+    table.word(key, &words)
 }
 
 fn config(table: Option<Table<'_>>) -> Read<SessionConfig> {
@@ -356,30 +473,26 @@ fn config(table: Option<Table<'_>>) -> Read<SessionConfig> {
 }
 
 fn workload(mut table: Table<'_>, n: usize, names: &Names, duration: u64) -> Read<Workload> {
-    let kind = table.required("kind")?;
-    let id = table.text("id")?.unwrap_or_else(|| format!("{kind}-{n}"));
+    let word = table.choice("kind", "workload", WORKLOADS)?;
+    let id = table.text("id")?.unwrap_or_else(|| format!("{word}-{n}"));
     let (from, to) = names.ends(&mut table)?;
     let at = table.time("at")?.unwrap_or(0);
     let left = duration.saturating_sub(at);
-    let kind = match kind.as_str() {
+    let kind = match word {
         "stream" => WorkloadKind::Stream(stream(&mut table, left)?),
         "echo" | "rekey" => {
             let every = table.time("every")?.unwrap_or(1_000_000_000).max(1);
             let count = table
                 .number("count")?
-                .unwrap_or(if kind == "echo" { left / every } else { 1 });
-            if kind == "echo" {
+                .unwrap_or(if word == "echo" { left / every } else { 1 });
+            if word == "echo" {
                 WorkloadKind::Echo { every, count }
             } else {
                 WorkloadKind::Rekey { every, count }
             }
         }
         "connect" => WorkloadKind::Connect,
-        "close" => WorkloadKind::Close,
-        other => {
-            let known = ["stream", "echo", "rekey", "connect", "close"];
-            return Err(table.error_at("kind", format!("unknown workload {}", unknown(other, &known))));
-        }
+        _ => WorkloadKind::Close,
     };
     table.finish()?;
     Ok(Workload { id, from, to, at, kind })
@@ -424,242 +537,29 @@ fn stream(table: &mut Table<'_>, left: u64) -> Read<StreamWorkload> {
     })
 }
 
-fn window(table: &mut Table<'_>) -> Read<(u64, u64)> {
-    let at = table.time("at")?.unwrap_or(0);
-    let until = table.time("for")?.map_or(u64::MAX, |lasts| at.saturating_add(lasts));
-    Ok((at, until))
-}
-
-/// Kinds of faults, for suggestions and families of a swarm.
-const FAULTS: [&str; 19] = [
-    "partition",
-    "loss",
-    "delay",
-    "reorder",
-    "dup",
-    "corrupt",
-    "rate",
-    "mtu",
-    "crash",
-    "restart",
-    "restore_disk",
-    "clone",
-    "pause",
-    "suspend",
-    "rebind",
-    "clock_jump",
-    "clock_drift",
-    "clock_freeze",
-    "disk",
-];
-
-fn fault(mut table: Table<'_>, n: usize, names: &Names) -> Read<Fault> {
-    let word = table.required("kind")?;
-    let id = table.text("id")?.unwrap_or_else(|| format!("{word}-{n}"));
-    let (at, mut until) = window(&mut table)?;
-    let kind = match word.as_str() {
-        "partition" | "loss" | "delay" | "reorder" | "dup" | "corrupt" | "rate" | "mtu" => {
-            link_fault(&mut table, &word, names)?
-        }
-        "crash" => FaultKind::Crash {
-            node: names.one(&mut table, "node")?,
-        },
-        "restart" => {
-            until = at;
-            FaultKind::Crash {
-                node: names.one(&mut table, "node")?,
-            }
-        }
-        "restore_disk" => FaultKind::RestoreDisk {
-            node: names.one(&mut table, "node")?,
-            taken: table
-                .time("taken")?
-                .ok_or_else(|| table.error("restore_disk needs `taken`"))?,
-        },
-        "clone" => FaultKind::Clone {
-            node: names.one(&mut table, "node")?,
-            same_seed: table.flag("same_seed")?,
-        },
-        "pause" => FaultKind::Pause {
-            node: names.one(&mut table, "node")?,
-        },
-        "suspend" => FaultKind::Suspend {
-            node: names.one(&mut table, "node")?,
-        },
-        "rebind" => FaultKind::Rebind {
-            node: names.one(&mut table, "node")?,
-            told: table.flag("told")?,
-        },
-        "clock_jump" => FaultKind::ClockJump {
-            node: names.one(&mut table, "node")?,
-            by: table
-                .signed_time("by")?
-                .ok_or_else(|| table.error("clock_jump needs `by`"))?,
-        },
-        "clock_drift" => FaultKind::ClockDrift {
-            node: names.one(&mut table, "node")?,
-            ppb: table
-                .signed("ppb")?
-                .ok_or_else(|| table.error("clock_drift needs `ppb`"))?,
-        },
-        "clock_freeze" => FaultKind::ClockFreeze {
-            node: names.one(&mut table, "node")?,
-        },
-        "disk" => disk_fault(&mut table, names)?,
-        other => return Err(table.error_at("kind", format!("unknown fault {}", unknown(other, &FAULTS)))),
-    };
-    table.finish()?;
-    Ok(Fault { id, at, until, kind })
-}
-
-fn disk_fault(table: &mut Table<'_>, names: &Names) -> Read<FaultKind> {
-    let node = names.one(table, "node")?;
-    if let Some(factor) = table.number("slow")? {
-        return Ok(FaultKind::DiskSlow { node, factor });
-    }
-    let words = [
-        ("full", DiskFault::Full),
-        ("failing", DiskFault::Failing),
-        ("denied", DiskFault::Denied),
-    ];
-    match table.word("mode", &words)? {
-        Some(fault) => Ok(FaultKind::Disk { node, fault }),
-        None => Err(table.error("a disk fault needs `mode` or `slow`")),
-    }
-}
-
-fn link_fault(table: &mut Table<'_>, word: &str, names: &Names) -> Read<FaultKind> {
-    let (from, to) = (names.many(table, "from")?, names.many(table, "to")?);
-    let both = table.flag("both")?;
-    let missing = |table: &Table<'_>, key: &str| table.error(format!("a {word} fault needs `{key}`"));
-    let effect = match word {
-        "partition" => {
-            let flap = match (table.time("up")?, table.time("down")?) {
-                (Some(up), Some(down)) => Some((up, down)),
-                (None, None) => None,
-                (Some(_), None) | (None, Some(_)) => {
-                    return Err(table.error("a flapping partition needs both `up` and `down`"));
-                }
-            };
-            Effect::Partition { flap }
-        }
-        "loss" => Effect::Loss(loss(table)?.ok_or_else(|| missing(table, "loss"))?),
-        "delay" => Effect::Delay(delay(table, "delay")?.ok_or_else(|| missing(table, "delay"))?),
-        "reorder" => Effect::Reorder {
-            ppb: table.probability("p")?.ok_or_else(|| missing(table, "p"))?,
-            hold: table.time("hold")?.unwrap_or(10_000_000),
-        },
-        "dup" => Effect::Duplicate {
-            ppb: table.probability("p")?.ok_or_else(|| missing(table, "p"))?,
-        },
-        "corrupt" => Effect::Corrupt {
-            ppb: table.probability("p")?.ok_or_else(|| missing(table, "p"))?,
-            damage: damage(table)?.unwrap_or(Damage::Any),
-        },
-        "rate" => Effect::Rate(rate(table)?.ok_or_else(|| missing(table, "rate"))?),
-        _ => Effect::Mtu(table.size("mtu")?.ok_or_else(|| missing(table, "mtu"))? as u32),
-    };
-    Ok(FaultKind::Link { from, to, both, effect })
-}
-
-const ADVERSARIES: [&str; 9] = [
-    "garbage",
-    "handshake_flood",
-    "replay",
-    "reflect",
-    "drop",
-    "race",
-    "forward",
-    "member",
-    "stolen_key",
-];
-
-fn pick(table: &mut Table<'_>) -> Read<Pick> {
-    let words = [
-        ("all", Pick::All),
-        ("initiation", Pick::Initiation),
-        ("response", Pick::Response),
-        ("cookie", Pick::Cookie),
-        ("handshake", Pick::Handshake),
-        ("protected", Pick::Protected),
-    ];
-    Ok(table.word("what", &words)?.unwrap_or(Pick::All))
-}
-
-fn adversary(mut table: Table<'_>, n: usize, names: &Names) -> Read<Adversary> {
-    let word = table.required("kind")?;
-    let id = table.text("id")?.unwrap_or_else(|| format!("{word}-{n}"));
-    let (at, until) = window(&mut table)?;
-    let always = net_sim_model::PPB;
-    let kind = match word.as_str() {
-        "garbage" => AdversaryKind::Garbage {
-            to: names.one(&mut table, "to")?,
-            count: table.number("count")?.unwrap_or(1_000),
-            rate_milli: table.rate("rate")?.unwrap_or(1_000_000),
-            spoof: names.optional(&mut table, "spoof")?,
-        },
-        "handshake_flood" => AdversaryKind::HandshakeFlood {
-            to: names.one(&mut table, "to")?,
-            count: table.number("count")?.unwrap_or(1_000),
-            rate_milli: table.rate("rate")?.unwrap_or(1_000_000),
-            network_key: table.flag("network_key")?,
-            sources: table.number("sources")?.unwrap_or(0),
-        },
-        "replay" => {
-            let (from, to) = names.ends(&mut table)?;
-            AdversaryKind::Replay {
-                from,
-                to,
-                pick: pick(&mut table)?,
-                count: table.number("count")?.unwrap_or(1_000),
-                rate_milli: table.rate("rate")?.unwrap_or(100_000),
-                own_address: table.flag("own_address")?,
-            }
-        }
-        "reflect" | "drop" | "race" => {
-            let (from, to) = names.ends(&mut table)?;
-            let (pick, ppb) = (pick(&mut table)?, table.probability("p")?.unwrap_or(always));
-            match word.as_str() {
-                "reflect" => AdversaryKind::Reflect { from, to, pick, ppb },
-                "drop" => AdversaryKind::Drop { from, to, pick, ppb },
-                _ => AdversaryKind::Race { from, to, pick, ppb },
-            }
-        }
-        "forward" => {
-            let (from, to) = names.ends(&mut table)?;
-            let ppb = table.probability("p")?.unwrap_or(always);
-            AdversaryKind::Forward {
-                from,
-                to,
-                ppb,
-                back: table.flag("back")?,
-            }
-        }
-        "stolen_key" => AdversaryKind::StolenKey {
-            to: names.one(&mut table, "to")?,
-            name: names.one(&mut table, "name")?,
-            count: table.number("count")?.unwrap_or(100),
-            rate_milli: table.rate("rate")?.unwrap_or(10_000),
-        },
-        "member" => AdversaryKind::Member {
-            node: names.one(&mut table, "node")?,
-            ppb: table.probability("p")?.unwrap_or(always / 100),
-        },
-        other => {
-            return Err(table.error_at("kind", format!("unknown adversary {}", unknown(other, &ADVERSARIES))));
-        }
-    };
-    table.finish()?;
-    Ok(Adversary { id, at, until, kind })
-}
-
-fn liveness(mut table: Table<'_>, names: &Names) -> Read<Liveness> {
+fn liveness(mut table: Table<'_>, names: &Names, scenario: &Scenario) -> Read<Liveness> {
     let liveness = Liveness {
         core: names.many(&mut table, "core")?,
-        within: table
-            .time("within")?
-            .ok_or_else(|| table.error("[liveness] needs `within`"))?,
+        within: table.need_time("within")?,
     };
+    if liveness.within == 0 {
+        return Err(table.error_at("within", "a liveness phase of 0 leaves no time to recover"));
+    }
+    if !liveness.core.is_empty() {
+        for workload in scenario.workloads.iter().filter(|workload| workload.must_complete()) {
+            let outside = [workload.from, workload.to]
+                .into_iter()
+                .find(|node| !liveness.core.contains(node));
+            if let Some(outside) = outside {
+                let (id, node) = (&workload.id, &scenario.nodes[outside as usize].id);
+                let what = format!(
+                    "workload `{id}` must complete, but `{node}` is outside the core and cut off: it cannot (say \
+                     `must_complete = false` there, or add `{node}`)"
+                );
+                return Err(table.error_at("core", what));
+            }
+        }
+    }
     table.finish()?;
     Ok(liveness)
 }
@@ -667,7 +567,7 @@ fn liveness(mut table: Table<'_>, names: &Names) -> Read<Liveness> {
 fn verdicts(root: &mut Table<'_>, scenario: &mut Scenario) -> Read<()> {
     if let Some(mut check) = root.table("check")? {
         if let Some(mut slo) = check.table("slo")? {
-            for (metric, bound) in slo.pairs()? {
+            for (metric, bound) in slo.pairs(Want::Duration)? {
                 let ns = super::units::duration(&bound).map_err(|what| slo.error_at(&metric, what))?;
                 scenario.slo.push((metric, ns));
             }
@@ -682,7 +582,7 @@ fn verdicts(root: &mut Table<'_>, scenario: &mut Scenario) -> Read<()> {
     }
     for (key, list) in [("at_least", &mut scenario.at_least), ("at_most", &mut scenario.at_most)] {
         let Some(mut table) = expect.table(key)? else { continue };
-        for (counter, bound) in table.pairs()? {
+        for (counter, bound) in table.pairs(Want::Whole)? {
             let wrong = format!("`{bound}` is not a whole number");
             list.push((
                 counter.clone(),

@@ -27,6 +27,7 @@ pub fn resolve(file: &str, text: &str, seed: u64) -> Result<String, ScenarioErro
         .parse()
         .map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
     name_all(&mut root);
+    read_traces(&mut root, file).map_err(wrong)?;
     let key = Key::new(seed);
     omit(&mut root, key.family(Family::Swarm)).map_err(wrong)?;
     draw_table(&mut root, key.family(Family::Resolve)).map_err(wrong)?;
@@ -58,6 +59,28 @@ fn name_all(root: &mut Table) {
             }
         }
     }
+}
+
+/// Puts the values of every trace file in its place.
+fn read_traces(table: &mut Table, scenario: &str) -> Result<(), String> {
+    let recorded = table.get("dist").and_then(Value::as_str) == Some("trace");
+    if recorded && let Some(Value::String(name)) = table.remove("file") {
+        let values = super::trace_file::read(scenario, &name)?;
+        let values = values.into_iter().map(Value::String).collect();
+        table.insert("values".to_owned(), Value::Array(values));
+    }
+    for (_, value) in table.iter_mut() {
+        match value {
+            Value::Table(inner) => read_traces(inner, scenario)?,
+            Value::Array(list) => {
+                for inner in list.iter_mut().filter_map(Value::as_table_mut) {
+                    read_traces(inner, scenario)?;
+                }
+            }
+            Value::String(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Leaves out each fault family with the swarm's probability.

@@ -11,6 +11,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::outline::{Asked, Outline, Want, Words};
 use super::units;
 
 /// What is wrong with a scenario file, and where.
@@ -47,6 +48,8 @@ pub struct Source<'a> {
     pub text: &'a str,
     /// Whether scalars must be literals.
     pub resolved: bool,
+    /// Where what is asked for is noted instead of read.
+    pub outline: Option<&'a Outline>,
 }
 
 impl Source<'_> {
@@ -72,6 +75,18 @@ pub struct Table<'a> {
     span: Range<usize>,
     entries: &'a DeTable<'a>,
     known: Vec<&'static str>,
+    /// Where it stands in an outline, and which case of it is read.
+    path: String,
+    case: Option<&'static str>,
+}
+
+/// A scalar, or a table in its place.
+#[derive(Debug)]
+pub enum Either<'a, T> {
+    /// The scalar.
+    Scalar(T),
+    /// The table.
+    Table(Table<'a>),
 }
 
 impl<'a> Table<'a> {
@@ -83,12 +98,71 @@ impl<'a> Table<'a> {
             span,
             entries,
             known: Vec::new(),
+            path: String::new(),
+            case: None,
         }
     }
 
-    /// Whether the key is there; also makes it known.
-    pub fn has(&mut self, key: &'static str) -> bool {
-        self.raw(key).is_some()
+    /// Whether it is read for its outline: no value means anything.
+    pub const fn outlined(&self) -> bool {
+        self.source.outline.is_some()
+    }
+
+    /// The file being read.
+    pub const fn file(&self) -> &'a str {
+        self.source.file
+    }
+
+    /// Whether scalars must be literals.
+    pub const fn resolved(&self) -> bool {
+        self.source.resolved
+    }
+
+    /// Notes a key where an outline is taken; answers whether one is.
+    fn note(&mut self, key: &'static str, want: impl FnOnce() -> Want, required: bool) -> bool {
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
+        let Some(outline) = self.source.outline else {
+            return false;
+        };
+        let want = want();
+        outline.note(&self.path, self.case, Asked { key, want, required });
+        true
+    }
+
+    fn below(&self, key: &str) -> String {
+        // Tables of one shape that stand in many places have one name.
+        match key {
+            "loss" | "delay" | "when" => format!("#{key}"),
+            _ => format!("{}/{key}", self.path),
+        }
+    }
+
+    fn nested(&self, key: &str, name: String, span: Range<usize>, entries: &'a DeTable<'a>) -> Self {
+        Self {
+            path: self.below(key),
+            ..Self::new(self.source, name, span, entries)
+        }
+    }
+
+    /// The word that decides which further keys there are.
+    pub fn choice(&mut self, key: &'static str, what: &str, words: Words) -> Read<&'static str> {
+        if let Some(outline) = self.source.outline {
+            self.known.push(key);
+            let word = outline.choose(&self.path, key, words);
+            self.case = Some(word);
+            return Ok(word);
+        }
+        let text = self.required(key)?;
+        words
+            .iter()
+            .map(|(word, _)| *word)
+            .find(|word| *word == text)
+            .ok_or_else(|| {
+                let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                self.error_at(key, format!("unknown {what} {}", unknown(&text, &known)))
+            })
     }
 
     /// An error about this table.
@@ -117,7 +191,16 @@ impl<'a> Table<'a> {
             .transpose()
     }
 
-    fn parsed<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Read<Option<T>> {
+    fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        want: Want,
+        example: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Read<Option<T>> {
+        if self.note(key, || want, false) {
+            return Ok(parse(example).ok());
+        }
         let Some(text) = self.scalar(key)? else { return Ok(None) };
         parse(&text)
             .map(Some)
@@ -126,23 +209,34 @@ impl<'a> Table<'a> {
 
     /// Text.
     pub fn text(&mut self, key: &'static str) -> Read<Option<String>> {
+        if self.note(key, || Want::Text, false) {
+            return Ok(Some("x".to_owned()));
+        }
         Ok(self.scalar(key)?.map(Cow::into_owned))
     }
 
     /// Text that must be there.
     pub fn required(&mut self, key: &'static str) -> Read<String> {
+        self.note(key, || Want::Text, true);
         self.text(key)?
             .ok_or_else(|| self.error(format!("{} needs `{key}`", self.name)))
     }
 
     /// A duration in ns.
     pub fn time(&mut self, key: &'static str) -> Read<Option<u64>> {
-        self.parsed(key, units::duration)
+        self.parsed(key, Want::Duration, "1s", units::duration)
+    }
+
+    /// A duration in ns that must be there.
+    pub fn need_time(&mut self, key: &'static str) -> Read<u64> {
+        let time = self.time(key)?;
+        self.note(key, || Want::Duration, true);
+        time.ok_or_else(|| self.error(format!("{} needs `{key}`", self.name)))
     }
 
     /// A signed duration in ns.
     pub fn signed_time(&mut self, key: &'static str) -> Read<Option<i64>> {
-        self.parsed(key, |text| {
+        self.parsed(key, Want::SignedDuration, "1s", |text| {
             let (sign, text) = text.strip_prefix('-').map_or((1, text), |text| (-1, text));
             let ns = i64::try_from(units::duration(text)?).map_err(|_| "too long".to_owned())?;
             Ok(sign * ns)
@@ -151,27 +245,27 @@ impl<'a> Table<'a> {
 
     /// A size in bytes.
     pub fn size(&mut self, key: &'static str) -> Read<Option<u64>> {
-        self.parsed(key, units::bytes)
+        self.parsed(key, Want::Size, "1", units::bytes)
     }
 
     /// Events per second, in thousandths.
     pub fn rate(&mut self, key: &'static str) -> Read<Option<u64>> {
-        self.parsed(key, units::per_second_milli)
+        self.parsed(key, Want::Rate, "1/s", units::per_second_milli)
     }
 
     /// Bytes per second.
     pub fn byte_rate(&mut self, key: &'static str) -> Read<Option<u64>> {
-        self.parsed(key, units::bytes_per_second)
+        self.parsed(key, Want::ByteRate, "1B/s", units::bytes_per_second)
     }
 
     /// A probability in parts per billion.
     pub fn probability(&mut self, key: &'static str) -> Read<Option<u64>> {
-        self.parsed(key, units::probability)
+        self.parsed(key, Want::Probability, "0", units::probability)
     }
 
     /// A whole number.
     pub fn number(&mut self, key: &'static str) -> Read<Option<u64>> {
-        self.parsed(key, |text| {
+        self.parsed(key, Want::Whole, "1", |text| {
             text.replace('_', "")
                 .parse()
                 .map_err(|_| format!("`{text}` is not a whole number"))
@@ -180,7 +274,7 @@ impl<'a> Table<'a> {
 
     /// A whole number with a sign.
     pub fn signed(&mut self, key: &'static str) -> Read<Option<i64>> {
-        self.parsed(key, |text| {
+        self.parsed(key, Want::Signed, "1", |text| {
             text.replace('_', "")
                 .parse()
                 .map_err(|_| format!("`{text}` is not a whole number"))
@@ -189,7 +283,7 @@ impl<'a> Table<'a> {
 
     /// `true` or `false`.
     pub fn flag(&mut self, key: &'static str) -> Read<bool> {
-        let parsed = self.parsed(key, |text| {
+        let parsed = self.parsed(key, Want::Flag, "false", |text| {
             text.parse().map_err(|_| format!("`{text}` is not true or false"))
         })?;
         Ok(parsed.unwrap_or(false))
@@ -197,7 +291,9 @@ impl<'a> Table<'a> {
 
     /// One of a closed list of words.
     pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Read<Option<T>> {
-        self.parsed(key, |text| {
+        let want = Want::Word(words.iter().map(|(word, _)| (*word).to_owned()).collect());
+        let example = words.first().map_or("", |(word, _)| word);
+        self.parsed(key, want, example, |text| {
             words
                 .iter()
                 .find(|(word, _)| *word == text)
@@ -211,6 +307,9 @@ impl<'a> Table<'a> {
 
     /// A scalar or a range of sizes, kept as a range.
     pub fn size_range(&mut self, key: &'static str) -> Read<Option<(u64, u64)>> {
+        if self.note(key, || Want::SizeRange, false) {
+            return Ok(Some((1, 1)));
+        }
         let source = self.source;
         let Some(value) = self.raw(key) else { return Ok(None) };
         let read = |value| {
@@ -232,6 +331,9 @@ impl<'a> Table<'a> {
 
     /// A list of texts.
     pub fn texts(&mut self, key: &'static str) -> Read<Option<Vec<String>>> {
+        if self.note(key, || Want::Texts, false) {
+            return Ok(Some(Vec::new()));
+        }
         let source = self.source;
         let Some(value) = self.raw(key) else { return Ok(None) };
         match value.get_ref().as_array() {
@@ -244,17 +346,56 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// A list of words out of a closed list.
+    pub fn words(&mut self, key: &'static str, what: &str, words: &[&'static str]) -> Read<Vec<String>> {
+        if self.note(key, || Want::Words(words.to_vec()), false) {
+            return Ok(Vec::new());
+        }
+        let texts = self.texts(key)?.unwrap_or_default();
+        match texts.iter().find(|text| !words.contains(&text.as_str())) {
+            Some(text) => Err(self.error_at(key, format!("unknown {what} {}", unknown(text, words)))),
+            None => Ok(texts),
+        }
+    }
+
+    /// What `scalar` reads, or a table in its place.
+    pub fn either<T>(
+        &mut self,
+        key: &'static str,
+        want: Want,
+        scalar: impl FnOnce(&mut Self) -> Read<Option<T>>,
+    ) -> Read<Option<Either<'a, T>>> {
+        let path = self.below(key);
+        let either = || Want::Either(Box::new(want), path);
+        if self.note(key, either, false) {
+            let name = format!("[{key}]");
+            return Ok(Some(Either::Table(self.nested(key, name, 0..0, self.entries))));
+        }
+        if self.raw(key).is_some_and(|value| value.get_ref().is_table()) {
+            return Ok(self.table(key)?.map(Either::Table));
+        }
+        Ok(scalar(self)?.map(Either::Scalar))
+    }
+
     /// A table under this one.
     pub fn table(&mut self, key: &'static str) -> Read<Option<Table<'a>>> {
+        let path = self.below(key);
+        if self.note(key, || Want::Table(path), false) {
+            return Ok(Some(self.nested(key, format!("[{key}]"), 0..0, self.entries)));
+        }
         let Some(value) = self.raw(key) else { return Ok(None) };
         match value.get_ref().as_table() {
-            Some(entries) => Ok(Some(Table::new(self.source, format!("[{key}]"), value.span(), entries))),
+            Some(entries) => Ok(Some(self.nested(key, format!("[{key}]"), value.span(), entries))),
             None => Err(self.error_at(key, format!("`{key}` must be a table"))),
         }
     }
 
     /// A list of tables under this one; empty where the key is missing.
     pub fn tables(&mut self, key: &'static str) -> Read<Vec<Table<'a>>> {
+        let path = self.below(key);
+        if self.note(key, || Want::Tables(path), false) {
+            return Ok(vec![self.nested(key, format!("[[{key}]]"), 0..0, self.entries)]);
+        }
         let Some(value) = self.raw(key) else {
             return Ok(Vec::new());
         };
@@ -266,13 +407,17 @@ impl<'a> Table<'a> {
             let Some(entries) = value.get_ref().as_table() else {
                 return Err(self.source.error(&value.span(), format!("`{key}` must hold tables")));
             };
-            tables.push(Table::new(self.source, format!("[[{key}]]"), value.span(), entries));
+            tables.push(self.nested(key, format!("[[{key}]]"), value.span(), entries));
         }
         Ok(tables)
     }
 
-    /// Every key with its scalar, for tables whose keys are free.
-    pub fn pairs(&mut self) -> Read<Vec<(String, String)>> {
+    /// Every key with its scalar, for tables whose keys are free. Each scalar is what `want` says.
+    pub fn pairs(&mut self, want: Want) -> Read<Vec<(String, String)>> {
+        if let Some(outline) = self.source.outline {
+            outline.note_free(&self.path, want);
+            return Ok(Vec::new());
+        }
         let mut pairs = Vec::new();
         for (key, value) in self.entries {
             let text = scalar_text(self.source, key.get_ref(), value, true)?;

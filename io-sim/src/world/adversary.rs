@@ -11,6 +11,7 @@ use net_kernel::wire::{Datagram, HEADER_LEN, HandshakeKind, TAG_LEN, peek};
 use net_sim_model::{Family, Key};
 
 use super::node::{adversary_address, spoofed};
+use super::reveal::Vault;
 use crate::aead;
 use crate::scenario::{Adversary, AdversaryKind, Pick};
 
@@ -39,6 +40,11 @@ pub struct Villain {
     pub made: u64,
     /// What it recorded.
     recorded: Vec<Recorded>,
+    /// The packet that passed last, and the one before it.
+    last: Vec<u8>,
+    before: Vec<u8>,
+    /// What it recorded to read once memory is revealed.
+    pub vault: Vault,
     /// Whom it forwards for: the victim's peer.
     pub client: Option<Addr>,
 }
@@ -59,6 +65,8 @@ pub enum Meddling {
     Race(u64),
     /// A copy from the adversary's address arrives first.
     Forward,
+    /// A packet with its header and the body of the one before arrives first.
+    Splice,
     /// Its plaintext is changed and it is sealed again; the word says how.
     Mutate(u64),
 }
@@ -85,6 +93,9 @@ impl Villain {
             seen: 0,
             made: 0,
             recorded: Vec::new(),
+            last: Vec::new(),
+            before: Vec::new(),
+            vault: Vault::new(key),
             client: None,
         }
     }
@@ -104,6 +115,8 @@ impl Villain {
             AdversaryKind::Reflect { .. }
             | AdversaryKind::Drop { .. }
             | AdversaryKind::Race { .. }
+            | AdversaryKind::Splice { .. }
+            | AdversaryKind::Reveal { .. }
             | AdversaryKind::Forward { .. }
             | AdversaryKind::Member { .. } => return None,
         };
@@ -118,10 +131,19 @@ impl Villain {
             | AdversaryKind::StolenKey { to, .. }
             | AdversaryKind::Replay { to, .. }
             | AdversaryKind::Reflect { to, .. }
+            | AdversaryKind::Splice { to, .. }
             | AdversaryKind::Drop { to, .. }
             | AdversaryKind::Race { to, .. }
             | AdversaryKind::Forward { to, .. } => to,
-            AdversaryKind::Member { node, .. } => node,
+            AdversaryKind::Member { node, .. } | AdversaryKind::Reveal { node } => node,
+        }
+    }
+
+    /// The header of `bytes` with the body of the packet before.
+    pub fn splice(&self, bytes: &mut Vec<u8>) {
+        if bytes.len() >= HEADER_LEN && self.before.len() >= HEADER_LEN {
+            bytes.truncate(HEADER_LEN);
+            bytes.extend_from_slice(&self.before[HEADER_LEN..]);
         }
     }
 
@@ -145,10 +167,29 @@ impl Villain {
 
     /// A datagram goes from `from` to `to` before its eyes. It may record it and answers what it does about it.
     pub fn look(&mut self, now: u64, from: u32, to: u32, source: Addr, bytes: &[u8], packet: u64) -> Meddling {
+        if matches!(self.spec.kind, AdversaryKind::Reveal { .. }) {
+            // It records until its time comes; then it has what it wanted.
+            if now < self.spec.at {
+                self.vault.record(now, from, to, bytes);
+            }
+            return Meddling::None;
+        }
         if !self.active(now) {
             return Meddling::None;
         }
         match self.spec.kind {
+            AdversaryKind::Splice {
+                from: a,
+                to: b,
+                pick,
+                ppb,
+            } if (a, b) == (from, to) && picks(pick, bytes) => {
+                self.before = std::mem::replace(&mut self.last, bytes.to_vec());
+                if self.before.is_empty() {
+                    return Meddling::None;
+                }
+                self.chance(pick, ppb, bytes, Meddling::Splice)
+            }
             AdversaryKind::Replay {
                 from: a, to: b, pick, ..
             } if (a, b) == (from, to) && picks(pick, bytes) => {
@@ -193,6 +234,8 @@ impl Villain {
             | AdversaryKind::Reflect { .. }
             | AdversaryKind::Drop { .. }
             | AdversaryKind::Race { .. }
+            | AdversaryKind::Splice { .. }
+            | AdversaryKind::Reveal { .. }
             | AdversaryKind::Forward { .. }
             | AdversaryKind::Member { .. } => Meddling::None,
         }
@@ -267,6 +310,8 @@ impl Villain {
             | AdversaryKind::Reflect { .. }
             | AdversaryKind::Drop { .. }
             | AdversaryKind::Race { .. }
+            | AdversaryKind::Splice { .. }
+            | AdversaryKind::Reveal { .. }
             | AdversaryKind::Forward { .. }
             | AdversaryKind::Member { .. } => None,
         }
@@ -371,6 +416,7 @@ mod tests {
             id: "v".to_owned(),
             at: 10,
             until: 20,
+            when: None,
             kind,
         };
         Villain::new(0, spec, Key::new(1))

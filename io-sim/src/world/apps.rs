@@ -1066,6 +1066,24 @@ impl Apps {
         all
     }
 
+    /// Messages that arrived, of one workload or of all, at one machine or at all.
+    pub fn arrived(&self, workload: Option<u32>, node: Option<u32>) -> u64 {
+        let mut sum = 0;
+        for flow in &self.flows {
+            if workload.is_some_and(|workload| workload != flow.workload) {
+                continue;
+            }
+            let spec = &self.scenario.workloads[flow.workload as usize];
+            for (direction, reader) in [spec.to, spec.from].into_iter().enumerate() {
+                if node.is_none_or(|node| node == reader) {
+                    let half = flow.instance.map(|instance| instance as usize * 2 + direction);
+                    sum += flow.delivered[direction] + half.map_or(0, |half| self.halves[half].delivered);
+                }
+            }
+        }
+        sum
+    }
+
     /// Whether every flow is complete, or will never be.
     pub fn all_done(&self) -> bool {
         self.flows.iter().all(|flow| flow.complete || flow.broken)

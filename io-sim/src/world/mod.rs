@@ -8,6 +8,9 @@
 //! | `node.rs` | a machine: disk, clocks, address, process |
 //! | `net.rs` | what becomes of datagrams |
 //! | `script.rs` | what the scenario does to machines, and when |
+//! | `trigger.rs` | events that set faults off |
+//! | `nat.rs` | what NAT boxes do to datagrams |
+//! | `reveal.rs` | what memory that was stolen gives away |
 //! | `apps.rs` | applications and their streams |
 //! | `steps.rs` | workloads without streams |
 //! | `adversary.rs` | who means harm |
@@ -24,12 +27,15 @@ mod apps;
 mod event;
 mod forge;
 mod inspect;
+mod nat;
 mod net;
 mod node;
 mod pool;
 mod recording;
+mod reveal;
 mod script;
 mod steps;
+mod trigger;
 mod turn;
 
 use std::any::Any;
@@ -50,7 +56,7 @@ use crate::histogram::Histogram;
 use crate::history::{Cursor, Fact, History, Recorder, StoreEnd};
 use crate::host::Host;
 use crate::payload;
-use crate::scenario::{Scenario, Workload, WorkloadKind};
+use crate::scenario::{Happening, Scenario, Workload, WorkloadKind};
 use adversary::Villain;
 use apps::{Apps, Order, Purpose};
 use event::{Queue, What};
@@ -128,6 +134,16 @@ pub struct World<H: Host> {
     entities: Vec<EntityId>,
     network: NetworkKey,
     links: Links,
+    nats: nat::Boxes,
+    triggers: trigger::Triggers,
+    /// What faults did to machines and boxes, by number.
+    bites: Vec<u64>,
+    /// Keys that were replaced so far.
+    replaced: Vec<reveal::Replaced>,
+    /// Faults of disks under way: fault, machine, what its disk had suffered before.
+    disk_watch: Vec<(u32, u32, u64)>,
+    /// From when on nothing more is going to be done to the world.
+    quiet_after: u64,
     pool: Pool,
     effects: Effects,
     apps: Apps,
@@ -164,7 +180,6 @@ pub struct World<H: Host> {
 struct Course {
     /// Whether the whole duration counts, because something is to stay up.
     full: bool,
-    quiet_after: u64,
     next_poll: u64,
     end: u64,
     done: bool,
@@ -215,6 +230,12 @@ impl<H: Host> World<H> {
         let mut world = Self {
             apps: Apps::new(Rc::clone(&scenario), key, cursor.clone()),
             links: Links::new(&scenario, key),
+            nats: nat::Boxes::new(&scenario, key),
+            triggers: trigger::Triggers::new(&scenario),
+            bites: vec![0; scenario.faults.len()],
+            replaced: Vec::new(),
+            disk_watch: Vec::new(),
+            quiet_after: script::quiet_after(&scenario),
             steps: steps::Steps::all(&scenario),
             panel: Panel::standard(H::clear()),
             scenario,
@@ -385,7 +406,6 @@ impl<H: Host> World<H> {
         let connects = |workload: &Workload| matches!(workload.kind, WorkloadKind::Connect);
         self.course.take().unwrap_or_else(|| Course {
             full: self.scenario.workloads.iter().any(connects),
-            quiet_after: script::quiet_after(&self.scenario),
             next_poll: 0,
             end: self.scenario.duration,
             done: false,
@@ -415,7 +435,7 @@ impl<H: Host> World<H> {
         if self.now >= course.next_poll {
             course.next_poll = self.now + POLL;
             self.weigh();
-            let over = self.now >= course.quiet_after || self.healed;
+            let over = self.now >= self.quiet_after || self.healed;
             if !course.done && over && (!course.full || self.healed) && self.all_done() {
                 course.done = true;
                 course.end = course.end.min(self.now + SETTLE);
@@ -579,8 +599,11 @@ impl<H: Host> World<H> {
     }
 
     fn connect(&mut self, node: u32, id: net_kernel::base::CommandId, peer: u32) {
-        let (address, entity) = (self.nodes[peer as usize].address, self.entities[peer as usize]);
+        let (address, entity) = (self.address_of(node, peer), self.entities[peer as usize]);
         self.validated(node, address);
+        if !self.triggers.none() {
+            self.happened(trigger::Happened::at(Happening::Dialled, node));
+        }
         let addresses = [address];
         let connect = Command::Connect {
             peer: entity,
@@ -696,6 +719,18 @@ impl<H: Host> World<H> {
             self.cursor.set(turn);
             self.tell_on(Some(node), || Fact::Told(Box::new(event.clone())));
             self.apps.event(self.now, node, &event, &mut self.panel);
+            if let Event::Rekeyed { session } = event
+                && let Some(&peer) = self.apps.sessions[node as usize].get(&session)
+            {
+                let at = self.now;
+                self.replaced.push(reveal::Replaced { node, peer, at });
+            }
+            if !self.triggers.none() {
+                self.told(node, &event);
+            }
+        }
+        if self.triggers.deliveries() {
+            self.count_deliveries();
         }
         self.cursor.set(turn);
         self.effects = effects;
@@ -850,7 +885,7 @@ impl<H: Host> World<H> {
         let failed = |fault| {
             Stored::Failed(match fault {
                 DiskFault::Full => StoreError::Full,
-                DiskFault::Failing => StoreError::Device,
+                DiskFault::Failing | DiskFault::Sync | DiskFault::Misdirected => StoreError::Device,
                 DiskFault::Denied => StoreError::Denied,
             })
         };
@@ -860,7 +895,11 @@ impl<H: Host> World<H> {
                 Some(WriteEnd::Failed(fault)) => failed(fault),
                 None => return,
             };
+            let done = matches!(result, Stored::Done);
             self.answer(node, ticket, result);
+            if done && !self.triggers.none() {
+                self.happened(trigger::Happened::at(Happening::Stored, node));
+            }
             return;
         };
         match machine.disk.read(cell).map(|bytes| bytes.map(<[u8]>::to_vec)) {
@@ -910,6 +949,7 @@ impl<H: Host> World<H> {
         ] {
             digest.update(&count.to_le_bytes());
         }
+        self.count_disks();
         let counters = self.counters();
         self.bounds(&counters);
         self.tell_violation();
@@ -959,6 +999,11 @@ impl<H: Host> World<H> {
         for (fault, hits) in self.links.hits(&self.scenario) {
             add(format!("fault.{fault}"), hits);
         }
+        for (fault, hits) in self.scenario.faults.iter().zip(&self.bites) {
+            add(format!("fault.{}", fault.id), *hits);
+        }
+        add("link.marked".to_owned(), links.marked);
+        self.nats.counters(self.now, &mut add);
         for villain in &self.villains {
             add(format!("adversary.{}", villain.spec.id), villain.made);
         }

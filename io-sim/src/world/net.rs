@@ -3,11 +3,13 @@
 //! Invariants: every datagram is counted once when it comes to be and once when it ends.
 //! Not here: what links do to them (`net-sim-model`), what adversaries decide (`adversary.rs`).
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use net_kernel::api::{Ecn, Input, RxBatch, RxBuf};
 use net_kernel::base::{Addr, Epoch};
-use net_sim_model::{Corruption, Counts, Damage, Direction, Key, Link, LinkFault};
+use net_kernel::wire::{Datagram, HandshakeKind, peek};
+use net_sim_model::{Corruption, Counts, Damage, Direction, Key, Kinds, Link, LinkFault, LinkSpec};
 
 use super::World;
 use super::adversary::{self, Made, Meddling};
@@ -15,10 +17,11 @@ use super::event::What;
 use super::forge;
 use super::node::{self, SOCKET_BUFFER, State};
 use super::pool::Pool;
+use super::trigger::Happened;
 use crate::check::{Observation, wants};
 use crate::history::Fact;
 use crate::host::{Host, Start};
-use crate::scenario::{AdversaryKind, FaultKind, NodeIndex, Scenario};
+use crate::scenario::{AdversaryKind, FaultKind, Happening, NodeIndex, Scenario};
 
 /// Datagrams handed over in one turn.
 const BATCH: usize = 64;
@@ -42,6 +45,10 @@ pub struct Links {
     /// `table[from][to]`: the way's number plus one.
     table: Vec<Vec<u32>>,
     healed: Option<Vec<u32>>,
+    /// Windows of faults that events set off.
+    windows: BTreeMap<u32, (u64, u64)>,
+    /// What the links of machines on another network are like.
+    interfaces: BTreeMap<u32, LinkSpec>,
 }
 
 impl Links {
@@ -53,6 +60,8 @@ impl Links {
             ways: Vec::new(),
             table: Vec::new(),
             healed: None,
+            windows: BTreeMap::new(),
+            interfaces: BTreeMap::new(),
         }
     }
 
@@ -81,6 +90,12 @@ impl Links {
     fn make(&self, from: u32, to: u32) -> Way {
         let scenario = self.scenario.as_ref().expect("links are made for a scenario");
         let mut link = link_between(scenario, self.key, from, to);
+        for (fault, (at, until)) in &self.windows {
+            link.set_window(*fault, *at, *until);
+        }
+        if let Some(spec) = self.interface(from, to) {
+            link.set_spec(spec);
+        }
         if let Some(core) = &self.healed {
             heal(&mut link, core, from, to);
         }
@@ -91,6 +106,45 @@ impl Links {
             offered: 0,
             villains: villains.map(|(index, _)| index as u32).collect(),
         }
+    }
+
+    /// Moves the window of a fault on every link.
+    pub fn set_window(&mut self, fault: u32, at: u64, until: u64) {
+        self.windows.insert(fault, (at, until));
+        for way in &mut self.ways {
+            way.link.set_window(fault, at, until);
+        }
+    }
+
+    /// The links of a machine are like this, or as the scenario says again.
+    pub fn set_interface(&mut self, node: u32, spec: Option<LinkSpec>) {
+        match spec {
+            Some(spec) => self.interfaces.insert(node, spec),
+            None => self.interfaces.remove(&node),
+        };
+        let Some(scenario) = self.scenario.clone() else { return };
+        let pairs: Vec<(u32, u32, u32)> = self
+            .pairs()
+            .filter(|(from, to, _)| *from == node || *to == node)
+            .collect();
+        for (from, to, index) in pairs {
+            let spec = self
+                .interface(from, to)
+                .unwrap_or_else(|| spec_between(&scenario, from, to));
+            self.ways[index as usize].link.set_spec(spec);
+        }
+    }
+
+    fn interface(&self, from: u32, to: u32) -> Option<LinkSpec> {
+        self.interfaces.get(&from).or_else(|| self.interfaces.get(&to)).cloned()
+    }
+
+    /// Every way in use: from, to, number.
+    fn pairs(&self) -> impl Iterator<Item = (u32, u32, u32)> + '_ {
+        self.table.iter().enumerate().flat_map(|(from, row)| {
+            let used = row.iter().enumerate().filter(|(_, index)| **index > 0);
+            used.map(move |(to, index)| (from as u32, to as u32, index - 1))
+        })
     }
 
     /// Heals what joins machines of the core (all, where it is empty).
@@ -132,33 +186,28 @@ pub fn link_between(scenario: &Scenario, key: Key, from: NodeIndex, to: NodeInde
     let direction = if a < b { Direction::Forward } else { Direction::Backward };
     let number = a.min(b) << 16 | a.max(b) & 0xFFFF;
     let key = key.link(number, direction);
-    let spec = scenario.links.iter().rev().find(|(a, b, _)| (*a, *b) == (from, to));
-    let spec = spec.map_or_else(|| scenario.default_link.clone(), |(_, _, spec)| spec.clone());
-    let mut link = Link::new(spec, key);
+    let mut link = Link::new(spec_between(scenario, from, to), key);
     for (index, fault) in scenario.faults.iter().enumerate() {
-        let FaultKind::Link {
-            from: sources,
-            to: targets,
-            both,
-            effect,
-        } = &fault.kind
-        else {
+        let FaultKind::Link { effect, .. } = &fault.kind else {
             continue;
         };
-        let matches = |a: u32, b: u32| {
-            (sources.is_empty() || sources.contains(&a)) && (targets.is_empty() || targets.contains(&b))
-        };
-        if matches(from, to) || (*both && matches(to, from)) {
+        if fault.kind.touches(from, to) {
+            let (at, until) = fault.window();
             let one = LinkFault {
                 id: index as u32,
-                from: fault.at,
-                until: fault.until,
+                from: at,
+                until,
                 effect: effect.clone(),
             };
             link.add(one, key.with_text(&fault.id));
         }
     }
     link
+}
+
+fn spec_between(scenario: &Scenario, from: NodeIndex, to: NodeIndex) -> LinkSpec {
+    let own = scenario.links.iter().rev().find(|(a, b, _)| (*a, *b) == (from, to));
+    own.map_or_else(|| scenario.default_link.clone(), |(_, _, spec)| spec.clone())
 }
 
 /// Heals a link for the liveness phase: clean between machines of the core (all, where it is empty), cut elsewhere.
@@ -175,10 +224,12 @@ const fn sees(kind: &AdversaryKind, a: u32, b: u32) -> bool {
         AdversaryKind::Garbage { .. } | AdversaryKind::HandshakeFlood { .. } | AdversaryKind::StolenKey { .. } => false,
         AdversaryKind::Replay { from, to, .. }
         | AdversaryKind::Reflect { from, to, .. }
+        | AdversaryKind::Splice { from, to, .. }
         | AdversaryKind::Drop { from, to, .. }
         | AdversaryKind::Race { from, to, .. }
         | AdversaryKind::Forward { from, to, .. } => from == a && to == b,
         AdversaryKind::Member { node, .. } => node == a,
+        AdversaryKind::Reveal { node } => node == a || node == b,
     }
 }
 
@@ -191,8 +242,12 @@ impl<H: Host> World<H> {
         let datagram = self.pool.get_mut(slot);
         datagram.packet = packet;
         let to = datagram.to;
-        let target = node::owner(&to).filter(|target| (*target as usize) < self.nodes.len());
-        self.tell_sent(node, slot, target);
+        let target = if self.nats.none() {
+            Ok(node::owner(&to).filter(|target| (*target as usize) < self.nodes.len()))
+        } else {
+            self.route(node, slot)
+        };
+        self.tell_sent(node, slot, target.unwrap_or(None));
         if self.panel.wants(wants::SENT) {
             let sent = Observation::Sent {
                 node,
@@ -201,10 +256,20 @@ impl<H: Host> World<H> {
             };
             self.panel.observe(self.now, wants::SENT, &sent);
         }
-        match target {
-            Some(target) => self.travel(node, target, slot),
-            None => self.leave(node, slot, to),
+        if self.triggers.datagrams() {
+            self.happened_to(Happening::Sent, node, slot);
         }
+        match target {
+            Ok(Some(target)) => self.travel(node, target, slot),
+            Ok(None) => self.leave(node, slot, to),
+            Err(cause) => self.lose(slot, cause),
+        }
+    }
+
+    #[cold]
+    fn happened_to(&mut self, event: Happening, node: u32, slot: u32) {
+        let kind = Some(kind_of(&self.pool.get(slot).bytes));
+        self.happened(Happened { event, node, kind });
     }
 
     /// A datagram for an address that is no machine's: an adversary's, or nobody's.
@@ -220,7 +285,7 @@ impl<H: Host> World<H> {
         let next = if sender == victim {
             villain.client
         } else {
-            Some(self.nodes[victim as usize].address)
+            Some(self.outside_address(victim))
         };
         match next.filter(|_| back && villain.active(self.now)) {
             Some(next) => {
@@ -242,14 +307,27 @@ impl<H: Host> World<H> {
                 return self.lose(slot, "adversary");
             }
         }
-        let len = self.pool.get(slot).bytes.len();
+        let bytes = &self.pool.get(slot).bytes;
         let way = self.links.way(from, to);
-        let fates = way.link.offer(self.now, way.offered, len);
+        let fates = if way.link.by_kind() {
+            way.link.offer_kind(self.now, way.offered, bytes.len(), kind_of(bytes))
+        } else {
+            way.link.offer(self.now, way.offered, bytes.len())
+        };
         way.offered += 1;
+        let carries_marks = way.link.carries_marks();
         let first = match fates.first {
             Ok(first) => first,
             Err(cause) => return self.lose(slot, cause.name()),
         };
+        let datagram = self.pool.get_mut(slot);
+        if datagram.ecn != Ecn::NotEct {
+            datagram.ecn = match (carries_marks, first.marked) {
+                (false, _) => Ecn::NotEct,
+                (true, false) => datagram.ecn,
+                (true, true) => Ecn::Ce,
+            };
+        }
         if let Some(second) = fates.second {
             let copy = self.pool.copy(slot);
             self.accounts.duplicated += 1;
@@ -315,6 +393,13 @@ impl<H: Host> World<H> {
                     self.pool.get_mut(copy).from = address;
                     self.inject(index, copy, SHORTCUT);
                 }
+                Meddling::Splice => {
+                    let copy = self.pool.copy(slot);
+                    let datagram = self.pool.get_mut(copy);
+                    self.villains[index as usize].splice(&mut datagram.bytes);
+                    (datagram.forged, datagram.digest) = (true, None);
+                    self.inject(index, copy, SHORTCUT);
+                }
                 Meddling::Mutate(word) => {
                     let datagram = self.pool.get_mut(slot);
                     adversary::mutate(&mut datagram.bytes, word);
@@ -333,13 +418,13 @@ impl<H: Host> World<H> {
     fn inject(&mut self, adversary: u32, slot: u32, after: u64) {
         self.accounts.injected += 1;
         let to = self.pool.get(slot).to;
-        let target = node::owner(&to).filter(|target| (*target as usize) < self.nodes.len());
+        let target = self.reach(&to);
         let before = self.cursor.get();
-        self.tell_injected(adversary, slot, target);
+        self.tell_injected(adversary, slot, target.ok());
         self.cursor.set(before);
         match target {
-            Some(node) => self.queue.push(self.now + after, What::Arrive { slot, node }),
-            None => self.lose(slot, "nobody"),
+            Ok(node) => self.queue.push(self.now + after, What::Arrive { slot, node }),
+            Err(cause) => self.lose(slot, cause),
         }
     }
 
@@ -349,9 +434,13 @@ impl<H: Host> World<H> {
         if !villain.active(self.now) || self.healed {
             return;
         }
+        if let AdversaryKind::Reveal { node } = villain.spec.kind {
+            return self.reveal(index, node);
+        }
         let Some(pause) = villain.pause() else { return };
         let victim = villain.victim();
-        let spoof = villain.pretends().map(|node| self.nodes[node as usize].address);
+        let spoof = villain.pretends().map(|node| self.outside_address(node));
+        let address = self.outside_address(victim);
         // Fast adversaries act in bursts, so that a flood costs one event per burst.
         let burst = (BURST / pause).max(1);
         for n in 0..burst {
@@ -370,7 +459,7 @@ impl<H: Host> World<H> {
             if n == 0 {
                 self.tell_on(None, || Fact::Strike { adversary: index });
             }
-            let slot = self.pool.take(made.from, self.nodes[victim as usize].address, 0);
+            let slot = self.pool.take(made.from, address, 0);
             let datagram = self.pool.get_mut(slot);
             datagram.bytes.extend_from_slice(&made.bytes);
             match made.copy_of {
@@ -396,10 +485,10 @@ impl<H: Host> World<H> {
             allow: None,
             config: self.scenario.config.clone(),
         };
-        let address = self.nodes[victim as usize].address;
+        let address = self.outside_address(victim);
         let bytes = forge::first_message::<H>(start, now, self.entities[victim as usize], address, key.with(1))?;
         let from = if n.is_multiple_of(2) {
-            self.nodes[name as usize].address
+            self.outside_address(name)
         } else {
             node::spoofed(key.at(2))
         };
@@ -443,11 +532,13 @@ impl<H: Host> World<H> {
     }
 
     fn take_in(&mut self, slot: u32, node: u32) {
+        if self.nodes[node as usize].address != self.pool.get(slot).to
+            && let Err(cause) = self.let_in(slot, node)
+        {
+            return self.lose_at(Some(node), slot, cause);
+        }
         let machine = &mut self.nodes[node as usize];
         let datagram = self.pool.get(slot);
-        if machine.address != datagram.to {
-            return self.lose_at(Some(node), slot, "nobody");
-        }
         match machine.state {
             State::Running => {}
             State::Paused => {
@@ -511,6 +602,14 @@ impl<H: Host> World<H> {
         }
         self.cursor.set(self.pool.get(batch[0]).entry);
         self.handed = batch.len() as u32;
+        if self.triggers.datagrams() {
+            // The bytes are lent: kinds are told by what was taken out.
+            for bytes in &buffers {
+                let kind = Some(kind_of(bytes));
+                let event = Happening::Received;
+                self.happened(Happened { event, node, kind });
+            }
+        }
         // Most batches are of one datagram: they need no list on the heap.
         if let ([slot], [bytes]) = (&batch[..], &mut buffers[..]) {
             let mut lent = [lend(&self.pool, *slot, bytes)];
@@ -530,12 +629,24 @@ impl<H: Host> World<H> {
     }
 }
 
+/// The kind of a datagram as a link tells it.
+pub fn kind_of(bytes: &[u8]) -> Kinds {
+    match peek(bytes) {
+        Ok(Datagram::Handshake { kind, .. }) => match kind {
+            HandshakeKind::Initiation => Kinds::INITIATION,
+            HandshakeKind::Response => Kinds::RESPONSE,
+            HandshakeKind::CookieReply => Kinds::COOKIE,
+        },
+        Ok(Datagram::Protected { .. } | Datagram::Routed) | Err(_) => Kinds::PROTECTED,
+    }
+}
+
 /// A datagram as it is lent to a host; its bytes were taken out of its slot.
 fn lend<'b>(pool: &Pool, slot: u32, data: &'b mut [u8]) -> RxBuf<'b> {
     let datagram = pool.get(slot);
     RxBuf {
         from: datagram.from,
-        ecn: Ecn::NotEct,
+        ecn: datagram.ecn,
         stride: 0,
         data,
         digest: datagram.digest,

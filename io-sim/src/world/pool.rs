@@ -3,6 +3,7 @@
 //! Invariants: a slot is freed exactly once; a freed buffer keeps its allocation.
 //! Not here: where datagrams go (`net.rs`).
 
+use net_kernel::api::Ecn;
 use net_kernel::base::Addr;
 
 use crate::history::NONE;
@@ -26,6 +27,8 @@ pub struct Slot {
     pub forged: bool,
     /// The entry of the history that tells of it last.
     pub entry: u64,
+    /// Its congestion mark.
+    pub ecn: Ecn,
 }
 
 /// All datagrams under way.
@@ -48,6 +51,7 @@ impl Pool {
                 copied: false,
                 forged: false,
                 entry: NONE,
+                ecn: Ecn::NotEct,
             });
             (self.slots.len() - 1) as u32
         });
@@ -60,6 +64,7 @@ impl Pool {
         slot.copied = false;
         slot.forged = false;
         slot.entry = NONE;
+        slot.ecn = Ecn::NotEct;
         index
     }
 
@@ -69,6 +74,7 @@ impl Pool {
         let digest = original.digest;
         let (from, to, packet, forged) = (original.from, original.to, original.packet, original.forged);
         let entry = original.entry;
+        let ecn = original.ecn;
         let copy = self.take(from, to, 0);
         let bytes = std::mem::take(&mut self.get_mut(index).bytes);
         let slot = self.get_mut(copy);
@@ -76,6 +82,7 @@ impl Pool {
         slot.packet = packet;
         slot.copied = true;
         slot.forged = forged;
+        slot.ecn = ecn;
         slot.digest = digest;
         slot.entry = entry;
         let original = self.get_mut(index);

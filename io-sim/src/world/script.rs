@@ -10,9 +10,10 @@ use net_sim_model::Family;
 use super::World;
 use super::event::What;
 use super::node::State;
+use super::trigger::Happened;
 use crate::history::{Fact, NONE};
 use crate::host::{Host, Start};
-use crate::scenario::{FaultKind, Scenario, WorkloadKind};
+use crate::scenario::{Fault, FaultKind, Happening, Scenario, WorkloadKind};
 
 /// One line of the script.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,22 +52,28 @@ pub fn lines(scenario: &Scenario) -> Vec<(u64, Line)> {
         if let FaultKind::RestoreDisk { taken, .. } = fault.kind {
             lines.push((taken, Line::Backup(index)));
         }
-        lines.push((fault.at, Line::Fault(index)));
-        if fault.until != u64::MAX && !matches!(fault.kind, FaultKind::RestoreDisk { .. } | FaultKind::Rebind { .. }) {
-            lines.push((fault.until, Line::End(index)));
+        let (at, until) = fault.window();
+        if fault.when.is_none() {
+            lines.push((at, Line::Fault(index)));
+            if until != u64::MAX {
+                lines.push((until, Line::End(index)));
+            }
         }
     }
     for (index, adversary) in scenario.adversaries.iter().enumerate() {
-        lines.push((adversary.at, Line::Strike(index as u32)));
+        if adversary.when.is_none() {
+            lines.push((adversary.at, Line::Strike(index as u32)));
+        }
     }
     lines
 }
 
 /// From when on nothing more is going to be done to the world.
 pub fn quiet_after(scenario: &Scenario) -> u64 {
-    let faults = scenario.faults.iter().flat_map(|fault| [fault.at, fault.until]);
+    let faults = scenario.faults.iter().map(Fault::window).flat_map(<[u64; 2]>::from);
     let workloads = scenario.workloads.iter().map(|workload| workload.at);
-    let adversaries = scenario.adversaries.iter().map(|adversary| adversary.at);
+    let adversaries = scenario.adversaries.iter().filter(|adversary| adversary.when.is_none());
+    let adversaries = adversaries.map(|adversary| adversary.at);
     let times = faults.chain(workloads).chain(adversaries);
     times
         .filter(|at| *at != u64::MAX)
@@ -148,6 +155,9 @@ impl<H: Host> World<H> {
                 self.tell_on(Some(node), || Fact::Booted { process });
                 self.turn(node, Input::Wake);
                 self.apps.node_up(self.now, node);
+                if !self.triggers.none() {
+                    self.happened(Happened::at(Happening::Boot, node));
+                }
             }
             Err(_) => {
                 machine.boot_failures += 1;
@@ -182,7 +192,8 @@ impl<H: Host> World<H> {
     /// Ends a process without a word.
     pub(super) fn kill(&mut self, node: u32) {
         self.take_trace(node);
-        if self.nodes[node as usize].host.is_some() {
+        let ran = self.nodes[node as usize].host.is_some();
+        if ran {
             self.tell_ended(node);
         }
         let machine = &mut self.nodes[node as usize];
@@ -206,13 +217,30 @@ impl<H: Host> World<H> {
             self.pool.free(slot);
         }
         self.apps.node_down(self.now, node);
+        if ran && !self.triggers.none() {
+            self.happened(Happened::at(Happening::Down, node));
+        }
     }
 
     fn fault(&mut self, index: u32) {
         let kind = self.scenario.faults[index as usize].kind.clone();
+        let mut bites = 1;
         match kind {
-            FaultKind::Link { .. } => {}
-            FaultKind::Crash { node } => self.kill(node),
+            // Counted by the links and disks themselves.
+            FaultKind::Link { .. } => return,
+            FaultKind::Disk { node, fault } => {
+                self.nodes[node as usize].disk.set_fault(Some(fault));
+                return self.watch_disk(index, node);
+            }
+            FaultKind::DiskSlow { node, factor } => {
+                self.nodes[node as usize].disk.set_slow(factor);
+                return self.watch_disk(index, node);
+            }
+            FaultKind::DiskRot { node, cell } => bites = self.nodes[node as usize].disk.rot(cell),
+            FaultKind::Crash { node } => {
+                bites = self.running(node);
+                self.kill(node);
+            }
             FaultKind::RestoreDisk { node, .. } => {
                 self.kill(node);
                 let machine = &mut self.nodes[node as usize];
@@ -223,16 +251,15 @@ impl<H: Host> World<H> {
                 self.boot(node);
             }
             FaultKind::Clone { node, same_seed } => self.clone_node(node, same_seed),
-            FaultKind::Pause { node } => self.stop(node, State::Paused),
-            FaultKind::Suspend { node } => self.stop(node, State::Suspended),
-            FaultKind::Rebind { node, told } => {
-                self.nodes[node as usize].rebind(node);
-                let to = self.nodes[node as usize].address;
-                self.tell_on(Some(node), || Fact::Rebound { to });
-                if told && self.nodes[node as usize].state == State::Running {
-                    self.turn(node, Input::Link(LinkChange::Rebound));
-                }
+            FaultKind::Pause { node } => bites = self.stop(node, State::Paused),
+            FaultKind::Suspend { node } => bites = self.stop(node, State::Suspended),
+            FaultKind::Rebind { node, told } => self.move_node(node, told),
+            FaultKind::Interface { node, told, link } => {
+                self.links.set_interface(node, link);
+                self.move_node(node, told);
             }
+            FaultKind::NatRebind { nat, address } => bites = self.nats.rebind(self.now, nat, address),
+            FaultKind::NatReboot { nat } => bites = self.nats.power(self.now, nat, false),
             FaultKind::ClockJump { node, by } => self.nodes[node as usize].clock.jump_wall(self.now, by),
             FaultKind::ClockDrift { node, ppb } => {
                 self.nodes[node as usize].clock.set_drift(self.now, ppb);
@@ -242,47 +269,108 @@ impl<H: Host> World<H> {
                 self.nodes[node as usize].clock.freeze(self.now);
                 self.rearm(node);
             }
-            FaultKind::Disk { node, fault } => self.nodes[node as usize].disk.set_fault(Some(fault)),
-            FaultKind::DiskSlow { node, factor } => self.nodes[node as usize].disk.set_slow(factor),
         }
+        self.bites[index as usize] += bites;
     }
 
     fn end(&mut self, index: u32) {
         let kind = self.scenario.faults[index as usize].kind.clone();
         match kind {
-            FaultKind::Link { .. } | FaultKind::RestoreDisk { .. } | FaultKind::Rebind { .. } => {}
+            FaultKind::Link { .. }
+            | FaultKind::RestoreDisk { .. }
+            | FaultKind::Rebind { .. }
+            | FaultKind::NatRebind { .. }
+            | FaultKind::DiskRot { .. } => {}
             FaultKind::Crash { node } => self.boot(node),
-            FaultKind::Clone { node, .. } => {
-                let clones: Vec<u32> = (0..self.nodes.len() as u32)
-                    .filter(|&other| other != node && self.nodes[other as usize].identity == node)
-                    .collect();
-                clones.into_iter().for_each(|clone| self.kill(clone));
-            }
+            FaultKind::Clone { node, .. } => self.kill_clones(node),
             FaultKind::Pause { node } | FaultKind::Suspend { node } => self.go_on(node),
+            FaultKind::Interface { node, told, .. } => {
+                self.links.set_interface(node, None);
+                self.move_node(node, told);
+            }
+            FaultKind::NatReboot { nat } => {
+                self.nats.power(self.now, nat, true);
+            }
             FaultKind::ClockJump { node, by } => {
                 self.nodes[node as usize].clock.jump_wall(self.now, by.saturating_neg());
             }
-            FaultKind::ClockDrift { node, .. } => {
-                let drift = self.scenario.nodes[node as usize].drift_ppb;
-                self.nodes[node as usize].clock.set_drift(self.now, drift);
-                self.rearm(node);
-            }
+            FaultKind::ClockDrift { node, .. } => self.drift_as_before(node),
             FaultKind::ClockFreeze { node } => {
                 self.nodes[node as usize].clock.thaw(self.now);
                 self.rearm(node);
             }
-            FaultKind::Disk { node, .. } => self.nodes[node as usize].disk.set_fault(None),
-            FaultKind::DiskSlow { node, .. } => self.nodes[node as usize].disk.set_slow(1),
+            FaultKind::Disk { node, .. } => {
+                self.nodes[node as usize].disk.set_fault(None);
+                self.count_disk(index);
+            }
+            FaultKind::DiskSlow { node, .. } => {
+                self.nodes[node as usize].disk.set_slow(1);
+                self.count_disk(index);
+            }
         }
     }
 
-    fn stop(&mut self, node: u32, state: State) {
-        let machine = &mut self.nodes[node as usize];
-        if machine.state == State::Running {
-            machine.state = state;
-            let asleep = state == State::Suspended;
-            self.tell_on(Some(node), || if asleep { Fact::Suspended } else { Fact::Paused });
+    /// What a fault does to a disk is counted from here on.
+    fn watch_disk(&mut self, fault: u32, node: u32) {
+        let before = self.nodes[node as usize].disk.bitten();
+        self.disk_watch.push((fault, node, before));
+    }
+
+    /// A fault of a disk is over.
+    fn count_disk(&mut self, fault: u32) {
+        while let Some(place) = self.disk_watch.iter().position(|(watched, _, _)| *watched == fault) {
+            let (_, node, before) = self.disk_watch.swap_remove(place);
+            self.bites[fault as usize] += self.nodes[node as usize].disk.bitten() - before;
         }
+    }
+
+    /// Every fault of a disk is over, or the run is.
+    pub(super) fn count_disks(&mut self) {
+        for fault in 0..self.bites.len() as u32 {
+            self.count_disk(fault);
+        }
+    }
+
+    fn running(&self, node: u32) -> u64 {
+        u64::from(self.nodes[node as usize].host.is_some())
+    }
+
+    /// The machine gets another address; its driver is told, or finds out.
+    fn move_node(&mut self, node: u32, told: bool) {
+        self.nodes[node as usize].rebind(node);
+        let to = self.nodes[node as usize].address;
+        self.tell_on(Some(node), || Fact::Rebound { to });
+        if told && self.nodes[node as usize].state == State::Running {
+            self.turn(node, Input::Link(LinkChange::Rebound));
+        }
+    }
+
+    fn drift_as_before(&mut self, node: u32) {
+        let identity = self.nodes[node as usize].identity;
+        let drift = self.scenario.nodes[identity as usize].drift_ppb;
+        self.nodes[node as usize].clock.set_drift(self.now, drift);
+        self.rearm(node);
+    }
+
+    fn kill_clones(&mut self, node: u32) {
+        let clones = self.scenario.nodes.len() as u32..self.nodes.len() as u32;
+        clones
+            .filter(|&clone| self.nodes[clone as usize].identity == node)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .for_each(|clone| self.kill(clone));
+    }
+
+    /// Stops a process that runs; answers how many that were.
+    fn stop(&mut self, node: u32, state: State) -> u64 {
+        let machine = &mut self.nodes[node as usize];
+        if machine.state != State::Running {
+            return 0;
+        }
+        machine.state = state;
+        let asleep = state == State::Suspended;
+        self.tell_on(Some(node), || if asleep { Fact::Suspended } else { Fact::Paused });
+        1
     }
 
     /// A stopped process runs on: what waited in its socket comes first, then its deadline, then its applications.
@@ -324,8 +412,12 @@ impl<H: Host> World<H> {
 
     /// Ends every fault for good: machines of the core run, and links among them are clean.
     pub(super) fn heal(&mut self, core: &[u32]) {
+        self.count_disks();
         self.healed = true;
         self.links.heal(core);
+        let scenario = std::rc::Rc::clone(&self.scenario);
+        let core_has = |node| core.is_empty() || core.contains(&node);
+        self.nats.heal(self.now, core_has, &scenario);
         self.cursor.set(NONE);
         self.tell_on(None, || Fact::Healed);
         let healed = self.cursor.get();
@@ -337,7 +429,8 @@ impl<H: Host> World<H> {
             self.nodes[node as usize].disk.set_fault(None);
             self.nodes[node as usize].disk.set_slow(1);
             self.nodes[node as usize].clock.thaw(self.now);
-            self.rearm(node);
+            self.drift_as_before(node);
+            self.kill_clones(node);
             match self.nodes[node as usize].state {
                 State::Running => {}
                 State::Paused | State::Suspended => self.go_on(node),
@@ -348,15 +441,43 @@ impl<H: Host> World<H> {
     }
 }
 
-/// The epoch of the next process, synced; `None` where the disk refuses.
+/// The epoch of the next process, synced; `None` where the disk refuses, or holds something else than was written.
 fn next_epoch<H>(machine: &mut super::node::Node<H>, wall: u64) -> Option<Epoch> {
-    let stored = machine
-        .disk
-        .read(EPOCH)
-        .ok()?
-        .and_then(|bytes| bytes.try_into().ok())
-        .map(u64::from_le_bytes);
+    let stored = match machine.disk.read(EPOCH).ok()? {
+        Some(bytes) => Some(decode_epoch(bytes)?),
+        None => None,
+    };
     let epoch = stored.map_or(wall, |stored| wall.max(stored + 1));
-    machine.disk.write_now(EPOCH, epoch.to_le_bytes().to_vec()).ok()?;
+    machine.disk.write_now(EPOCH, encode_epoch(epoch)).ok()?;
     Some(Epoch(epoch))
+}
+
+/// The epoch and its checksum, as a program keeps what it must not mistake.
+fn encode_epoch(epoch: u64) -> Vec<u8> {
+    let epoch = epoch.to_le_bytes();
+    let sum = blake3::hash(&epoch);
+    [&epoch[..], &sum.as_bytes()[..8]].concat()
+}
+
+fn decode_epoch(bytes: &[u8]) -> Option<u64> {
+    let (epoch, _) = bytes.split_first_chunk::<8>()?;
+    let epoch = u64::from_le_bytes(*epoch);
+    (encode_epoch(epoch) == bytes).then_some(epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_epoch_that_rotted_is_no_epoch() {
+        let good = encode_epoch(1_767_225_600_000_000_001);
+        assert_eq!(decode_epoch(&good), Some(1_767_225_600_000_000_001));
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode_epoch(&bad), None, "bit {bit}");
+        }
+        assert_eq!(decode_epoch(&good[..8]), None);
+    }
 }

@@ -4,7 +4,7 @@
 //! turn, since it is only borrowed.
 //! Not here: what becomes of the effects (`mod.rs`).
 
-use net_kernel::api::{Dest, Event, Io, Job, StoreOp, Tx};
+use net_kernel::api::{Dest, Ecn, Event, Io, Job, StoreOp, Tx};
 use net_kernel::base::trace::digest;
 use net_kernel::base::{Addr, JobId, Ticket};
 use net_kernel::session::Part;
@@ -68,7 +68,11 @@ impl Tx for TurnIo<'_> {
         }
         let slot = self.pool.take(self.from, to.to, len);
         self.reserved = Some(slot);
-        Some(&mut self.pool.get_mut(slot).bytes)
+        let datagram = self.pool.get_mut(slot);
+        if to.ecn {
+            datagram.ecn = Ecn::Ect0;
+        }
+        Some(&mut datagram.bytes)
     }
 
     #[inline]

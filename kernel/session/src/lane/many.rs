@@ -122,6 +122,11 @@ impl<A: Aead, C: Check> Lanes<A, C> {
         self.by_session.swap_remove(&session);
     }
 
+    /// Every lane.
+    pub fn iter(&self) -> impl Iterator<Item = &Lane<A, C>> {
+        self.lanes.iter()
+    }
+
     /// Every lane, in order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane<A, C>> {
         self.lanes.iter_mut()

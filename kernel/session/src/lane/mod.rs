@@ -234,6 +234,12 @@ impl<A: Aead, C: Check> Lane<A, C> {
         }
     }
 
+    /// Whether any key in memory opens `packet`: what a thief of the memory could read. Changes nothing.
+    #[must_use]
+    pub fn opens(&self, packet: &[u8]) -> bool {
+        self.slots.opens(packet)
+    }
+
     /// Takes an agreed key. It serves nobody until [`Self::start`], [`Self::adopt`] or [`Self::propose`].
     /// False, and nothing changed, where the id is taken.
     pub fn install(&mut self, now: Instant, install: &Install) -> bool {

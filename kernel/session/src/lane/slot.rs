@@ -130,6 +130,25 @@ impl<A: Aead> Slot<A> {
         Ok(header)
     }
 
+    /// Whether either of its keys opens `packet`, of this direction or the other. Changes nothing.
+    pub(crate) fn opens(&self, packet: &[u8]) -> bool {
+        let keys = [(&self.open, &self.open_header), (&self.seal, &self.seal_header)];
+        packet.len() >= HEADER_LEN + TAG_LEN
+            && keys.iter().any(|(key, header_key)| {
+                let mut copy = packet.to_vec();
+                let mask = A::mask(header_key, &sample(&copy));
+                let Some((bytes, sealed)) = copy.split_first_chunk_mut::<HEADER_LEN>() else {
+                    return false;
+                };
+                apply_mask(bytes, &mask);
+                let Some((text, tag)) = sealed.split_last_chunk_mut::<TAG_LEN>() else {
+                    return false;
+                };
+                Header::decode(bytes)
+                    .is_ok_and(|header| A::open(key, &nonce(header.counter), &bytes[..], text, tag).is_ok())
+            })
+    }
+
     fn admit(&mut self, bytes: &[u8; HEADER_LEN], len: usize) -> Result<Header, DropReason> {
         // A header that unmasks to nonsense is a forgery or a corrupted packet like any other.
         let header = Header::decode(bytes).and_then(|header| header.check_len(len).map(|()| header));

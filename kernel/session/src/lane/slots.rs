@@ -45,6 +45,11 @@ impl<A: Aead> Slots<A> {
         self.by_id.contains_key(&id)
     }
 
+    /// Whether any key opens `packet`.
+    pub(crate) fn opens(&self, packet: &[u8]) -> bool {
+        self.by_id.values().any(|slot| slot.opens(packet))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
     }
