@@ -16,6 +16,7 @@
 //! | `shrink/` | shrinking a failure to its core |
 //! | `signature.rs` | what makes two failures the same one |
 //! | `mutants.rs` | how many runs a planted bug takes to find |
+//! | `trace/` | pictures of a recorded run |
 //! | `cli/` | the command `netsim` |
 //! | `proxy.rs` | the impairment proxy: the same link models between real sockets |
 //! | `fabric.rs` | the same between many: the proxy of a whole scenario |
@@ -75,4 +76,5 @@ pub mod run;
 pub mod scenario;
 pub mod shrink;
 pub mod signature;
+pub mod trace;
 pub mod world;

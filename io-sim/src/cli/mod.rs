@@ -6,6 +6,7 @@
 //! | `resolve.rs` | the literals a seed draws |
 //! | `record.rs` | traces as lines of JSON |
 //! | `replay.rs` | a run again, stopped and looked into |
+//! | `trace.rs` | a run as a page, packets or trace events |
 //! | `shrink.rs` | a failure to its core |
 //! | `list.rs` | what there is |
 //! | `mutants.rs` | planted bugs, and how long the suite takes to find each |
@@ -26,6 +27,7 @@ mod replay;
 mod resolve;
 mod run;
 mod shrink;
+mod trace;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -55,6 +57,8 @@ enum Command {
     Record(record::Record),
     /// Run a scenario again, stop where one wants to look, and print the state of its nodes there.
     Replay(replay::Replay),
+    /// Run one seed and draw it: a page with lanes and arrows, packets, or trace events.
+    Trace(trace::Trace),
     /// Shrink a failing scenario to the smallest that fails the same way.
     Shrink(shrink::Shrink),
     /// List scenarios with their nodes, faults and length.
@@ -106,6 +110,7 @@ pub fn main() -> u8 {
         Command::Resolve(resolve) => resolve::command(&resolve),
         Command::Record(record) => record::command(&record),
         Command::Replay(replay) => replay::command(&replay),
+        Command::Trace(trace) => trace::command(&trace),
         Command::Shrink(shrink) => shrink::command(&shrink),
         Command::List(list) => list::command(&list),
         Command::Mutants(mutants) => mutants::command(&mutants),

@@ -45,6 +45,11 @@ fn write_at(path: &Path, place: &Path, bytes: &[u8]) -> Result<(), Trouble> {
             path.display()
         )));
     }
+    // A device or a pipe cannot be replaced by a file: it takes the bytes as they come.
+    if fs::metadata(place).is_ok_and(|meta| !meta.is_file()) {
+        let opened = fs::OpenOptions::new().write(true).open(place);
+        return opened.and_then(|mut file| file.write_all(bytes)).map_err(named);
+    }
     let mut partial = place.as_os_str().to_owned();
     partial.push(format!(".{}.partial", std::process::id()));
     let partial = PathBuf::from(partial);

@@ -1,85 +1,164 @@
-//! One readable line per entry.
+//! The words of entries: a template and its arguments, from which a line is made here and in the page of `trace/`.
 //!
-//! Invariants: a line is one line whatever the entry holds; control characters of peers and scenarios are escaped.
+//! A template's placeholders: `{n}` number, `{x}` number in hexadecimal, `{d}` machine, `{s}` text, `{a}` address, `{t}`
+//! moment in ns, told in seconds, `{u}` duration in ns, told in microseconds.
+//! Invariants: a line is one line whatever the entry holds; control characters of peers and scenarios are escaped; every
+//! template belongs to facts of one name.
 //! Not here: what happened (`fact.rs`).
 
-use net_kernel::api::{CloseReason, ConnectError, Event, Why};
-use net_kernel::base::Addr;
+use std::borrow::Cow;
 
-use super::{Entry, Fact, InputKind, Names, Order, StoreEnd};
+use net_kernel::api::{CloseReason, ConnectError, Event, Why};
+use net_kernel::base::{Addr, EntityId, StreamId};
+use net_kernel::session::SessionKey;
+
+use super::{Band, Entry, Fact, InputKind, Names, Order, StoreEnd};
+
+/// One argument of a template.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Arg<'a> {
+    /// For `{n}`, `{x}`, `{t}` and `{u}`.
+    Number(u64),
+    /// For `{d}`.
+    Node(u32),
+    /// For `{a}`.
+    Address(Addr),
+    /// For `{s}`.
+    Text(Cow<'a, str>),
+}
+
+impl From<u64> for Arg<'_> {
+    fn from(number: u64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<u32> for Arg<'_> {
+    fn from(number: u32) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<SessionKey> for Arg<'_> {
+    fn from(session: SessionKey) -> Self {
+        Self::Number(session.0)
+    }
+}
+
+impl From<StreamId> for Arg<'_> {
+    fn from(stream: StreamId) -> Self {
+        Self::Number(stream.0)
+    }
+}
+
+impl From<Addr> for Arg<'_> {
+    fn from(address: Addr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl<'a> From<&'a str> for Arg<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Arg<'_> {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+/// A template and what fills it.
+#[derive(Clone, Debug)]
+pub(crate) struct Words<'a> {
+    /// Text with placeholders.
+    pub template: &'static str,
+    /// One per placeholder, in order.
+    pub args: Vec<Arg<'a>>,
+}
+
+macro_rules! words {
+    ($template:literal $(, $arg:expr)* $(,)?) => {
+        Words { template: $template, args: vec![$(Arg::from($arg)),*] }
+    };
+}
 
 /// Time, machine, what, ids.
 pub(super) fn line(entry: &Entry, names: &Names) -> String {
     let (seconds, nanos) = (entry.at / 1_000_000_000, entry.at % 1_000_000_000);
     let place = entry.node.map_or("-", |node| names.node(node));
     let cause = entry.cause.map_or_else(String::new, |cause| format!(" < #{cause}"));
-    let text = clean(&text(&entry.what, names));
+    let text = text(&entry.what, names);
     format!("{seconds:>4}.{nanos:09} {place:<4} {text}  [#{}{cause}]", entry.id)
 }
 
 /// What happened, in words.
 pub(super) fn text(what: &Fact, names: &Names) -> String {
+    let words = words(what, names);
+    let mut parts = words.template.split('{');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for (part, arg) in parts.zip(&words.args) {
+        let (placeholder, rest) = part.split_once('}').unwrap_or((part, ""));
+        match arg {
+            Arg::Number(number) => match placeholder {
+                "x" => text.push_str(&format!("{number:#x}")),
+                "t" => text.push_str(&format!(
+                    "{}.{:06} s",
+                    number / 1_000_000_000,
+                    number % 1_000_000_000 / 1_000
+                )),
+                "u" => text.push_str(&format!("{} us", number / 1_000)),
+                _ => text.push_str(&number.to_string()),
+            },
+            Arg::Node(node) => text.push_str(names.node(*node)),
+            Arg::Address(address) => text.push_str(&address.to_string()),
+            Arg::Text(words) => text.push_str(words),
+        }
+        text.push_str(rest);
+    }
+    clean(text)
+}
+
+/// The words of a fact.
+pub(crate) fn words<'a>(what: &'a Fact, names: &'a Names) -> Words<'a> {
     match what {
-        Fact::Booted { process } => format!("boots (process {process})"),
-        Fact::BootFailed => "cannot boot".to_owned(),
-        Fact::Crashed => "crashes".to_owned(),
-        Fact::Paused => "is paused".to_owned(),
-        Fact::Suspended => "is suspended".to_owned(),
-        Fact::Resumed => "runs on".to_owned(),
-        Fact::Rebound { to } => format!("gets the address {to}"),
+        Fact::Booted { process } => words!("boots (process {n})", *process),
+        Fact::BootFailed => words!("cannot boot"),
+        Fact::Crashed => words!("crashes"),
+        Fact::Paused => words!("is paused"),
+        Fact::Suspended => words!("is suspended"),
+        Fact::Resumed => words!("runs on"),
+        Fact::Rebound { to } => words!("gets the address {a}", *to),
         Fact::Turn { input, number } => turn(*input, *number),
-        Fact::Timer { why } => timer(*why),
-        Fact::Sent {
-            from,
-            to,
-            peer,
-            len,
-            kind,
-            packet,
-            nth,
-        } => {
-            let nth = nth.map_or_else(String::new, |nth| format!(", number {nth} of its link"));
-            let (kind, to) = (kind.name(), place(*peer, to, names));
-            format!("sends datagram {packet} to {to}: {kind}, {len} B, from {from}{nth}")
-        }
-        Fact::Injected {
-            adversary,
-            from,
-            to,
-            peer,
-            len,
-            kind,
-            packet,
-        } => {
-            let copy = if *packet == 0 {
-                String::new()
-            } else {
-                format!(", a copy of datagram {packet}")
-            };
-            let (who, kind, to) = (villain(*adversary, names), kind.name(), place(*peer, to, names));
-            format!("adversary {who} sends to {to} as {from}: {kind}, {len} B{copy}")
-        }
-        Fact::Held { packet, until } => {
-            let (seconds, micros) = (until / 1_000_000_000, until % 1_000_000_000 / 1_000);
-            format!("{} is held back until {seconds}.{micros:06} s", datagram(*packet))
-        }
-        Fact::Doubled { packet } => format!("{} is duplicated", datagram(*packet)),
+        Fact::Timer { why } => words!("timer fires ({s})", why.map_or("none set", timer)),
+        Fact::Sent { .. } | Fact::Injected { .. } => sending(what, names),
+        Fact::Held { packet, until } => words!("datagram {n} is held back until {t}", *packet, *until),
+        Fact::Doubled { packet } => words!("datagram {n} is duplicated", *packet),
         Fact::Damaged {
             packet,
             adversary: None,
-        } => format!("{} is damaged", datagram(*packet)),
+        } => words!("datagram {n} is damaged", *packet),
         Fact::Damaged {
             packet,
             adversary: Some(who),
         } => {
-            format!("{} is changed by adversary {}", datagram(*packet), villain(*who, names))
+            words!(
+                "datagram {n} is changed by adversary {s}",
+                *packet,
+                villain(*who, names)
+            )
         }
-        Fact::Delivered { from, len, packet } => format!("is handed {} from {from}: {len} B", datagram(*packet)),
-        Fact::Waits { packet } => format!("{} waits in the socket", datagram(*packet)),
-        Fact::Dropped { packet, cause } => format!("{} is dropped: {cause}", datagram(*packet)),
-        Fact::Refused { reason, count } if *count == 1 => format!("refuses: {}", reason.name()),
-        Fact::Refused { reason, count } => format!("refuses: {} ({count} times)", reason.name()),
-        Fact::Command(order) => command(order, names),
+        Fact::Delivered { from, len, packet: 0 } => {
+            words!("is handed a forged datagram from {a}: {n} B", *from, *len)
+        }
+        Fact::Delivered { from, len, packet } => words!("is handed datagram {n} from {a}: {n} B", *packet, *from, *len),
+        Fact::Waits { packet } => words!("datagram {n} waits in the socket", *packet),
+        Fact::Dropped { packet: 0, cause } => words!("a forged datagram is dropped: {s}", *cause),
+        Fact::Dropped { packet, cause } => words!("datagram {n} is dropped: {s}", *packet, *cause),
+        Fact::Refused { reason, count: 1 } => words!("refuses: {s}", reason.name()),
+        Fact::Refused { reason, count } => words!("refuses: {s} ({n} times)", reason.name(), *count),
+        Fact::Command(order) => command(order),
         Fact::Told(event) => told(event, names),
         Fact::Message {
             session,
@@ -87,165 +166,244 @@ pub(super) fn text(what: &Fact, names: &Names) -> String {
             number,
             len,
         } => {
-            format!(
-                "has message {number} whole: {len} B on session {} stream {:#x}",
-                session.0, stream.0
+            words!(
+                "has message {n} whole: {n} B on session {n} stream {x}",
+                *number,
+                *len,
+                *session,
+                *stream
             )
         }
-        Fact::JobBegun { job } => format!("job {job:#x} begins"),
-        Fact::JobFinished { job } => format!("job {job:#x} is done"),
+        Fact::JobBegun { job } => words!("job {x} begins", *job),
+        Fact::JobFinished { job } => words!("job {x} is done", *job),
         Fact::StoreBegun {
             cell, write: Some(len), ..
-        } => format!("writes {len} B to {cell}"),
-        Fact::StoreBegun { cell, write: None, .. } => format!("reads {cell}"),
-        Fact::StoreFinished { end, .. } => match end {
-            StoreEnd::Done => "storage: written".to_owned(),
-            StoreEnd::Value(Some(len)) => format!("storage: read {len} B"),
-            StoreEnd::Value(None) => "storage: nothing there".to_owned(),
-            StoreEnd::Failed(error) => format!("storage failed: {error:?}"),
-        },
+        } => words!("writes {n} B to {s}", *len, *cell),
+        Fact::StoreBegun { cell, write: None, .. } => words!("reads {s}", *cell),
+        Fact::StoreFinished { end, .. } => stored(end),
         Fact::WorkloadBegins { workload } => {
             let name = names.workloads.get(*workload as usize).map_or("?", String::as_str);
-            format!("workload {name} begins")
+            words!("workload {s} begins", name)
         }
-        Fact::FaultBegins { fault } => format!("fault {} begins", band(&names.faults, *fault)),
-        Fact::FaultEnds { fault } => format!("fault {} ends", band(&names.faults, *fault)),
-        Fact::Backup { fault } => format!("its disk is copied for {}", band(&names.faults, *fault)),
-        Fact::AdversaryBegins { adversary } => format!("adversary {} begins", band(&names.adversaries, *adversary)),
-        Fact::Strike { adversary } => format!("adversary {} acts", band(&names.adversaries, *adversary)),
-        Fact::Healed => "every fault ends: the liveness phase begins".to_owned(),
-        Fact::Violation { checker, what } => format!("VIOLATION of {checker}: {what}"),
+        Fact::FaultBegins { fault } => words!("fault {s} begins", band(&names.faults, *fault)),
+        Fact::FaultEnds { fault } => words!("fault {s} ends", band(&names.faults, *fault)),
+        Fact::Backup { fault } => words!("its disk is copied for {s}", band(&names.faults, *fault)),
+        Fact::AdversaryBegins { adversary } => words!("adversary {s} begins", band(&names.adversaries, *adversary)),
+        Fact::Strike { adversary } => words!("adversary {s} acts", band(&names.adversaries, *adversary)),
+        Fact::Healed => words!("every fault ends: the liveness phase begins"),
+        Fact::Violation { checker, what } => words!("VIOLATION of {s}: {s}", &**checker, &**what),
     }
 }
 
-fn band(bands: &[super::Band], index: u32) -> String {
+fn band(bands: &[Band], index: u32) -> String {
     let band = bands.get(index as usize);
     band.map_or_else(|| "?".to_owned(), |band| format!("{} ({})", band.id, band.kind))
-}
-
-fn turn(input: InputKind, number: u64) -> String {
-    match input {
-        InputKind::Datagrams(1) => format!("turn {number}: a datagram"),
-        InputKind::Datagrams(count) => format!("turn {number}: {count} datagrams"),
-        InputKind::Wake => format!("turn {number}: woken"),
-        InputKind::Command => format!("turn {number}: a command"),
-        InputKind::Stored => format!("turn {number}: storage answered"),
-        InputKind::Worked => format!("turn {number}: a job ended"),
-        InputKind::Link => format!("turn {number}: the network changed"),
-        InputKind::TxReady => format!("turn {number}: the transmitter is ready"),
-    }
-}
-
-fn timer(why: Option<Why>) -> String {
-    let what = match why {
-        Some(Why::Handshake) => "handshake",
-        Some(Why::Peers) => "peers",
-        Some(Why::Trust) => "trust",
-        Some(Why::Session) => "session",
-        None => "none set",
-    };
-    format!("timer fires ({what})")
-}
-
-fn datagram(packet: u64) -> String {
-    match packet {
-        0 => "a forged datagram".to_owned(),
-        packet => format!("datagram {packet}"),
-    }
 }
 
 fn villain(index: u32, names: &Names) -> &str {
     names.adversaries.get(index as usize).map_or("?", |band| &band.id)
 }
 
-fn place(peer: Option<u32>, address: &Addr, names: &Names) -> String {
-    peer.map_or_else(
-        || address.to_string(),
-        |peer| format!("{} ({address})", names.node(peer)),
-    )
+/// The template of a turn over several datagrams; its second argument is their number.
+pub(crate) const BATCH: &str = "turn {n}: {n} datagrams";
+
+fn turn(input: InputKind, number: u64) -> Words<'static> {
+    match input {
+        InputKind::Datagrams(1) => words!("turn {n}: a datagram", number),
+        InputKind::Datagrams(count) => Words {
+            template: BATCH,
+            args: vec![number.into(), count.into()],
+        },
+        InputKind::Wake => words!("turn {n}: woken", number),
+        InputKind::Command => words!("turn {n}: a command", number),
+        InputKind::Stored => words!("turn {n}: storage answered", number),
+        InputKind::Worked => words!("turn {n}: a job ended", number),
+        InputKind::Link => words!("turn {n}: the network changed", number),
+        InputKind::TxReady => words!("turn {n}: the transmitter is ready", number),
+    }
 }
 
-fn command(order: &Order, names: &Names) -> String {
-    match order {
-        Order::Connect { peer } => format!("command: connect to {}", names.node(*peer)),
-        Order::Open { session } => format!("command: open a stream on session {}", session.0),
+const fn timer(why: Why) -> &'static str {
+    match why {
+        Why::Handshake => "handshake",
+        Why::Peers => "peers",
+        Why::Trust => "trust",
+        Why::Session => "session",
+    }
+}
+
+fn sending<'a>(what: &'a Fact, names: &'a Names) -> Words<'a> {
+    if let Fact::Sent {
+        from,
+        to,
+        peer,
+        len,
+        kind,
+        packet,
+        nth,
+    } = what
+    {
+        return match (peer, nth) {
+            (Some(peer), Some(nth)) => words!(
+                "sends datagram {n} to {d} ({a}): {s}, {n} B, from {a}, number {n} of its link",
+                *packet,
+                Arg::Node(*peer),
+                *to,
+                kind.name(),
+                *len,
+                *from,
+                *nth
+            ),
+            _ => words!(
+                "sends datagram {n} to {a}: {s}, {n} B, from {a}",
+                *packet,
+                *to,
+                kind.name(),
+                *len,
+                *from
+            ),
+        };
+    }
+    if let Fact::Injected {
+        adversary,
+        from,
+        to,
+        peer,
+        len,
+        kind,
+        packet,
+    } = what
+    {
+        let (who, kind) = (villain(*adversary, names), kind.name());
+        return match (peer.map(Arg::Node), packet) {
+            (Some(peer), 0) => {
+                words!(
+                    "adversary {s} sends to {d} ({a}) as {a}: {s}, {n} B",
+                    who,
+                    peer,
+                    *to,
+                    *from,
+                    kind,
+                    *len
+                )
+            }
+            (Some(peer), packet) => words!(
+                "adversary {s} sends to {d} ({a}) as {a}: {s}, {n} B, a copy of datagram {n}",
+                who,
+                peer,
+                *to,
+                *from,
+                kind,
+                *len,
+                *packet
+            ),
+            (None, _) => words!(
+                "adversary {s} sends to {a} as {a}: {s}, {n} B",
+                who,
+                *to,
+                *from,
+                kind,
+                *len
+            ),
+        };
+    }
+    words!("")
+}
+
+fn stored(end: &StoreEnd) -> Words<'static> {
+    match end {
+        StoreEnd::Done => words!("storage: written"),
+        StoreEnd::Value(Some(len)) => words!("storage: read {n} B", *len),
+        StoreEnd::Value(None) => words!("storage: nothing there"),
+        StoreEnd::Failed(error) => words!("storage failed: {s}", format!("{error:?}")),
+    }
+}
+
+fn command(order: &Order) -> Words<'static> {
+    match *order {
+        Order::Connect { peer } => words!("command: connect to {d}", Arg::Node(peer)),
+        Order::Open { session } => words!("command: open a stream on session {n}", session),
+        Order::Send {
+            session,
+            stream,
+            first,
+            count: 1,
+            bytes,
+        } => {
+            words!(
+                "command: send message {n} ({n} B) on session {n} stream {x}",
+                first,
+                bytes,
+                session,
+                stream
+            )
+        }
         Order::Send {
             session,
             stream,
             first,
             count,
             bytes,
-        } => {
-            let which = match count {
-                1 => format!("message {first}"),
-                count => format!("messages {first} to {}", first + count - 1),
-            };
-            format!(
-                "command: send {which} ({bytes} B) on session {} stream {:#x}",
-                session.0, stream.0
-            )
-        }
-        Order::Finish { session, stream } => format!("command: finish session {} stream {:#x}", session.0, stream.0),
+        } => words!(
+            "command: send messages {n} to {n} ({n} B) on session {n} stream {x}",
+            first,
+            (first + count).saturating_sub(1),
+            bytes,
+            session,
+            stream
+        ),
+        Order::Finish { session, stream } => words!("command: finish session {n} stream {x}", session, stream),
         Order::Consumed {
             session,
             stream,
             bytes,
             messages,
         } => {
-            format!(
-                "command: read {bytes} B, {messages} messages of session {} stream {:#x}",
-                session.0, stream.0
+            words!(
+                "command: read {n} B, {n} messages of session {n} stream {x}",
+                bytes,
+                messages,
+                session,
+                stream
             )
         }
-        Order::Echo { session } => format!("command: echo on session {}", session.0),
-        Order::Rekey { session } => format!("command: rekey session {}", session.0),
-        Order::Close { session } => format!("command: close session {}", session.0),
+        Order::Echo { session } => words!("command: echo on session {n}", session),
+        Order::Rekey { session } => words!("command: rekey session {n}", session),
+        Order::Close { session } => words!("command: close session {n}", session),
     }
 }
 
-fn told(event: &Event, names: &Names) -> String {
-    let peer = |entity| {
-        names
-            .owner(entity)
-            .map_or_else(|| format!("{entity}"), |node| names.node(node).to_owned())
-    };
+fn told<'a>(event: &'a Event, names: &'a Names) -> Words<'a> {
     match event {
         Event::Connected {
             session,
-            peer: entity,
+            peer,
             address,
             command,
         } => {
             let how = if command.is_some() { "dialled" } else { "accepted" };
-            format!(
-                "event: session {} with {} at {address} is up ({how})",
-                session.0,
-                peer(entity)
+            words!(
+                "event: session {n} with {s} at {a} is up ({s})",
+                *session,
+                entity(peer, names),
+                *address,
+                how
             )
         }
-        Event::ConnectFailed { peer: entity, why, .. } => {
-            let why = match why {
-                ConnectError::Silent { sent, unreachable } => {
-                    let refused = if *unreachable { ", refused" } else { "" };
-                    format!("silence after {sent} first messages{refused}")
-                }
-                ConnectError::PeerRolledBack => "the peer runs from an older state".to_owned(),
-                ConnectError::Cancelled => "cancelled".to_owned(),
-            };
-            format!("event: no session with {}: {why}", peer(entity))
+        Event::ConnectFailed { peer, why, .. } => {
+            words!(
+                "event: no session with {s}: {s}",
+                entity(peer, names),
+                connect_error(*why)
+            )
         }
-        Event::Closed {
-            session,
-            peer: entity,
-            why,
-        } => {
-            let why = match why {
-                CloseReason::Local(code) => format!("closed here, {code:?}"),
-                CloseReason::Remote { code, text } => format!("closed by the peer, {code:?} {text:?}"),
-                CloseReason::TimedOut => "timed out".to_owned(),
-                CloseReason::PeerRestarted => "the peer restarted".to_owned(),
-            };
-            format!("event: session {} with {} is down: {why}", session.0, peer(entity))
+        Event::Closed { session, peer, why } => {
+            words!(
+                "event: session {n} with {s} is down: {s}",
+                *session,
+                entity(peer, names),
+                close_reason(why)
+            )
         }
         Event::Opened {
             session,
@@ -253,9 +411,11 @@ fn told(event: &Event, names: &Names) -> String {
             credit,
             ..
         } => {
-            format!(
-                "event: stream {:#x} of session {} opened, credit {credit}",
-                stream.0, session.0
+            words!(
+                "event: stream {x} of session {n} opened, credit {n}",
+                *stream,
+                *session,
+                *credit
             )
         }
         Event::StreamOpened {
@@ -263,70 +423,100 @@ fn told(event: &Event, names: &Names) -> String {
             stream,
             reliability,
             ..
-        } => {
-            format!(
-                "event: the peer opened stream {:#x} of session {} ({reliability:?})",
-                stream.0, session.0
-            )
-        }
+        } => words!(
+            "event: the peer opened stream {x} of session {n} ({s})",
+            *stream,
+            *session,
+            format!("{reliability:?}")
+        ),
         Event::Writable { session, stream, bytes } => {
-            format!(
-                "event: stream {:#x} of session {} takes {bytes} B more",
-                stream.0, session.0
+            words!(
+                "event: stream {x} of session {n} takes {n} B more",
+                *stream,
+                *session,
+                *bytes
             )
         }
         Event::Finished { session, stream } => {
-            format!(
-                "event: the peer finished stream {:#x} of session {}",
-                stream.0, session.0
-            )
+            words!("event: the peer finished stream {x} of session {n}", *stream, *session)
         }
         Event::Flushed { session, stream } => {
-            format!(
-                "event: all of stream {:#x} of session {} is acknowledged",
-                stream.0, session.0
+            words!(
+                "event: all of stream {x} of session {n} is acknowledged",
+                *stream,
+                *session
             )
         }
         Event::StreamReset { session, stream, code } => {
-            format!(
-                "event: the peer reset stream {:#x} of session {}, code {code}",
-                stream.0, session.0
+            words!(
+                "event: the peer reset stream {x} of session {n}, code {n}",
+                *stream,
+                *session,
+                *code
             )
         }
         Event::StreamStopped { session, stream, code } => {
-            format!(
-                "event: the peer stopped stream {:#x} of session {}, code {code}",
-                stream.0, session.0
+            words!(
+                "event: the peer stopped stream {x} of session {n}, code {n}",
+                *stream,
+                *session,
+                *code
             )
         }
-        Event::Echo { session, rtt, .. } => {
-            format!("event: echo on session {}: {} us", session.0, rtt.as_nanos() / 1_000)
+        Event::Echo { session, rtt, .. } => words!("event: echo on session {n}: {u}", *session, rtt.as_nanos()),
+        Event::Rekeyed { session } => words!("event: session {n} has new keys", *session),
+        Event::Moved { session, address } => words!("event: the peer of session {n} moved to {a}", *session, *address),
+        Event::StateRolledBack { peer, known } => {
+            words!(
+                "event: {s} knows a later epoch of this node: {n}",
+                entity(peer, names),
+                known.0
+            )
         }
-        Event::Rekeyed { session } => format!("event: session {} has new keys", session.0),
-        Event::Moved { session, address } => format!("event: the peer of session {} moved to {address}", session.0),
-        Event::StateRolledBack { peer: entity, known } => {
-            format!("event: {} knows a later epoch of this node: {}", peer(entity), known.0)
+        Event::Refused { why, .. } => words!("event: command refused: {s}", format!("{why:?}")),
+        Event::StoreFailed { error } => words!("event: storage failed: {s}", format!("{error:?}")),
+    }
+}
+
+fn entity(entity: &EntityId, names: &Names) -> String {
+    let owner = names.owner(entity);
+    owner.map_or_else(|| format!("{entity}"), |node| names.node(node).to_owned())
+}
+
+fn connect_error(why: ConnectError) -> String {
+    match why {
+        ConnectError::Silent { sent, unreachable } => {
+            let refused = if unreachable { ", refused" } else { "" };
+            format!("silence after {sent} first messages{refused}")
         }
-        Event::Refused { why, .. } => format!("event: command refused: {why:?}"),
-        Event::StoreFailed { error } => format!("event: storage failed: {error:?}"),
+        ConnectError::PeerRolledBack => "the peer runs from an older state".to_owned(),
+        ConnectError::Cancelled => "cancelled".to_owned(),
+    }
+}
+
+fn close_reason(why: &CloseReason) -> String {
+    match why {
+        CloseReason::Local(code) => format!("closed here, {code:?}"),
+        CloseReason::Remote { code, text } => format!("closed by the peer, {code:?} {text:?}"),
+        CloseReason::TimedOut => "timed out".to_owned(),
+        CloseReason::PeerRestarted => "the peer restarted".to_owned(),
     }
 }
 
 /// Escapes control characters, so that nothing a peer or a scenario says breaks a line.
-fn clean(text: &str) -> String {
-    if text.chars().any(char::is_control) {
-        text.chars()
-            .flat_map(|c| {
-                if c.is_control() {
-                    c.escape_default().collect::<Vec<_>>()
-                } else {
-                    vec![c]
-                }
-            })
-            .collect()
-    } else {
-        text.to_owned()
+fn clean(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
     }
+    let mut out = String::new();
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -341,7 +531,7 @@ mod tests {
         };
         let what = Fact::Violation {
             checker: "slo".into(),
-            what: "two\nlines\u{1b}[2J".into(),
+            what: "two\nlines\u{1b}[2J {n}".into(),
         };
         let entry = Entry {
             id: 7,
@@ -351,9 +541,28 @@ mod tests {
             what,
         };
         let line = line(&entry, &names);
-        assert!(
-            line.contains("1.000000002 alice VIOLATION of slo: two\\nlines\\u{1b}[2J  [#7 < #3]"),
-            "{line}"
-        );
+        let expected = "   1.000000002 alice VIOLATION of slo: two\\nlines\\u{1b}[2J {n}  [#7 < #3]";
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn templates_are_filled_in_order_whatever_the_arguments_hold() {
+        let names = Names {
+            nodes: vec!["a{n}".to_owned(), "b".to_owned()],
+            ..Names::default()
+        };
+        let from: Addr = ([10, 0, 0, 0], 4_000).into();
+        let what = Fact::Sent {
+            from,
+            to: from,
+            peer: Some(0),
+            len: 64,
+            kind: super::super::PacketKind::Initiation,
+            packet: 5,
+            nth: Some(2),
+        };
+        let expected =
+            "sends datagram 5 to a{n} (10.0.0.0:4000): initiation, 64 B, from 10.0.0.0:4000, number 2 of its link";
+        assert_eq!(text(&what, &names), expected);
     }
 }

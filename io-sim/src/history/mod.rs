@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use net_kernel::base::EntityId;
 
 pub use fact::{Fact, InputKind, Order, PacketKind, StoreEnd};
+pub(crate) use line::{Arg, BATCH, words};
 pub(crate) use recorder::{Cursor, NONE, Recorder};
 
 /// One thing that happened.
