@@ -53,9 +53,13 @@ pub const fn fault(kind: &FaultKind) -> Option<&'static str> {
             Some("processes share the clocks of their host")
         }
         FaultKind::Disk { fault, .. } => match fault {
-            DiskFault::Full | DiskFault::Failing | DiskFault::Denied => Some("the disk is the host's"),
+            DiskFault::Full | DiskFault::Failing | DiskFault::Denied | DiskFault::Sync | DiskFault::Misdirected => {
+                Some("the disk is the host's")
+            }
         },
-        FaultKind::DiskSlow { .. } => Some("the disk is the host's"),
+        FaultKind::DiskSlow { .. } | FaultKind::DiskRot { .. } => Some("the disk is the host's"),
+        FaultKind::Interface { .. } => Some("processes have one network, the host's loopback"),
+        FaultKind::NatRebind { .. } | FaultKind::NatReboot { .. } => Some("no NAT stands between real processes"),
     }
 }
 
@@ -64,6 +68,9 @@ pub const fn fault(kind: &FaultKind) -> Option<&'static str> {
 pub fn unable(scenario: &Scenario) -> Vec<String> {
     let mut all = Vec::new();
     for node in &scenario.nodes {
+        if node.nat.is_some() {
+            all.push(format!("{}: no NAT stands between real processes", node.id));
+        }
         if node.drift_ppb != 0 || node.wall_offset != 0 {
             all.push(format!("{}: processes share the clocks of their host", node.id));
         }
@@ -72,7 +79,9 @@ pub fn unable(scenario: &Scenario) -> Vec<String> {
         all.push("coalesce: datagrams arrive when the host hands them over".to_owned());
     }
     for one in &scenario.faults {
-        if let Some(why) = fault(&one.kind) {
+        if one.when.is_some() {
+            all.push(format!("{}: events inside processes set nothing off here", one.id));
+        } else if let Some(why) = fault(&one.kind) {
             all.push(format!("{}: {why}", one.id));
         }
     }
@@ -99,10 +108,11 @@ pub const fn villain(kind: &AdversaryKind) -> Option<&'static str> {
         | AdversaryKind::HandshakeFlood { .. }
         | AdversaryKind::Replay { .. }
         | AdversaryKind::Reflect { .. }
+        | AdversaryKind::Splice { .. }
         | AdversaryKind::Drop { .. }
         | AdversaryKind::Race { .. }
         | AdversaryKind::Forward { .. } => Some("this adversary acts in simulated networks only"),
-        AdversaryKind::StolenKey { .. } | AdversaryKind::Member { .. } => {
+        AdversaryKind::StolenKey { .. } | AdversaryKind::Member { .. } | AdversaryKind::Reveal { .. } => {
             Some("it needs keys that real processes keep to themselves")
         }
     }

@@ -532,7 +532,11 @@ impl Run {
             | FaultKind::ClockDrift { .. }
             | FaultKind::ClockFreeze { .. }
             | FaultKind::Disk { .. }
-            | FaultKind::DiskSlow { .. } => Ok(()),
+            | FaultKind::DiskSlow { .. }
+            | FaultKind::DiskRot { .. }
+            | FaultKind::Interface { .. }
+            | FaultKind::NatRebind { .. }
+            | FaultKind::NatReboot { .. } => Ok(()),
         }
     }
 
@@ -548,7 +552,11 @@ impl Run {
             | FaultKind::ClockDrift { .. }
             | FaultKind::ClockFreeze { .. }
             | FaultKind::Disk { .. }
-            | FaultKind::DiskSlow { .. } => Ok(()),
+            | FaultKind::DiskSlow { .. }
+            | FaultKind::DiskRot { .. }
+            | FaultKind::Interface { .. }
+            | FaultKind::NatRebind { .. }
+            | FaultKind::NatReboot { .. } => Ok(()),
         }
     }
 

@@ -3,7 +3,7 @@
 //! Invariants: what is not done is named in the report; a fault that ends puts back what it changed.
 //! Not here: faults of links (`net-sim-model`).
 
-use net_io_sim::scenario::{FaultKind, NodeIndex, Scenario};
+use net_io_sim::scenario::{Fault, FaultKind, NodeIndex, Scenario};
 
 use crate::bed::{Bed, State};
 use crate::process::Processes;
@@ -28,7 +28,8 @@ pub(crate) fn lines(scenario: &Scenario) -> Vec<(u64, Line)> {
     for (index, node) in scenario.nodes.iter().enumerate() {
         lines.push((node.starts, Line::Boot(index as NodeIndex)));
     }
-    for (index, fault) in scenario.faults.iter().enumerate() {
+    // What only an event sets off does not happen here.
+    for (index, fault) in scenario.faults.iter().enumerate().filter(|(_, fault)| fault.when.is_none()) {
         if let FaultKind::RestoreDisk { taken, .. } = fault.kind {
             lines.push((taken, Line::Backup(index)));
         }
@@ -43,7 +44,7 @@ pub(crate) fn lines(scenario: &Scenario) -> Vec<(u64, Line)> {
 
 /// What this arm cannot do of a scenario.
 pub(crate) fn unable(scenario: &Scenario) -> Vec<String> {
-    let faults = scenario.faults.iter().filter(|fault| !able(&fault.kind));
+    let faults = scenario.faults.iter().filter(|fault| !able(&fault.kind) || fault.when.is_some());
     let faults = faults.map(|fault| format!("fault `{}`", fault.id));
     let adversaries = scenario
         .adversaries
@@ -78,7 +79,7 @@ fn able(kind: &FaultKind) -> bool {
 
 /// From when on nothing more is going to be done.
 pub(crate) fn quiet_after(scenario: &Scenario) -> u64 {
-    let faults = scenario.faults.iter().flat_map(|fault| [fault.at, fault.until]);
+    let faults = scenario.faults.iter().map(Fault::window).flat_map(<[u64; 2]>::from);
     let workloads = scenario.workloads.iter().map(|workload| workload.at);
     let times = faults.chain(workloads).filter(|at| *at != u64::MAX);
     times.max().unwrap_or(0).min(scenario.duration)
