@@ -5,10 +5,11 @@
 //! Invariants: a host is a function of its boot, its inputs and their times.
 //! Not here: the world around it (`world/`).
 
+use crate::check::Panel;
 use net_kernel::api::{Deadline, Drops, Holdings, Input, Io, SessionConfig, SessionStats};
 use net_kernel::base::probe::Hits;
 use net_kernel::base::trace::Record;
-use net_kernel::base::{EntityId, Epoch, Now};
+use net_kernel::base::{Addr, EntityId, Epoch, Now};
 use net_kernel::session::SessionKey;
 
 /// What a process is started with.
@@ -28,6 +29,8 @@ pub struct Start {
     pub allow: Option<Vec<EntityId>>,
     /// Limits and times.
     pub config: SessionConfig,
+    /// Where every machine of the scenario is now, in its order, this one among them.
+    pub peers: Vec<Addr>,
 }
 
 /// A process in the simulated world.
@@ -71,6 +74,17 @@ pub trait Host: Sized {
     /// The probes it passed since boot, where it keeps any.
     fn probes(&self) -> Hits {
         Hits::default()
+    }
+
+    /// What it says of itself since it was asked last, for checkers: what, and figures that belong to it.
+    fn take_notes(&mut self) -> Vec<(&'static str, Vec<u64>)> {
+        Vec::new()
+    }
+
+    /// The checkers that hold in every world of this host.
+    #[must_use]
+    fn panel() -> Panel {
+        Panel::standard(Self::clear())
     }
 
     /// How much its sessions hold.

@@ -10,6 +10,8 @@
 //! | `history/` | the structured record of a run |
 //! | `aead.rs` | the clear AEAD |
 //! | `payload.rs` | what applications send |
+//! | `simple.rs` | one's own state machine as a host: datagrams, timers, one durable cell |
+//! | `suite.rs` | many runs from a test |
 //! | `run.rs` | running scenarios under seeds |
 //! | `arm.rs` | what every arm reports of a run |
 //! | `replay.rs` | a run that can be stopped and looked into |
@@ -20,6 +22,7 @@
 //! | `cli/` | the command `netsim` |
 //! | `proxy.rs` | the impairment proxy: the same link models between real sockets |
 //! | `fabric.rs` | the same between many: the proxy of a whole scenario |
+//! | `fuzz.rs` | bodies of the fuzz targets, for fuzzing and tests alone |
 //! | `bench.rs` | datagrams per second |
 //! | `histogram.rs` | durations in integer buckets |
 //!
@@ -51,8 +54,9 @@
 //! # Ok::<(), net_io_sim::scenario::ScenarioError>(())
 //! ```
 //!
-//! One's own machines live in the same world: implement [`host::Host`] and write `run::<MyHost>(..)`. One's own properties
-//! are [`check::Checker`]s, added to a [`world::World`]'s panel.
+//! One's own machines live in the same world: write a [`simple::Machine`] and run `Simple<MyMachine>`, or implement
+//! [`host::Host`] for something that speaks the kernel's contract. One's own properties are [`check::Checker`]s; a
+//! [`suite::Suite`] runs scenarios under seeds with them. `examples/own_machine.rs` and `examples/ci_gate.rs` do all of it.
 //!
 //! Invariants: a run is a function of its scenario and seed.
 //! Not here: real sockets and clocks (`net-io-real`), except the impairment proxy's.
@@ -64,6 +68,8 @@ pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod fabric;
+#[cfg(any(fuzzing, feature = "fuzz"))]
+pub mod fuzz;
 pub mod histogram;
 pub mod history;
 pub mod host;
@@ -76,5 +82,7 @@ pub mod run;
 pub mod scenario;
 pub mod shrink;
 pub mod signature;
+pub mod simple;
+pub mod suite;
 pub mod trace;
 pub mod world;

@@ -126,6 +126,16 @@ pub fn run<H: Host>(spec: &Spec, seed: u64) -> Report {
     attempt::<H>(spec, seed, EVENT_LIMIT, Some((LOG, false))).0
 }
 
+/// As [`run`], in a world that `prepare` changed before it began: one's own checkers are added to its panel.
+#[must_use]
+pub fn run_with<H: Host>(spec: &Spec, seed: u64, prepare: &dyn Fn(&mut World<H>)) -> Report {
+    let (report, _) = attempt_with::<H>(spec, seed, EVENT_LIMIT, None, prepare);
+    if report.verdict == Verdict::Pass {
+        return report;
+    }
+    attempt_with::<H>(spec, seed, EVENT_LIMIT, Some((LOG, false)), prepare).0
+}
+
 /// Runs one seed, at most `events` events long and without a log: for counting failures rather than looking at them.
 #[must_use]
 pub fn run_briefly<H: Host>(spec: &Spec, seed: u64, events: u64) -> Report {
@@ -142,7 +152,16 @@ pub fn run_recorded<H: Host>(spec: &Spec, seed: u64, limit: usize, bytes: bool) 
 /// Runs one seed twice and compares.
 #[must_use]
 pub fn run_twice<H: Host>(spec: &Spec, seed: u64) -> Report {
-    let (first, mut second) = (run::<H>(spec, seed), run::<H>(spec, seed));
+    compare(run::<H>(spec, seed), run::<H>(spec, seed))
+}
+
+/// As [`run_twice`], in worlds that `prepare` changed.
+#[must_use]
+pub fn run_twice_with<H: Host>(spec: &Spec, seed: u64, prepare: &dyn Fn(&mut World<H>)) -> Report {
+    compare(run_with(spec, seed, prepare), run_with(spec, seed, prepare))
+}
+
+fn compare(first: Report, mut second: Report) -> Report {
     if first.digest != second.digest || first.counters != second.counters {
         second.verdict = Verdict::NotDeterministic;
         second.checker = Some("determinism".to_owned());
@@ -174,6 +193,16 @@ pub fn run_traced<H: Host>(spec: &Spec, seed: u64, limit: usize) -> Result<(Repo
 }
 
 fn attempt<H: Host>(spec: &Spec, seed: u64, events: u64, record: Option<(usize, bool)>) -> (Report, Option<History>) {
+    attempt_with::<H>(spec, seed, events, record, &|_| {})
+}
+
+fn attempt_with<H: Host>(
+    spec: &Spec,
+    seed: u64,
+    events: u64,
+    record: Option<(usize, bool)>,
+    prepare: &dyn Fn(&mut World<H>),
+) -> (Report, Option<History>) {
     let scenario = match Scenario::resolved(&spec.file, &spec.text, seed) {
         Ok(scenario) => scenario,
         Err(error) => return (harness(spec, seed, error.to_string()), None),
@@ -182,6 +211,7 @@ fn attempt<H: Host>(spec: &Spec, seed: u64, events: u64, record: Option<(usize, 
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::<H>::new(scenario, seed);
         world.limit(events);
+        prepare(&mut world);
         if let Some((limit, bytes)) = record {
             world.record_history(limit, bytes);
         }
@@ -296,6 +326,24 @@ pub fn run_all<H: Host>(
     twice: bool,
     mut each: impl FnMut(Report) -> bool,
 ) {
+    let one = |task: &Task| {
+        let spec = &specs[task.spec];
+        if twice {
+            run_twice::<H>(spec, task.seed)
+        } else {
+            run::<H>(spec, task.seed)
+        }
+    };
+    run_tasks(tasks, jobs, &one, &mut each);
+}
+
+/// Runs all tasks with `one` on `jobs` threads, and tells `each` as [`run_all`] does.
+pub(crate) fn run_tasks(
+    tasks: &[Task],
+    jobs: usize,
+    one: &(dyn Fn(&Task) -> Report + Sync),
+    mut each: impl FnMut(Report) -> bool,
+) {
     let next = AtomicUsize::new(0);
     let (sender, receiver) = mpsc::sync_channel::<(usize, Report)>(jobs * 2);
     std::thread::scope(|scope| {
@@ -305,13 +353,7 @@ pub fn run_all<H: Host>(
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(task) = tasks.get(index) else { return };
-                    let spec = &specs[task.spec];
-                    let report = if twice {
-                        run_twice::<H>(spec, task.seed)
-                    } else {
-                        run::<H>(spec, task.seed)
-                    };
-                    if sender.send((index, report)).is_err() {
+                    if sender.send((index, one(task))).is_err() {
                         return;
                     }
                 }

@@ -1,4 +1,4 @@
-//! Replays the committed corpora of the fuzz targets that drive whole kernels, without a fuzzer.
+//! Replays the committed corpora of the fuzz targets that drive whole kernels and worlds, without a fuzzer.
 //!
 //! Invariants: a target of `fuzz/` is replayed here or in `protocol_tables.rs`. Not here: the bodies, which live beside the
 //! code they fuzz.
@@ -26,4 +26,14 @@ fn replay(target: &str, body: fn(&[u8])) {
 #[test]
 fn the_corpus_of_two_kernels_holds() {
     replay("session", net_kernel::fuzz::session);
+}
+
+#[test]
+fn the_corpus_of_drawn_scenarios_holds() {
+    replay("scenario", net_io_sim::fuzz::scenario);
+}
+
+#[test]
+fn the_corpus_of_scenario_texts_holds() {
+    replay("scenario_text", net_io_sim::fuzz::scenario_text);
 }

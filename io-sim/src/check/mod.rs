@@ -148,19 +148,44 @@ pub mod wants {
     pub const HOLDING: u8 = 16;
 }
 
+/// Something a machine says of itself, for checkers alone: that it leads, that it wrote or read a value.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Note {
+    /// Which machine.
+    pub node: u32,
+    /// When, ns of world time: one clock for all machines.
+    pub at: u64,
+    /// What.
+    pub what: &'static str,
+    /// The figures that belong to it, as the machine and the checker agree.
+    pub values: Vec<u64>,
+}
+
 /// A property.
 pub trait Checker {
     /// Its name in reports and in `expect.checker`.
     fn name(&self) -> &'static str;
 
-    /// What it wants to be told of: a set of [`wants`].
-    fn wants(&self) -> u8;
+    /// What it wants to be told of: a set of [`wants`]. Notes are told to all.
+    fn wants(&self) -> u8 {
+        0
+    }
 
-    /// Looks at one thing.
+    /// Looks at one thing of those it wants to be told of.
     ///
     /// # Errors
     /// What must not have been.
-    fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String>;
+    fn observe(&mut self, _observation: &Observation<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Looks at something a machine says of itself; kernels say nothing.
+    ///
+    /// # Errors
+    /// What must not have been.
+    fn noted(&mut self, _note: &Note) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Looks at the end of a run.
     ///
@@ -206,6 +231,22 @@ impl Panel {
     /// otherwise they are enciphered, so that canaries must not be seen.
     #[must_use]
     pub fn standard(clear: bool) -> Self {
+        let mut panel = Self::bare();
+        panel.add(Box::new(StreamOrder::default()));
+        panel.add(Box::new(UnreadBound));
+        panel.add(Box::new(NonceReuse::new(clear)));
+        panel.add(Box::new(ReplayAccepted));
+        panel.add(Box::new(Amplification::default()));
+        panel.add(Box::new(MemoryBound));
+        if !clear {
+            panel.add(Box::new(CanaryOnLink));
+        }
+        panel
+    }
+
+    /// What holds of every world, whatever lives in it: datagrams are conserved.
+    #[must_use]
+    pub fn bare() -> Self {
         let mut panel = Self {
             checkers: Vec::new(),
             wanted: 0,
@@ -213,16 +254,7 @@ impl Panel {
             cursor: Cursor::default(),
             seen_during: NONE,
         };
-        panel.add(Box::new(StreamOrder::default()));
-        panel.add(Box::new(UnreadBound));
-        panel.add(Box::new(NonceReuse::new(clear)));
-        panel.add(Box::new(ReplayAccepted));
-        panel.add(Box::new(Amplification::default()));
         panel.add(Box::new(Conservation));
-        panel.add(Box::new(MemoryBound));
-        if !clear {
-            panel.add(Box::new(CanaryOnLink));
-        }
         panel
     }
 
@@ -265,6 +297,22 @@ impl Panel {
                     checker: checker.name().to_owned(),
                     what,
                     at,
+                });
+            }
+        }
+    }
+
+    /// Tells every checker what a machine says of itself.
+    pub fn note(&mut self, note: &Note) {
+        for (_, checker) in &mut self.checkers {
+            if let Err(what) = checker.noted(note)
+                && self.violation.is_none()
+            {
+                self.seen_during = self.cursor.get();
+                self.violation = Some(Violation {
+                    checker: checker.name().to_owned(),
+                    what,
+                    at: note.at,
                 });
             }
         }

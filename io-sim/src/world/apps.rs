@@ -680,6 +680,10 @@ impl Apps {
 
     /// A process was started: its applications take up what they were doing.
     pub fn node_up(&mut self, now: u64, node: u32) {
+        // What applications wished for while there was no process was not asked of anybody.
+        for ((owner, _), conn) in &mut self.conns {
+            conn.dialling &= *owner != node;
+        }
         let peers: Vec<u32> = self
             .scenario
             .workloads

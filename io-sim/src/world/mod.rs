@@ -51,7 +51,7 @@ use net_kernel::trust::NetworkKey;
 use net_sim_model::key::scale;
 use net_sim_model::{DiskFault, Family, Key, WriteEnd};
 
-use crate::check::{Accounts, Observation, Panel, Violation, wants};
+use crate::check::{Accounts, Note, Observation, Panel, Violation, wants};
 use crate::histogram::Histogram;
 use crate::history::{Cursor, Fact, History, Recorder, StoreEnd};
 use crate::host::Host;
@@ -237,7 +237,7 @@ impl<H: Host> World<H> {
             disk_watch: Vec::new(),
             quiet_after: script::quiet_after(&scenario),
             steps: steps::Steps::all(&scenario),
-            panel: Panel::standard(H::clear()),
+            panel: H::panel(),
             scenario,
             key,
             now: 0,
@@ -405,7 +405,7 @@ impl<H: Host> World<H> {
     fn course(&mut self) -> Course {
         let connects = |workload: &Workload| matches!(workload.kind, WorkloadKind::Connect);
         self.course.take().unwrap_or_else(|| Course {
-            full: self.scenario.workloads.iter().any(connects),
+            full: self.scenario.workloads.is_empty() || self.scenario.workloads.iter().any(connects),
             next_poll: 0,
             end: self.scenario.duration,
             done: false,
@@ -698,6 +698,11 @@ impl<H: Host> World<H> {
             if let Event::Connected { address, .. } | Event::Moved { address, .. } = event {
                 self.validated(node, *address);
             }
+        }
+        let notes = self.nodes[node as usize].host.as_mut().map(Host::take_notes);
+        for (what, values) in notes.unwrap_or_default() {
+            let at = self.now;
+            self.panel.note(&Note { node, at, what, values });
         }
         let turn = self.cursor.get();
         self.tell_deadline(node, deadline);

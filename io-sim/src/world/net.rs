@@ -484,6 +484,7 @@ impl<H: Host> World<H> {
             network: self.scenario.closed.then(|| self.network.reveal().0),
             allow: None,
             config: self.scenario.config.clone(),
+            peers: Vec::new(),
         };
         let address = self.outside_address(victim);
         let bytes = forge::first_message::<H>(start, now, self.entities[victim as usize], address, key.with(1))?;

@@ -186,6 +186,10 @@ impl<H: Host> World<H> {
             network: self.scenario.closed.then(|| self.network.reveal().0),
             allow: allow.map(|allow| allow.iter().map(|index| self.entities[*index as usize]).collect()),
             config: self.scenario.config.clone(),
+            peers: self.nodes[..self.scenario.nodes.len()]
+                .iter()
+                .map(|machine| machine.address)
+                .collect(),
         }
     }
 
