@@ -9,6 +9,8 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 
 use net_kernel::wire::Reliability;
@@ -377,6 +379,56 @@ impl Checker for Recorder {
         }
         Ok(())
     }
+}
+
+/// How to build the program that makes runs of the arm `shell`, from the root of the repository.
+pub const BUILD_SHELL: &str = "RUSTFLAGS='--cfg madsim --cfg net_mutants --cfg poly1305_backend=\"soft\"' \
+                               cargo build --manifest-path io-sim/shell/Cargo.toml";
+
+/// The program that makes runs of the arm `shell`: what `NETSIM_SHELL` names, or `netsim-shell` beside this program, or
+/// where its own build leaves it.
+///
+/// # Errors
+/// It is not there; says how to build it.
+pub fn shell_program() -> Result<PathBuf, String> {
+    if let Some(named) = std::env::var_os("NETSIM_SHELL") {
+        let named = PathBuf::from(named);
+        return match named.is_file() {
+            true => Ok(named),
+            false => Err(format!("NETSIM_SHELL names {}, which is no file", named.display())),
+        };
+    }
+    let name = format!("netsim-shell{}", std::env::consts::EXE_SUFFIX);
+    let own = std::env::current_exe().unwrap_or_default();
+    let beside = own.parent().map(|folder| folder.join(&name));
+    let roots = own.ancestors().skip(1).take(4).chain([Path::new(".")]);
+    let built = roots.flat_map(|root| {
+        let target = root.join("io-sim/shell/target");
+        ["release", "quick", "debug"].map(|profile| target.join(profile).join(&name))
+    });
+    let found = beside.into_iter().chain(built).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        format!("the arm `shell` is made by netsim-shell, which was not found; build it with: {BUILD_SHELL}")
+    })
+}
+
+/// Makes one run of the arm `shell` under `runtime` (`turmoil` or `madsim`) as a process of its own.
+///
+/// # Errors
+/// The program is missing, or what it said when it made no report.
+pub fn run_shell(file: &Path, seed: u64, runtime: &str) -> Result<ArmReport, String> {
+    let program = shell_program()?;
+    let output = Command::new(&program)
+        .arg("run")
+        .arg(file)
+        .args(["--json", "--once", "--runtime", runtime, "--seed", &seed.to_string()])
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{}: {error}", program.display()))?;
+    serde_json::from_slice(&output.stdout).map_err(|_| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        format!("{} ended with {}: {}", program.display(), output.status, said.trim())
+    })
 }
 
 #[cfg(test)]

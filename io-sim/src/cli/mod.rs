@@ -8,6 +8,7 @@
 //! | `replay.rs` | a run again, stopped and looked into |
 //! | `trace.rs` | a run as a page, packets or trace events |
 //! | `shrink.rs` | a failure to its core |
+//! | `shell.rs` | runs of the arm `shell`, by another program |
 //! | `list.rs` | what there is |
 //! | `mutants.rs` | planted bugs, and how long the suite takes to find each |
 //! | `bench.rs` | how much one core simulates |
@@ -26,6 +27,7 @@ mod record;
 mod replay;
 mod resolve;
 mod run;
+mod shell;
 mod shrink;
 mod trace;
 

@@ -3,6 +3,7 @@
 //! Invariants: standard output carries results only; the exit code is the worst run's.
 //! Not here: how a run is made (`crate::run`).
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use clap::{Args, ValueEnum};
 use net_kernel::base::probe::{Hits, Probe};
 
 use super::output::{Found, flags, keep, program, quoted};
-use super::{Cipher, Trouble, load, seed_range};
+use super::{Cipher, Trouble, load, seed_range, shell};
 use crate::kernel::{ClearKernel, RealKernel};
 use crate::run::{Report, Spec, Task, Verdict, run_all};
 use crate::signature::Signature;
@@ -47,9 +48,12 @@ pub(super) struct Run {
     /// Fail (exit code 1) where some probe was passed by no run: for sets of runs long enough to pass them all.
     #[arg(long)]
     require_probes: bool,
-    /// Where this arm runs; only the discrete-event world is built into this program.
+    /// In which world: `des` is this program's; `shell` is the real driver in simulated runtimes, by `netsim-shell`.
     #[arg(long, default_value = "des")]
     arm: Arm,
+    /// What the driver runs under in the arm `shell`: `turmoil` or `madsim`.
+    #[arg(long, value_name = "NAME", default_value = "turmoil")]
+    runtime: String,
     /// Where the resolved files of failing runs go.
     #[arg(long, value_name = "DIR", default_value = "netsim-failures")]
     artifacts: PathBuf,
@@ -58,10 +62,34 @@ pub(super) struct Run {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Arm {
     Des,
+    Shell,
+}
+
+impl Run {
+    /// The same for `netsim-shell`.
+    fn for_shell(&self) -> Vec<OsString> {
+        let mut all: Vec<OsString> = self.specs.iter().map(|spec| spec.clone().into()).collect();
+        all.extend(["--runtime".into(), self.runtime.clone().into()]);
+        if let Some(seed) = self.seed {
+            all.extend(["--seed".into(), seed.to_string().into()]);
+        }
+        if let Some((low, high)) = self.seeds {
+            all.extend(["--seeds".into(), format!("{low}..{high}").into()]);
+        }
+        let flags = [
+            ("--json", self.json),
+            ("--fail-fast", self.fail_fast),
+            ("--once", !self.twice),
+        ];
+        all.extend(flags.iter().filter(|(_, on)| *on).map(|(flag, _)| OsString::from(flag)));
+        all
+    }
 }
 
 pub(super) fn command(run: &Run) -> Result<u8, Trouble> {
-    let Arm::Des = run.arm;
+    if run.arm == Arm::Shell {
+        return shell::command(&run.for_shell());
+    }
     let specs = load(&run.specs)?;
     let mut tasks = Vec::new();
     for (spec, read) in specs.iter().enumerate() {
