@@ -59,7 +59,7 @@ pub struct ShellSocket<W> {
 
 const PER_MILLE: u64 = 1_000_000;
 /// How often a send finds the socket full.
-const FULL: u64 = 15 * PER_MILLE;
+const FULL: u64 = 30 * PER_MILLE;
 /// How often a batch is taken only in part.
 const PART: u64 = 100 * PER_MILLE;
 /// How often a receive reports an error that is about something else.

@@ -461,3 +461,100 @@ pub fn owner(address: &Addr) -> Option<NodeIndex> {
     let [ten, high, middle, low] = address.ip().octets();
     (ten == 10).then(|| u32::from_be_bytes([0, high, middle, low]))
 }
+
+#[cfg(test)]
+mod tests {
+    use net_io_sim::scenario::Scenario;
+
+    use super::*;
+
+    const ROUGH: &str = r#"
+        schema = 1
+        name = "rough"
+        duration = "10s"
+        [topology]
+        nodes = [ { id = "a" }, { id = "b" } ]
+        [topology.default_link]
+        delay = { dist = "normal", mean = "20ms", sd = "4ms", min = "1ms" }
+        loss = 0.2
+        reorder = 0.1
+        dup = 0.1
+        corrupt = 0.1
+        [[fault]]
+        kind = "partition"
+        from = "a"
+        at = "100ms"
+        for = "50ms"
+    "#;
+
+    fn rough() -> Scenario {
+        Scenario::resolved("rough.toml", ROUGH, 5).expect("a good scenario")
+    }
+
+    fn datagram(n: u64) -> Datagram {
+        Datagram {
+            from: address(0, 0),
+            to: address(1, 0),
+            bytes: n.to_le_bytes().repeat(20),
+        }
+    }
+
+    #[test]
+    fn the_nth_datagram_of_a_link_has_the_fate_that_the_world_gives_it() {
+        let bed = Bed::new(rough(), 5);
+        bed.set_state(1, State::Running);
+        let mut link = link_between(&rough(), Key::new(5), 0, 1);
+        let (mut owed, mut had) = (Vec::new(), Vec::new());
+        for n in 0..400 {
+            let now = n * 1_000_000;
+            while let Some(at) = bed.next().filter(|at| *at <= now) {
+                had.extend(bed.advance(at).into_iter().map(|(_, datagram)| (at, datagram.bytes)));
+            }
+            bed.advance(now);
+            bed.offer(datagram(n));
+            let fates = link.offer(now, n, 160);
+            let Ok(first) = fates.first else { continue };
+            let mut bytes = datagram(n).bytes;
+            if let Some(second) = fates.second {
+                owed.push((second.at, bytes.clone()));
+            }
+            first
+                .corrupt
+                .into_iter()
+                .for_each(|corruption| corruption.apply(&mut bytes));
+            owed.push((first.at, bytes));
+        }
+        while let Some(at) = bed.next() {
+            had.extend(bed.advance(at).into_iter().map(|(_, datagram)| (at, datagram.bytes)));
+        }
+        owed.sort();
+        had.sort();
+        assert!(owed.len() > 200 && bed.counts().dropped.iter().sum::<u64>() > 50);
+        assert_eq!(had, owed);
+    }
+
+    #[test]
+    fn a_machine_hears_what_comes_to_its_address_and_only_while_it_is_there() {
+        let text = ROUGH
+            .replace("loss = 0.2", "loss = 0.0")
+            .replace("corrupt = 0.1", "corrupt = 0.0");
+        let bed = Bed::new(Scenario::resolved("calm.toml", &text, 5).expect("a good scenario"), 5);
+        let heard = |bed: &Bed| {
+            bed.offer(datagram(1));
+            let mut heard = 0;
+            while let Some(at) = bed.next() {
+                heard += bed.advance(at).len();
+            }
+            heard > 0
+        };
+        assert!(!heard(&bed), "down");
+        bed.set_state(1, State::Running);
+        assert!(heard(&bed));
+        bed.set_state(1, State::Suspended);
+        assert!(!heard(&bed), "asleep");
+        bed.set_state(1, State::Paused);
+        assert!(heard(&bed), "its socket still listens");
+        bed.readdress(1, false);
+        assert!(!heard(&bed), "its old address leads nowhere");
+    }
+}
