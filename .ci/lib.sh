@@ -163,3 +163,36 @@ same_digests() {
     done
     echo "$(wc -l <"$one") runs: equal digests in release and debug, with 1 and $JOBS jobs, and when run twice"
 }
+
+# shell_arm SEEDS MINUTES: the real driver under turmoil-net and madsim, over every scenario that arm can do entirely, each seed
+# twice. One build holds both runtimes and the planted bugs; it lies outside the workspace and its target directory.
+SHELL_FLAGS='--cfg madsim --cfg net_mutants --cfg poly1305_backend="soft"'
+SHELL_TARGET="${CARGO_TARGET_DIR:+$CARGO_TARGET_DIR/shell}"
+SHELL_TARGET="${SHELL_TARGET:-io-sim/shell/target}"
+
+shell_cargo() {
+    RUSTFLAGS="$SHELL_FLAGS" limited 20 cargo "$1" --quiet --manifest-path io-sim/shell/Cargo.toml --target-dir "$SHELL_TARGET" "${@:2}"
+}
+
+shell_arm() {
+    local seeds=$1 minutes=$2 runtime
+    cargo fmt --manifest-path io-sim/shell/Cargo.toml --check
+    shell_cargo test
+    export NETSIM_SHELL="$SHELL_TARGET/debug/netsim-shell"
+    export -f limited
+    printf '%s\n' turmoil madsim | xargs -P "$JOBS" -I{} bash -c '
+        limited "$1" "$NETSIM_SHELL" run scenarios --able --seeds "1..$2" --runtime "$3" >"$4/shell.$3" || { tail -n 40 "$4/shell.$3" >&2; exit 1; }
+    ' _ "$minutes" "$seeds" {} "$SCRATCH"
+    for runtime in turmoil madsim; do echo "$runtime: $(tail -n 1 "$SCRATCH/shell.$runtime")"; done
+}
+
+# shell_planted SEEDS MINUTES: what is planted in the driver is found by the arm that has a driver.
+shell_planted() {
+    local seeds=$1 minutes=$2 name code
+    for name in driver-deaf-after-error driver-recv-yields driver-timer-asked-once driver-unblocked-unsent; do
+        code=0
+        limited "$minutes" "$NETSIM_SHELL" run scenarios --able --once --fail-fast --seeds "1..$seeds" --mutant "$name" >"$SCRATCH/planted" || code=$?
+        [ "$code" -eq 1 ] || fail "the planted bug $name was not found in $(tail -n 1 "$SCRATCH/planted")"
+        echo "$name: $(tail -n 1 "$SCRATCH/planted")"
+    done
+}

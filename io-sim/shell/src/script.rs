@@ -29,7 +29,12 @@ pub(crate) fn lines(scenario: &Scenario) -> Vec<(u64, Line)> {
         lines.push((node.starts, Line::Boot(index as NodeIndex)));
     }
     // What only an event sets off does not happen here.
-    for (index, fault) in scenario.faults.iter().enumerate().filter(|(_, fault)| fault.when.is_none()) {
+    for (index, fault) in scenario
+        .faults
+        .iter()
+        .enumerate()
+        .filter(|(_, fault)| fault.when.is_none())
+    {
         if let FaultKind::RestoreDisk { taken, .. } = fault.kind {
             lines.push((taken, Line::Backup(index)));
         }
@@ -44,7 +49,10 @@ pub(crate) fn lines(scenario: &Scenario) -> Vec<(u64, Line)> {
 
 /// What this arm cannot do of a scenario.
 pub(crate) fn unable(scenario: &Scenario) -> Vec<String> {
-    let faults = scenario.faults.iter().filter(|fault| !able(&fault.kind) || fault.when.is_some());
+    let faults = scenario
+        .faults
+        .iter()
+        .filter(|fault| !able(&fault.kind) || fault.when.is_some());
     let faults = faults.map(|fault| format!("fault `{}`", fault.id));
     let adversaries = scenario
         .adversaries
