@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::check::Violation;
 use crate::history::History;
 use crate::host::Host;
-use crate::scenario::{Scenario, ScenarioError};
+use crate::scenario::{Fate, Scenario, ScenarioError};
 use crate::world::{Outcome, ProcessTrace, World};
 
 /// A run of this many events is out of time.
@@ -147,6 +147,23 @@ pub fn run_briefly<H: Host>(spec: &Spec, seed: u64, events: u64) -> Report {
 #[must_use]
 pub fn run_recorded<H: Host>(spec: &Spec, seed: u64, limit: usize, bytes: bool) -> (Report, Option<History>) {
     attempt::<H>(spec, seed, EVENT_LIMIT, Some((limit, bytes)))
+}
+
+/// Runs one seed and answers the chances of links that took effect, too: listed in place of the probabilities they give the
+/// same run.
+#[must_use]
+pub fn run_fates<H: Host>(spec: &Spec, seed: u64) -> (Report, Vec<Fate>) {
+    let scenario = match Scenario::resolved(&spec.file, &spec.text, seed) {
+        Ok(scenario) => scenario,
+        Err(error) => return (harness(spec, seed, error.to_string()), Vec::new()),
+    };
+    let expected = scenario.expect_fail.clone();
+    let mut world = World::<H>::new(scenario, seed);
+    world.limit(EVENT_LIMIT);
+    world.keep_fates();
+    let mut outcome = world.run();
+    let fates = std::mem::take(&mut outcome.fates);
+    (report(spec, seed, outcome, expected.as_deref(), None), fates)
 }
 
 /// Runs one seed twice and compares.

@@ -362,3 +362,75 @@ fn a_file_of_another_schema_is_refused_by_file_and_line() {
     }
     assert_eq!(folder.files(), ["toy.toml"]);
 }
+
+#[test]
+fn chances_listed_datagram_by_datagram_give_the_same_run() {
+    let folder = Folder::new("fates");
+    let scenarios = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+    for name in ["bulk-lossy", "unreliable-unordered", "swarm"] {
+        let file = scenarios.join(format!("{name}.toml")).display().to_string();
+        let digest = |file: &str| {
+            let run = folder.netsim(&["run", file, "--seed", "5", "--json"]);
+            let report: serde_json::Value = serde_json::from_str(&out(&run)).expect("one object");
+            report["digest"].as_str().expect("a digest").to_owned()
+        };
+        let listed = folder.netsim(&["resolve", &file, "--seed", "5", "--fates"]);
+        let text = out(&listed);
+        assert!(text.contains("[[fate]]"), "{name}: {text}");
+        folder.write("listed.toml", &text);
+        assert_eq!(digest("listed.toml"), digest(&file), "{name}");
+    }
+}
+
+#[test]
+fn a_failure_that_needs_one_lost_datagram_shrinks_to_that_datagram() {
+    let folder = Folder::new("lost");
+    // Only a message that has to be sent again is that late.
+    let text = TOY
+        .replace("\"1ms\"", "\"15ms\"")
+        .replace("[\"10ms\", \"20ms\"]", "\"10ms\"");
+    folder.write(
+        "toy.toml",
+        &text.replace("kind = \"partition\"", "kind = \"dup\"\np = 0.2"),
+    );
+    let failed = folder.netsim(&["run", "toy.toml", "--seeds", "1..30", "--fail-fast"]);
+    assert_eq!(code(&failed), 1, "{}", out(&failed));
+    let shrunk = folder.paste(&format!("{} --json", told(&out(&failed), "shrink")));
+    let figures: serde_json::Value = serde_json::from_str(&out(&shrunk)).expect("one object");
+    let core = folder.read(figures["file"].as_str().expect("a file"));
+    assert_eq!(figures["after"]["faults"], 1, "{core}");
+    assert!(core.contains("[[fate]]") && core.contains("kind = \"loss\""), "{core}");
+    assert!(
+        core.contains("# fate: loss from ") || core.contains("#   fate: loss from "),
+        "{core}"
+    );
+}
+
+#[test]
+fn a_wrong_fate_is_refused_by_file_and_line() {
+    let folder = Folder::new("wrong-fate");
+    let cases = [
+        (
+            "kind = \"loss\"\nfrom = \"a\"\nto = \"b\"",
+            "[[fate]] needs `n`, a list of whole numbers",
+        ),
+        (
+            "kind = \"loss\"\nfrom = \"a\"\nto = \"b\"\nn = [1, \"x\"]",
+            "n: `x` is not a whole number",
+        ),
+        (
+            "kind = \"lost\"\nfrom = \"a\"\nto = \"b\"\nn = [1]",
+            "unknown fate `lost`; did you mean `loss`?",
+        ),
+    ];
+    for (fate, words) in cases {
+        folder.write("toy.toml", &format!("{TOY}\n[[fate]]\n{fate}\n"));
+        let refused = folder.netsim(&["run", "toy.toml"]);
+        assert_eq!(code(&refused), 3);
+        assert!(
+            err(&refused).contains("toy.toml:") && err(&refused).contains(words),
+            "{}",
+            err(&refused)
+        );
+    }
+}

@@ -6,6 +6,7 @@
 //! | `distribution.rs` | integer distributions: constant, uniform, normal, Pareto, trace |
 //! | `loss.rs` | loss models: independent, Gilbert-Elliott, every n-th, by kind |
 //! | `corrupt.rs` | what a damaged datagram looks like |
+//! | `fate.rs` | explicit fates: which datagrams are struck, in place of a probability |
 //! | `link.rs` | one direction of a link: delay, rate and queue, loss, reordering, duplication, damage, faults in windows |
 //! | `nat.rs` | NAT boxes: mapping, filtering, hairpin, timeout, rebinding (RFC 4787) |
 //! | `disk.rs` | small atomic cells whose unsynced writes are kept, lost or torn at a crash |
@@ -20,6 +21,7 @@ pub mod clock;
 pub mod corrupt;
 pub mod disk;
 pub mod distribution;
+pub mod fate;
 pub mod key;
 pub mod link;
 pub mod loss;
@@ -29,6 +31,7 @@ pub use clock::Clock;
 pub use corrupt::{Corruption, Damage};
 pub use disk::{Disk, DiskFault, DiskSnapshot, WriteEnd};
 pub use distribution::Distribution;
+pub use fate::{FateKind, Listed, Struck};
 pub use key::{Direction, Family, Key, fate};
 pub use link::{Arrival, Cause, Counts, Effect, Fates, Link, LinkFault, LinkSpec, Rate};
 pub use loss::{Kinds, Loss};

@@ -9,6 +9,7 @@
 
 use crate::corrupt::{Corruption, Damage};
 use crate::distribution::Distribution;
+use crate::fate::{FateKind, Listed, Struck};
 use crate::key::{Family, Key, scale};
 use crate::loss::{Kinds, Loss, Lossy};
 
@@ -208,6 +209,8 @@ pub struct Link {
     keys: Keys,
     lossy: Lossy,
     faults: Vec<Active>,
+    lists: Vec<(Listed, Keys)>,
+    struck: Option<Vec<Struck>>,
     busy_until: u64,
     last_arrival: u64,
     counts: Counts,
@@ -257,6 +260,9 @@ struct Offered {
 struct Decision {
     fates: Fates,
     hold: u64,
+    /// Who is deciding, and what was decided, where that is written down.
+    decider: Option<u32>,
+    written: Option<Vec<(Option<u32>, FateKind)>>,
 }
 
 impl Link {
@@ -274,6 +280,8 @@ impl Link {
             keys: Keys::new(key),
             lossy,
             faults: Vec::new(),
+            lists: Vec::new(),
+            struck: None,
             busy_until: 0,
             last_arrival: 0,
             counts: Counts::default(),
@@ -283,7 +291,7 @@ impl Link {
     /// Adds a fault. Its decisions stand under `key` (the link's, and the fault's name), not under its id, which may be
     /// another one in a smaller scenario.
     pub fn add(&mut self, fault: LinkFault, key: Key) {
-        let key = key.with(1 << 32);
+        let key = of_fault(key);
         let model = if let Effect::Loss(model) = fault.effect {
             model
         } else {
@@ -299,8 +307,27 @@ impl Link {
         });
     }
 
+    /// Lists datagrams with their fate. Amounts are drawn under `key`, that of the fault that decided them at first; `None`
+    /// is the link itself.
+    pub fn list(&mut self, listed: Listed, key: Option<Key>) {
+        let keys = key.map_or(self.keys, |key| Keys::new(of_fault(key)));
+        self.lists.push((listed, keys));
+    }
+
+    /// Writes down from now on which chances took effect.
+    pub fn keep_fates(&mut self) {
+        self.struck.get_or_insert_default();
+    }
+
+    /// The chances that took effect, by number of their datagram; empty where they are not written down.
+    #[must_use]
+    pub fn struck(&self) -> &[Struck] {
+        self.struck.as_deref().unwrap_or_default()
+    }
+
     /// Ends every fault and every impairment but the delay, for good.
     pub fn heal(&mut self) {
+        self.lists.clear();
         let ended = self.faults.drain(..);
         self.ended.extend(ended.map(|active| (active.fault.id, active.hits)));
         let delay = self.spec.delay.clone();
@@ -438,12 +465,14 @@ impl Link {
                 reordered: false,
             },
             hold: 0,
+            decider: None,
+            written: self.struck.as_ref().map(|_| Vec::new()),
         };
         one.reorder(&self.keys, n, spec.reorder, spec.hold);
         one.duplicate(&self.keys, n, spec.duplicate, arrival);
         one.corrupt(&self.keys, n, spec.corrupt, spec.damage);
         if lost {
-            one.fates.first = Err(Cause::Loss);
+            one.lose();
         }
         if spec.mtu != 0 && len > spec.mtu as usize {
             one.fates.first = Err(Cause::Mtu);
@@ -451,6 +480,12 @@ impl Link {
         for active in &mut self.faults {
             active.apply(offered, arrival, &mut one);
         }
+        // What is listed is no chance.
+        let written = one.written.take();
+        for (listed, keys) in self.lists.iter().filter(|(listed, _)| listed.holds(n)) {
+            one.strike(listed, keys, n, arrival);
+        }
+        one.written = written;
         if let Ok(first) = &mut one.fates.first {
             first.at = first.at.saturating_add(one.hold);
             one.fates.reordered = one.hold > 0;
@@ -458,7 +493,25 @@ impl Link {
             one.fates.second = None;
             one.fates.reordered = false;
         }
+        self.write_down(n, &mut one);
         one.fates
+    }
+
+    /// Of what was decided about a datagram only what shows is written down: what is lost is neither held nor damaged.
+    fn write_down(&mut self, n: u64, one: &mut Decision) {
+        let (Some(struck), Some(written)) = (&mut self.struck, one.written.take()) else {
+            return;
+        };
+        let lost = one.fates.first == Err(Cause::Loss);
+        for (fault, kind) in written {
+            let shows = match kind {
+                FateKind::Lost => lost,
+                FateKind::Held | FateKind::Doubled | FateKind::Damaged => one.fates.first.is_ok(),
+            };
+            if shows {
+                struck.push(Struck { fault, kind, n });
+            }
+        }
     }
 
     fn count(&mut self, fates: &Fates) {
@@ -490,6 +543,7 @@ impl Active {
             return;
         }
         let before = (one.fates, one.hold);
+        one.decider = Some(self.fault.id);
         match &self.fault.effect {
             Effect::Partition { flap } => {
                 let down = flap.is_none_or(|(up, down)| (now - self.fault.from) % (up + down).max(1) < down);
@@ -499,7 +553,7 @@ impl Active {
             }
             Effect::Loss(_) => {
                 if lost {
-                    one.fates.first = Err(Cause::Loss);
+                    one.lose();
                 }
             }
             Effect::Mtu(mtu) => {
@@ -520,34 +574,77 @@ impl Decision {
     #[inline]
     fn reorder(&mut self, keys: &Keys, n: u64, ppb: u64, hold: u64) {
         if keys.reorder.hits(n, ppb) {
-            // A second decision under the same key must not be the first one's word.
-            self.hold = self.hold.max(1 + scale(keys.reorder.with(1).at(n), hold));
+            self.hold_back(keys, n, hold);
         }
     }
 
     #[inline]
     fn duplicate(&mut self, keys: &Keys, n: u64, ppb: u64, arrival: Arrival) {
         if keys.duplicate.hits(n, ppb) {
-            let behind = scale(keys.duplicate.with(1).at(n), DUPLICATE_SPREAD);
-            self.fates.second = Some(Arrival {
-                at: arrival.at.saturating_add(behind),
-                corrupt: None,
-                marked: arrival.marked,
-            });
+            self.double(keys, n, arrival);
         }
     }
 
     #[inline]
     fn corrupt(&mut self, keys: &Keys, n: u64, ppb: u64, damage: Damage) {
-        if keys.corrupt.hits(n, ppb)
-            && let Ok(first) = &mut self.fates.first
-        {
+        if keys.corrupt.hits(n, ppb) {
+            self.spoil(keys, n, damage);
+        }
+    }
+
+    fn lose(&mut self) {
+        self.fates.first = Err(Cause::Loss);
+        self.write(FateKind::Lost);
+    }
+
+    fn hold_back(&mut self, keys: &Keys, n: u64, hold: u64) {
+        // A second decision under the same key must not be the first one's word.
+        self.hold = self.hold.max(1 + scale(keys.reorder.with(1).at(n), hold));
+        self.write(FateKind::Held);
+    }
+
+    fn double(&mut self, keys: &Keys, n: u64, arrival: Arrival) {
+        let behind = scale(keys.duplicate.with(1).at(n), DUPLICATE_SPREAD);
+        self.fates.second = Some(Arrival {
+            at: arrival.at.saturating_add(behind),
+            corrupt: None,
+            marked: arrival.marked,
+        });
+        self.write(FateKind::Doubled);
+    }
+
+    fn spoil(&mut self, keys: &Keys, n: u64, damage: Damage) {
+        if let Ok(first) = &mut self.fates.first {
             first.corrupt = Some(Corruption {
                 damage,
                 word: keys.corrupt.with(1).at(n),
             });
+            self.write(FateKind::Damaged);
         }
     }
+
+    /// What a list says of this datagram.
+    fn strike(&mut self, listed: &Listed, keys: &Keys, n: u64, arrival: Arrival) {
+        match listed.kind {
+            // Why else it does not arrive counts first: a partition, its size.
+            FateKind::Lost if self.fates.first.is_ok() => self.lose(),
+            FateKind::Lost => {}
+            FateKind::Held => self.hold_back(keys, n, listed.hold),
+            FateKind::Doubled => self.double(keys, n, arrival),
+            FateKind::Damaged => self.spoil(keys, n, listed.damage),
+        }
+    }
+
+    fn write(&mut self, kind: FateKind) {
+        if let Some(written) = &mut self.written {
+            written.push((self.decider, kind));
+        }
+    }
+}
+
+/// The key of a fault's own decisions under the key that names it.
+const fn of_fault(key: Key) -> Key {
+    key.with(1 << 32)
 }
 
 /// A second copy follows the first within this many ns.

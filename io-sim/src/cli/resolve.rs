@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Trouble, load};
+use crate::kernel::ClearKernel;
 use crate::scenario::resolve;
+use crate::shrink::explicit;
 
 #[derive(Debug, Args)]
 pub(super) struct Resolve {
@@ -18,12 +20,19 @@ pub(super) struct Resolve {
     /// The seed that draws.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// List the datagrams that chances of links strike in that run in place of the probabilities: the same run.
+    #[arg(long)]
+    fates: bool,
 }
 
 pub(super) fn command(command: &Resolve) -> Result<u8, Trouble> {
     let specs = load(std::slice::from_ref(&command.spec))?;
     for spec in specs {
-        let text = resolve(&spec.file, &spec.text, command.seed).map_err(|error| Trouble::Said(error.to_string()))?;
+        let text = if command.fates {
+            explicit::<ClearKernel>(&spec, command.seed).map_err(Trouble::Said)?
+        } else {
+            resolve(&spec.file, &spec.text, command.seed).map_err(|error| Trouble::Said(error.to_string()))?
+        };
         write!(io::stdout().lock(), "{text}")?;
     }
     Ok(0)

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `read.rs` | tables to values: the file, topology, links, workloads, verdicts |
 //! | `faults.rs` | faults and what sets them off |
+//! | `fates.rs` | which datagrams are lost, held, doubled, damaged |
 //! | `villains.rs` | adversaries |
 //! | `nat.rs` | NAT boxes |
 //! | `trace_file.rs` | recorded delays in files of their own |
@@ -17,6 +18,7 @@
 //! Invariants: a [`Scenario`] holds literals only; nodes are indices into [`Scenario::nodes`].
 //! Not here: running one (`world/`).
 
+mod fates;
 mod faults;
 mod nat;
 mod outline;
@@ -30,8 +32,9 @@ mod villains;
 
 use net_kernel::api::SessionConfig;
 use net_kernel::wire::Reliability;
-use net_sim_model::{DiskFault, Effect, Kinds, LinkSpec, NatSpec};
+use net_sim_model::{DiskFault, Effect, Kinds, LinkSpec, Listed, NatSpec};
 
+pub use fates::{FATES, written};
 pub use faults::{EVENTS, FAULTS};
 pub use nat::NATS;
 pub use outline::Words;
@@ -76,6 +79,8 @@ pub struct Scenario {
     pub workloads: Vec<Workload>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// What befalls which datagrams.
+    pub fates: Vec<Fate>,
     /// Who means harm.
     pub adversaries: Vec<Adversary>,
     /// What must come to an end after the safety phase.
@@ -107,6 +112,7 @@ impl Default for Scenario {
             config: SessionConfig::default(),
             workloads: Vec::new(),
             faults: Vec::new(),
+            fates: Vec::new(),
             adversaries: Vec::new(),
             liveness: None,
             slo: Vec::new(),
@@ -301,6 +307,19 @@ pub enum Happening {
     Received,
     /// A message was delivered.
     Delivered,
+}
+
+/// What befalls which datagrams of one direction, in place of a probability.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fate {
+    /// Who sends them.
+    pub from: NodeIndex,
+    /// Who would receive them.
+    pub to: NodeIndex,
+    /// The fault under whose name amounts are drawn; `None` is the link itself.
+    pub of: Option<String>,
+    /// What, and which.
+    pub listed: Listed,
 }
 
 /// Kinds of faults.

@@ -38,6 +38,8 @@ pub enum Want {
     Word(Vec<String>),
     /// A text, or a list of texts.
     Texts,
+    /// A list of whole numbers.
+    Numbers,
     /// A list of these words.
     Words(Vec<&'static str>),
     /// A table, by its path.

@@ -12,7 +12,7 @@ use toml::de::DeTable;
 use super::outline::{Want, Words};
 use super::table::{Either, Read, Source, Table, unknown};
 use super::{Liveness, NodeIndex, NodeSpec, Program, Scenario, StreamWorkload, Workload, WorkloadKind};
-use super::{faults, nat, trace_file, villains};
+use super::{fates, faults, nat, trace_file, villains};
 
 /// The arms a scenario may name. This crate is the first of them.
 const ARMS: [&str; 3] = ["des", "shell", "real"];
@@ -83,6 +83,7 @@ pub(super) fn outlined(source: Source<'_>, entries: &DeTable<'_>) -> Read<Scenar
     })?;
     names.workloads = scenario.workloads.iter().map(|workload| workload.id.clone()).collect();
     scenario.faults = numbered(root.tables("fault")?, |table, n| faults::fault(table, n, &names))?;
+    scenario.fates = numbered(root.tables("fate")?, |table, _| fates::fate(table, &names))?;
     scenario.adversaries = numbered(root.tables("adversary")?, |table, n| {
         villains::adversary(table, n, &names)
     })?;

@@ -107,7 +107,8 @@ fn omit(root: &mut Table, key: Key) -> Result<(), String> {
 }
 
 fn draw_table(table: &mut Table, key: Key) -> Result<(), String> {
-    for (name, value) in table.iter_mut() {
+    // Explicit fates hold lists of numbers and nothing to draw.
+    for (name, value) in table.iter_mut().filter(|(name, _)| *name != "fate") {
         draw(name, value, key.with_text(name))?;
     }
     Ok(())

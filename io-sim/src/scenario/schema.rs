@@ -105,6 +105,7 @@ fn value(want: &Want) -> Value {
             { "type": "string" },
             { "type": "array", "items": { "type": ["string", "number"] } },
         ] }),
+        Want::Numbers => json!({ "type": "array", "items": { "type": "integer", "minimum": 0 } }),
         Want::Words(words) => json!({ "anyOf": [
             { "enum": words },
             { "type": "array", "items": { "enum": words } },

@@ -346,6 +346,29 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// A list of whole numbers that must be there.
+    pub fn numbers(&mut self, key: &'static str) -> Read<Vec<u64>> {
+        if self.note(key, || Want::Numbers, true) {
+            return Ok(vec![1]);
+        }
+        let Some(value) = self.raw(key) else {
+            return Err(self.error(format!("{} needs `{key}`, a list of whole numbers", self.name)));
+        };
+        let Some(list) = value.get_ref().as_array() else {
+            return Err(self.error_at(key, format!("{key}: write a list of whole numbers, such as `[17, 23]`")));
+        };
+        let mut numbers = Vec::new();
+        for value in list.iter() {
+            let text = scalar_text(self.source, key, value, false)?;
+            let number = text.parse();
+            numbers.push(number.map_err(|_| {
+                let what = format!("{key}: `{text}` is not a whole number");
+                self.source.error(&value.span(), what)
+            })?);
+        }
+        Ok(numbers)
+    }
+
     /// A list of words out of a closed list.
     pub fn words(&mut self, key: &'static str, what: &str, words: &[&'static str]) -> Read<Vec<String>> {
         if self.note(key, || Want::Words(words.to_vec()), false) {

@@ -3,6 +3,7 @@
 //! | file | role |
 //! |---|---|
 //! | `parts.rs` | what can be taken out |
+//! | `chances.rs` | probabilities to lists of the datagrams they struck |
 //! | `magnitude.rs` | smaller and rounder values |
 //! | `trial.rs` | whether a candidate still fails, many at once |
 //! | `words.rs` | what happens, in words |
@@ -14,6 +15,7 @@
 //! becomes smaller.
 //! Not here: commands and files (`cli/shrink.rs`).
 
+mod chances;
 mod magnitude;
 mod parts;
 mod trial;
@@ -149,7 +151,7 @@ pub fn shrink<H: Host>(spec: &Spec, seed: u64, options: Options, progress: Progr
         progress,
     };
     search.be_patient();
-    let finished = search.go(&report);
+    let finished = search.go::<H>(&report);
     let (best, runs) = (search.best, search.trial.runs.load(Ordering::Relaxed));
     let text = toml::to_string(&best).map_err(|error| unreadable(error.to_string()))?;
     let small = Spec::new(spec.file.clone(), text.clone()).map_err(|error| unreadable(error.to_string()))?;
@@ -164,6 +166,19 @@ pub fn shrink<H: Host>(spec: &Spec, seed: u64, options: Options, progress: Progr
         took: began.elapsed(),
         finished,
     })
+}
+
+/// The scenario of `spec` under `seed` with the datagrams that chances of links struck listed in place of the
+/// probabilities: the same run.
+///
+/// # Errors
+/// Where the scenario cannot be read.
+pub fn explicit<H: Host>(spec: &Spec, seed: u64) -> Result<String, String> {
+    let text = resolve(&spec.file, &spec.text, seed).map_err(|error| error.to_string())?;
+    let doc: Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+    let literal = Spec::new(spec.file.clone(), text).map_err(|error| error.to_string())?;
+    let (_, fates) = run::run_fates::<H>(&literal, seed);
+    toml::to_string(&chances::listed(&doc, &fates)).map_err(|error| error.to_string())
 }
 
 /// Runs the result three times (the last with its record): one digest, one signature.
@@ -208,6 +223,9 @@ struct Search<'a> {
     progress: Progress<'a>,
 }
 
+/// Datagrams that may stand in place of a chance: a person keeps an overview of so many.
+const FEW: u64 = 8;
+
 /// Rounds after which a search ends even if the last one still found something.
 const ROUNDS: usize = 8;
 
@@ -224,7 +242,7 @@ impl Search<'_> {
     }
 
     /// Answers whether it came to its end before its time did.
-    fn go(&mut self, report: &Report) -> bool {
+    fn go<H: Host>(&mut self, report: &Report) -> bool {
         self.literal();
         self.cut(report);
         for _ in 0..ROUNDS {
@@ -237,6 +255,7 @@ impl Search<'_> {
             self.take_out("links", &parts::links);
             self.hurry();
             self.lower("magnitudes");
+            self.list_chances::<H>();
             self.take_out("options", &parts::options);
             if self.best == before || self.trial.over() {
                 break;
@@ -352,6 +371,28 @@ impl Search<'_> {
                 self.accept(doc, what);
             }
             chunk /= 2;
+        }
+    }
+
+    /// Lists the datagrams that chances struck in their place and takes off the list what is not needed, unless more than a
+    /// few are left: then the chances are easier to understand.
+    fn list_chances<H: Host>(&mut self) {
+        if !chances::any(&self.best) || self.trial.over() {
+            return;
+        }
+        let before = (self.best.clone(), self.size);
+        let text = toml::to_string(&self.best).unwrap_or_default();
+        let Ok(spec) = Spec::new(self.trial.file.clone(), text) else {
+            return;
+        };
+        let (_, fates) = run::run_fates::<H>(&spec, self.trial.seed);
+        if !self.attempt(Some(chances::listed(&self.best, &fates)), "chances to lists") {
+            return;
+        }
+        self.take_out("fates", &|doc| parts::entries(doc, &["fate"]));
+        self.take_out("datagrams", &parts::fates);
+        if self.size.faults > before.1.faults.max(FEW) {
+            (self.best, self.size) = before;
         }
     }
 

@@ -209,7 +209,14 @@ fn list_of<'a>(doc: &'a mut Table, section: &str) -> Option<&'a mut Vec<Value>> 
     }
 }
 
-const LISTS: [&str; 5] = ["workload", "fault", "adversary", "fate", "topology.link"];
+const LISTS: [&str; 6] = [
+    "workload",
+    "fault",
+    "adversary",
+    "fate",
+    "topology.link",
+    "topology.nat",
+];
 
 fn close_holes(doc: &mut Table) {
     let hole = |value: &Value| matches!(value, Value::Boolean(false));
@@ -271,6 +278,11 @@ fn without_node(doc: &mut Table, name: &str) -> Option<()> {
     Some(())
 }
 
+/// Whether a table says `name` somewhere.
+fn says(table: &Table, name: &str) -> bool {
+    table.values().any(|value| value.as_str() == Some(name))
+}
+
 /// Takes `name` out of an entry; answers whether the entry cannot be without it.
 fn needs(entry: &mut Table, name: &str) -> bool {
     if entry.get("spoof").and_then(Value::as_str) == Some(name) {
@@ -280,7 +292,7 @@ fn needs(entry: &mut Table, name: &str) -> bool {
         if matches!(key.as_str(), "id" | "kind" | "of") {
             continue;
         }
-        if value.as_str() == Some(name) {
+        if value.as_str() == Some(name) || value.as_table().is_some_and(|table| says(table, name)) {
             return true;
         }
         if let Value::Array(list) = value {

@@ -56,7 +56,7 @@ use crate::histogram::Histogram;
 use crate::history::{Cursor, Fact, History, Recorder, StoreEnd};
 use crate::host::Host;
 use crate::payload;
-use crate::scenario::{Happening, Scenario, Workload, WorkloadKind};
+use crate::scenario::{Fate, Happening, Scenario, Workload, WorkloadKind};
 use adversary::Villain;
 use apps::{Apps, Order, Purpose};
 use event::{Queue, What};
@@ -122,6 +122,8 @@ pub struct Outcome {
     pub probes: Hits,
     /// What happened, where it was recorded.
     pub history: Option<History>,
+    /// The chances of links that took effect, where they were kept.
+    pub fates: Vec<Fate>,
 }
 
 /// A world.
@@ -284,6 +286,11 @@ impl<H: Host> World<H> {
                 host.keep_trace(limit);
             }
         }
+    }
+
+    /// Keeps which chances of links take effect ([`Outcome::fates`]); changes nothing else.
+    pub fn keep_fates(&mut self) {
+        self.links.keep_fates();
     }
 
     /// Ends the run as out of time after this many events.
@@ -966,6 +973,7 @@ impl<H: Host> World<H> {
             counters,
             probes,
             history: self.recorder.map(|recorder| recorder.history),
+            fates: self.links.fates(&self.scenario),
             accounts: self.accounts,
         }
     }

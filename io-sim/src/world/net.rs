@@ -9,7 +9,9 @@ use std::rc::Rc;
 use net_kernel::api::{Ecn, Input, RxBatch, RxBuf};
 use net_kernel::base::{Addr, Epoch};
 use net_kernel::wire::{Datagram, HandshakeKind, peek};
-use net_sim_model::{Corruption, Counts, Damage, Direction, Key, Kinds, Link, LinkFault, LinkSpec};
+use net_sim_model::{
+    Corruption, Counts, Damage, Direction, Effect, FateKind, Key, Kinds, Link, LinkFault, LinkSpec, Listed,
+};
 
 use super::World;
 use super::adversary::{self, Made, Meddling};
@@ -21,7 +23,7 @@ use super::trigger::Happened;
 use crate::check::{Observation, wants};
 use crate::history::Fact;
 use crate::host::{Host, Start};
-use crate::scenario::{AdversaryKind, FaultKind, Happening, NodeIndex, Scenario};
+use crate::scenario::{AdversaryKind, Fate, FaultKind, Happening, NodeIndex, Scenario};
 
 /// Datagrams handed over in one turn.
 const BATCH: usize = 64;
@@ -45,6 +47,7 @@ pub struct Links {
     /// `table[from][to]`: the way's number plus one.
     table: Vec<Vec<u32>>,
     healed: Option<Vec<u32>>,
+    keeps_fates: bool,
     /// Windows of faults that events set off.
     windows: BTreeMap<u32, (u64, u64)>,
     /// What the links of machines on another network are like.
@@ -60,6 +63,7 @@ impl Links {
             ways: Vec::new(),
             table: Vec::new(),
             healed: None,
+            keeps_fates: false,
             windows: BTreeMap::new(),
             interfaces: BTreeMap::new(),
         }
@@ -95,6 +99,9 @@ impl Links {
         }
         if let Some(spec) = self.interface(from, to) {
             link.set_spec(spec);
+        }
+        if self.keeps_fates {
+            link.keep_fates();
         }
         if let Some(core) = &self.healed {
             heal(&mut link, core, from, to);
@@ -159,6 +166,24 @@ impl Links {
         }
     }
 
+    /// Writes down from now on which chances of links take effect.
+    pub fn keep_fates(&mut self) {
+        self.keeps_fates = true;
+        self.ways.iter_mut().for_each(|way| way.link.keep_fates());
+    }
+
+    /// The chances that took effect, as lists that give the same run.
+    pub fn fates(&self, scenario: &Scenario) -> Vec<Fate> {
+        let mut fates = Vec::new();
+        for (from, row) in self.table.iter().enumerate() {
+            for (to, index) in row.iter().enumerate().filter(|(_, index)| **index > 0) {
+                let link = &self.ways[*index as usize - 1].link;
+                fates.extend(taken(scenario, link, from as u32, to as u32));
+            }
+        }
+        fates
+    }
+
     /// What all links did.
     pub fn counts(&self) -> Counts {
         let mut sum = Counts::default();
@@ -202,7 +227,52 @@ pub fn link_between(scenario: &Scenario, key: Key, from: NodeIndex, to: NodeInde
             link.add(one, key.with_text(&fault.id));
         }
     }
+    for fate in scenario.fates.iter().filter(|fate| (fate.from, fate.to) == (from, to)) {
+        let own = fate.of.as_ref().map(|of| key.with_text(of));
+        link.list(fate.listed.clone(), own);
+    }
     link
+}
+
+/// The chances of a link that took effect, as lists.
+fn taken(scenario: &Scenario, link: &Link, from: NodeIndex, to: NodeIndex) -> Vec<Fate> {
+    let mut lists: BTreeMap<(Option<u32>, FateKind), Vec<u64>> = BTreeMap::new();
+    for struck in link.struck() {
+        let list = lists.entry((struck.fault, struck.kind)).or_default();
+        if list.last() != Some(&struck.n) {
+            list.push(struck.n);
+        }
+    }
+    let own = spec_between(scenario, from, to);
+    let each = lists.into_iter().map(|((fault, kind), datagrams)| {
+        let fault = fault.and_then(|fault| scenario.faults.get(fault as usize));
+        let (mut hold, mut damage) = (own.hold, own.damage);
+        if let Some(FaultKind::Link { effect, .. }) = fault.map(|fault| &fault.kind) {
+            match effect {
+                Effect::Reorder { hold: longest, .. } => hold = *longest,
+                Effect::Corrupt { damage: how, .. } => damage = *how,
+                Effect::Partition { .. }
+                | Effect::Loss(_)
+                | Effect::Delay(_)
+                | Effect::Duplicate { .. }
+                | Effect::Rate(_)
+                | Effect::Mtu(_) => {}
+            }
+        }
+        let listed = Listed {
+            kind,
+            hold,
+            damage,
+            datagrams,
+        };
+        Fate {
+            from,
+            to,
+            of: fault.map(|fault| fault.id.clone()),
+            listed,
+        }
+    });
+    each.collect()
 }
 
 fn spec_between(scenario: &Scenario, from: NodeIndex, to: NodeIndex) -> LinkSpec {
