@@ -5,7 +5,7 @@
 //! | `api.rs` | what the kernel is told, what it answers and what it may do |
 //! | `kernel.rs` | the turn and the boot |
 //! | `wiring/` | where machines meet, one file per layer |
-//! | `fuzz/` | the body of the fuzz target `session`, for fuzzing and tests alone |
+//! | `fuzz/` | bodies of fuzz targets that drive whole kernels, for fuzzing and tests alone |
 //!
 //! The layers below are named through this crate (`net_kernel::wire`, ...), which is the only public surface of the
 //! protocol.

@@ -1,4 +1,4 @@
-//! The fuzz body `session` on the stable toolchain, over random programs.
+//! The fuzz bodies `session` and `store` on the stable toolchain, over random programs and disks.
 //!
 //! Invariants: the same programs in every run. Not here: the fuzzer (fuzz/) and the inputs it found (`net-tests`).
 
@@ -18,5 +18,11 @@ proptest! {
     #[test]
     fn random_programs_hold(program in vec(any::<u8>(), 0..400)) {
         fuzz::session(&program);
+    }
+
+    #[test]
+    fn random_disks_hold(bytes in vec(any::<u8>(), 0..200), entries in 0..4_usize) {
+        fuzz::store(&bytes);
+        fuzz::store(&bytes[..bytes.len().min(entries * 40)]);
     }
 }

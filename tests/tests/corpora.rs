@@ -29,6 +29,11 @@ fn the_corpus_of_two_kernels_holds() {
 }
 
 #[test]
+fn the_corpus_of_disks_holds() {
+    replay("store", net_kernel::fuzz::store);
+}
+
+#[test]
 fn the_corpus_of_drawn_scenarios_holds() {
     replay("scenario", net_io_sim::fuzz::scenario);
 }

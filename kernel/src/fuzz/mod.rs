@@ -1,4 +1,4 @@
-//! The body of the fuzz target `session`: two kernels, and everything else as the input says.
+//! Bodies of the fuzz targets `session` (two kernels, and everything else as the input says) and `store` (what a disk gives back).
 //!
 //! | file | role |
 //! |---|---|
@@ -22,6 +22,7 @@ mod pair;
 
 use alloc::vec::Vec;
 
+use net_base::trace::Record;
 use net_base::{CommandId, Duration, SessionKey, StreamId};
 use net_session::aead::{Aead, Reference};
 use net_wire::Reliability;
@@ -46,6 +47,24 @@ pub fn session(bytes: &[u8]) {
         Program::<Reference>::new(&mut input, mode, false).run(input);
     } else {
         Program::<Glass>::new(&mut input, mode, true).run(input);
+    }
+}
+
+/// What a disk gives back: any cell of peers' epochs, also behind a checksum that holds, and any record of a trace.
+pub fn store(bytes: &[u8]) {
+    for chunk in bytes.as_chunks::<{ Record::LEN }>().0 {
+        if let Some(record) = Record::from_bytes(chunk) {
+            assert_eq!(record.to_bytes(), *chunk, "a record has one encoding");
+        }
+    }
+    let content = [&b"netepoc1"[..], bytes].concat();
+    let sum = blake3::derive_key("net peer epochs checksum v1", &content);
+    for cell in [bytes.to_vec(), [&content[..], &sum[..16]].concat()] {
+        let mut pair = Pair::<Glass>::new(SessionConfig::default(), 1, Oracle::new(false, true));
+        pair.wake(0);
+        pair.sides[0].cell = Some(cell);
+        pair.finish_store(0, 0, None);
+        pair.sides[0].kernel.check();
     }
 }
 
@@ -308,6 +327,11 @@ impl<A: Aead> Program<A> {
             1 => Some(StoreError::Denied),
             2 => Some(StoreError::Corrupt),
             3 => Some(StoreError::Device),
+            4 => {
+                // What is read is not what was written.
+                self.pair.sides[side].cell = Some(input.data().to_vec());
+                None
+            }
             _ => None,
         };
         self.pair.finish_store(side, usize::from(input.byte()), error);

@@ -125,7 +125,8 @@ pub struct Side<A: Aead> {
     /// Added to its wall clock, ns.
     pub wall: i64,
     entropy: Stream,
-    cell: Option<Vec<u8>>,
+    /// What its disk keeps.
+    pub cell: Option<Vec<u8>>,
     wakes: (Instant, u32),
 }
 
