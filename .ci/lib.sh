@@ -13,6 +13,7 @@ SCRATCH=$(mktemp -d)
 finish() {
     local code=$?
     close_section
+    [ -z "${REPORT:-}" ] || write_report "$code"
     rm -rf "$SCRATCH"
     printf '\n==== summary\n%s' "$SUMMARY"
     if [ "$code" -eq 0 ]; then
@@ -22,6 +23,32 @@ finish() {
     fi
 }
 trap finish EXIT
+
+# kept COMMAND...: what it prints goes into the report as well. Runs in this shell: a step may set what the next one needs.
+kept() {
+    printf '\n### %s\n\n' "$SECTION" >>"$SCRATCH/results"
+    "$@" > >(tee -a "$SCRATCH/results")
+    wait "$!"
+}
+
+# write_report CODE: the results of a long run, written whole to REPORT.
+write_report() {
+    local code=$1 outcome="all passed"
+    [ "$code" -eq 0 ] || outcome="FAILED in \"$SECTION\" (exit code $code)"
+    mkdir -p "$(dirname "$REPORT")"
+    {
+        echo "# Nightly: $outcome"
+        echo
+        echo "Commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(date -u '+%Y-%m-%d %H:%M') UTC, $(rustc --version), $JOBS cores, $((SECONDS - CI_STARTED)) s."
+        echo
+        echo "| seconds | section |"
+        echo "|---|---|"
+        sed -n 's/^ *\([0-9]*\)s  \(.*\)$/| \1 | \2 |/p' <<<"$SUMMARY"
+        [ ! -s "$SCRATCH/results" ] || sed '/^###/!s/^\(.\)/    \1/' "$SCRATCH/results"
+    } >"$REPORT.partial"
+    mv "$REPORT.partial" "$REPORT"
+    printf '\nthe report is %s\n' "$REPORT"
+}
 
 close_section() {
     [ -n "$SECTION" ] || return 0
@@ -87,9 +114,19 @@ platforms() {
     [ "$checked" -gt 0 ] || echo "note: no other platform's standard library is installed (rustup target add ...); nothing checked"
 }
 
+# What drives kernels and worlds is slower and deeper than a codec, and gets more of the time.
+fuzz_weight() {
+    case $1 in
+        scenario) echo 6 ;;
+        session) echo 5 ;;
+        scenario_text) echo 2 ;;
+        *) echo 1 ;;
+    esac
+}
+
 # fuzz SECONDS: builds all targets, replays the committed corpora, then fuzzes for SECONDS in all, JOBS targets at a time.
 fuzz() {
-    local seconds=$1 triple targets count each binary
+    local seconds=$1 triple targets target sum=0 binary
     if ! has_nightly; then
         echo "note: the toolchain '$NIGHTLY' is missing, and cargo-fuzz needs it: no fuzzing here"
         echo "note: the same bodies ran over their corpora and random bytes in 'cargo test --workspace'"
@@ -97,18 +134,20 @@ fuzz() {
     fi
     # A fresh clone that is told to fuzz must not pass because there was nothing to run.
     targets=$(find fuzz/fuzz_targets -name '*.rs' -exec basename {} .rs \; | sort)
-    count=$(wc -w <<<"$targets")
-    [ "$count" -gt 0 ] || fail "fuzz/fuzz_targets holds no target"
+    [ -n "$targets" ] || fail "fuzz/fuzz_targets holds no target"
     # The code under fuzz forbids unsafe, so a memory sanitizer would find nothing and halve the speed.
-    limited 20 cargo "+$NIGHTLY" fuzz build --sanitizer none
+    limited 30 cargo "+$NIGHTLY" fuzz build --sanitizer none
     triple=$(rustc "+$NIGHTLY" -vV | sed -n 's/^host: //p')
     binary="${CARGO_TARGET_DIR:-fuzz/target}/$triple/release"
-    each=$((seconds * JOBS / count))
-    [ "$each" -ge 1 ] || each=1
+    for target in $targets; do sum=$((sum + $(fuzz_weight "$target"))); done
     export -f fuzz_one
     export SCRATCH
-    # shellcheck disable=SC2086
-    printf '%s\n' $targets | xargs -P "$JOBS" -I{} bash -c 'fuzz_one "$@"' _ {} "$binary" "$each"
+    # The longest first, so that no core ends up with nothing to do.
+    for target in $targets; do echo "$(fuzz_weight "$target") $target"; done | sort -rn |
+        while read -r weight target; do
+            echo "$target $((seconds * JOBS * weight / sum + 1))"
+        done |
+        xargs -P "$JOBS" -L 1 bash -c 'fuzz_one "$1" "$0" "$2"' "$binary"
 }
 
 # fuzz_one TARGET FOLDER SECONDS: what it finds goes to fuzz/artifacts; new inputs go to a scratch folder.
@@ -118,7 +157,7 @@ fuzz_one() {
     mkdir -p "$SCRATCH/corpus/$target" "fuzz/artifacts/$target"
     if ! timeout --kill-after=30s "$((each + 300))s" bash -c '
         "$1" -runs=0 -artifact_prefix="fuzz/artifacts/$2/" "fuzz/corpus/$2" &&
-        "$1" -max_total_time="$3" -timeout=20 -rss_limit_mb=2048 -artifact_prefix="fuzz/artifacts/$2/" "$4" "fuzz/corpus/$2"
+        "$1" -max_total_time="$3" -len_control=5 -timeout=20 -rss_limit_mb=2048 -artifact_prefix="fuzz/artifacts/$2/" "$4" "fuzz/corpus/$2"
     ' _ "$binary" "$target" "$each" "$SCRATCH/corpus/$target" >"$log" 2>&1; then
         tail -n 60 "$log" >&2
         echo "error: fuzz target $target failed: its input lies in fuzz/artifacts/$target" >&2
@@ -218,6 +257,15 @@ same_digests() {
         }
     done
     echo "$(wc -l <"$one") runs: equal digests in release and debug, with 1 and $JOBS jobs, and when run twice"
+}
+
+# audit RUNS MINUTES: the determinism audit. So many runs of small worlds, each made twice in one process.
+audit() {
+    local runs=$1 minutes=$2 small=() name
+    for name in idle-timeout idle-keepalive simultaneous-dial suspend-long disk-trouble peer-restart partition-long corrupted-race flow-control partition-one-way; do
+        small+=("scenarios/$name.toml")
+    done
+    limited "$minutes" "$(netsim release)" run "${small[@]}" --seeds "1..$((runs / ${#small[@]}))" --jobs "$JOBS" --twice
 }
 
 # shell_arm SEEDS MINUTES: the real driver under turmoil-net and madsim, over every scenario that arm can do entirely, each seed
