@@ -31,10 +31,10 @@ pub struct Process {
 /// Where datagrams wait: one bound socket of a runtime.
 pub trait Wire: Send + 'static {
     /// Gives a datagram away.
-    fn send(&mut self, to: Addr, datagram: &[u8]);
+    fn send(&mut self, to: Addr, ecn: Ecn, datagram: &[u8]);
 
     /// Takes the next one into `buf`, or keeps the waker.
-    fn recv(&mut self, waker: &Waker, buf: &mut [u8]) -> Option<(Addr, usize)>;
+    fn recv(&mut self, waker: &Waker, buf: &mut [u8]) -> Option<(Addr, Ecn, usize)>;
 
     /// The address it is bound to.
     fn local(&self) -> Addr;
@@ -51,7 +51,7 @@ pub struct ShellSocket<W> {
     receives: u64,
     polls: u64,
     /// The next datagram, where it did not fit the buffer of the one before.
-    held: Option<(Addr, Vec<u8>)>,
+    held: Option<(Addr, Ecn, Vec<u8>)>,
     scratch: Vec<u8>,
     full_until: u64,
     nap: Option<u64>,
@@ -96,26 +96,30 @@ impl<W: Wire> ShellSocket<W> {
         }
     }
 
-    fn next(&mut self, waker: &Waker) -> Option<(Addr, Vec<u8>)> {
+    fn next(&mut self, waker: &Waker) -> Option<(Addr, Ecn, Vec<u8>)> {
         if let Some(held) = self.held.take() {
             return Some(held);
         }
-        let (from, len) = self.wire.recv(waker, &mut self.scratch)?;
-        Some((from, self.scratch[..len].to_vec()))
+        let (from, ecn, len) = self.wire.recv(waker, &mut self.scratch)?;
+        Some((from, ecn, self.scratch[..len].to_vec()))
     }
 
     /// Fills one buffer: a datagram, and those that can be coalesced with it.
     fn fill(&mut self, waker: &Waker, buf: &mut [u8]) -> Option<RecvMeta> {
-        let (from, first) = self.next(waker)?;
+        let (from, ecn, first) = self.next(waker)?;
         let stride = first.len();
         buf[..stride].copy_from_slice(&first);
         self.note(from, &first);
         let mut len = stride;
         self.receives += 1;
         if stride > 0 && self.moods.with(2).hits(self.receives, COALESCE) {
-            while let Some((other, bytes)) = self.next(waker) {
-                if other != from || bytes.len() > stride || bytes.is_empty() || len + bytes.len() > COALESCED {
-                    self.held = Some((other, bytes));
+            while let Some((other, marked, bytes)) = self.next(waker) {
+                if (other, marked) != (from, ecn)
+                    || bytes.len() > stride
+                    || bytes.is_empty()
+                    || len + bytes.len() > COALESCED
+                {
+                    self.held = Some((other, marked, bytes));
                     break;
                 }
                 buf[len..len + bytes.len()].copy_from_slice(&bytes);
@@ -126,12 +130,7 @@ impl<W: Wire> ShellSocket<W> {
                 }
             }
         }
-        Some(RecvMeta {
-            from,
-            len,
-            stride,
-            ecn: Ecn::NotEct,
-        })
+        Some(RecvMeta { from, len, stride, ecn })
     }
 
     fn note(&self, from: Addr, bytes: &[u8]) {
@@ -142,7 +141,7 @@ impl<W: Wire> ShellSocket<W> {
 
 fn moods(bed: &Bed, process: Process, what: &str) -> Key {
     let key = bed.key.with_text("shell").with_text(what);
-    key.with(u64::from(process.node)).with(process.incarnation)
+    key.with(bed.number(process.node)).with(process.incarnation)
 }
 
 impl<W: Wire> DatagramSocket for ShellSocket<W> {
@@ -190,7 +189,8 @@ impl<W: Wire> DatagramSocket for ShellSocket<W> {
         for datagram in transmit.bytes.chunks(transmit.segment).take(takes as usize) {
             let port = u64::from(transmit.to.port());
             self.bed.see(Seen::Sent, self.process.node, &[port], datagram);
-            self.wire.send(transmit.to, datagram);
+            let ecn = if transmit.ecn { Ecn::Ect0 } else { Ecn::NotEct };
+            self.wire.send(transmit.to, ecn, datagram);
             sent += datagram.len();
         }
         Ok(sent)
@@ -290,7 +290,7 @@ impl ShellEntropy {
     pub fn new(bed: &Bed, process: Process) -> Self {
         let key = bed.key.family(Family::Entropy);
         Self {
-            key: key.with(u64::from(process.node)).with(process.incarnation),
+            key: key.with(bed.number(process.node)).with(process.incarnation),
             blocks: AtomicU64::new(0),
         }
     }

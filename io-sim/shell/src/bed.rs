@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use net_io_sim::scenario::{NodeIndex, Scenario};
-use net_io_sim::world::{heal, link_between};
+use net_io_sim::world::{heal, kind_of, link_between};
+use net_kernel::api::Ecn;
 use net_kernel::base::{Addr, Instant, Now, UnixNanos};
 use net_sim_model::{Clock, Counts, Disk, DiskSnapshot, Distribution, Key, Link};
 
@@ -78,6 +79,8 @@ pub struct Datagram {
     pub from: Addr,
     /// Where it goes.
     pub to: Addr,
+    /// How it is marked.
+    pub ecn: Ecn,
     /// What it carries.
     pub bytes: Vec<u8>,
 }
@@ -85,7 +88,7 @@ pub struct Datagram {
 /// A socket of the bed's own.
 #[derive(Default)]
 struct Endpoint {
-    queue: VecDeque<(Addr, Vec<u8>)>,
+    queue: VecDeque<Datagram>,
     reader: Option<Waker>,
 }
 
@@ -149,7 +152,7 @@ impl Bed {
             Machine {
                 state: State::Down,
                 clock: Clock::new(MONO, wall, spec.drift_ppb),
-                disk: Disk::new(latency, key.with(index as u64)),
+                disk: Disk::new(latency, key.with(u64::from(scenario.number(index as u32)))),
                 backups: Vec::new(),
                 incarnation: 0,
                 external: address,
@@ -182,6 +185,12 @@ impl Bed {
     /// The lock. A panic under it is reported as such; what is behind it stays readable for the report.
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number under which decisions about a machine stand.
+    #[must_use]
+    pub fn number(&self, node: NodeIndex) -> u64 {
+        u64::from(self.scenario.number(node))
     }
 
     /// Virtual time, ns.
@@ -218,9 +227,18 @@ impl Bed {
             }
             Way { link, offered: 0 }
         });
-        let fates = way.link.offer(inner.now, way.offered, datagram.bytes.len());
+        let (len, kind) = (datagram.bytes.len(), kind_of(&datagram.bytes));
+        let carries_marks = way.link.carries_marks();
+        let fates = way.link.offer_kind(inner.now, way.offered, len, kind);
         way.offered += 1;
         let Ok(first) = fates.first else { return };
+        if datagram.ecn != Ecn::NotEct {
+            datagram.ecn = match (carries_marks, first.marked) {
+                (false, _) => Ecn::NotEct,
+                (true, false) => datagram.ecn,
+                (true, true) => Ecn::Ce,
+            };
+        }
         if let Some(second) = fates.second {
             inner.sequence += 1;
             let key = (second.at.max(inner.now), inner.sequence);
@@ -420,14 +438,14 @@ impl Bed {
         let Some(endpoint) = inner.endpoints.get_mut(&datagram.to) else {
             return;
         };
-        endpoint.queue.push_back((datagram.from, datagram.bytes));
+        endpoint.queue.push_back(datagram);
         let reader = endpoint.reader.take();
         drop(inner);
         reader.into_iter().for_each(Waker::wake);
     }
 
     /// Takes the next datagram of a socket, or keeps the waker.
-    pub fn take(&self, at: &Addr, waker: &Waker) -> Option<(Addr, Vec<u8>)> {
+    pub fn take(&self, at: &Addr, waker: &Waker) -> Option<Datagram> {
         let mut inner = self.lock();
         let endpoint = inner.endpoints.get_mut(at)?;
         let next = endpoint.queue.pop_front();
@@ -495,6 +513,7 @@ mod tests {
         Datagram {
             from: address(0, 0),
             to: address(1, 0),
+            ecn: Ecn::NotEct,
             bytes: n.to_le_bytes().repeat(20),
         }
     }
@@ -512,7 +531,7 @@ mod tests {
             }
             bed.advance(now);
             bed.offer(datagram(n));
-            let fates = link.offer(now, n, 160);
+            let fates = link.offer_kind(now, n, 160, kind_of(&datagram(n).bytes));
             let Ok(first) = fates.first else { continue };
             let mut bytes = datagram(n).bytes;
             if let Some(second) = fates.second {

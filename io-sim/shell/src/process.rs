@@ -83,7 +83,7 @@ impl<R: Runtime> Processes<R> {
             .key
             .family(Family::Boot)
             .with_text("seed")
-            .with(u64::from(node));
+            .with(self.bed.number(node));
         let allow = scenario.nodes[node as usize].allow.as_ref();
         let boot = Boot {
             seed: Seed::new(seeds.bytes32(process.incarnation)),
@@ -232,5 +232,5 @@ fn identity_bytes(bed: &Bed, node: NodeIndex) -> [u8; 32] {
     bed.key
         .family(Family::Boot)
         .with_text("identity")
-        .bytes32(u64::from(node))
+        .bytes32(bed.number(node))
 }

@@ -58,6 +58,8 @@ pub(crate) fn unable(scenario: &Scenario) -> Vec<String> {
         .adversaries
         .iter()
         .map(|adversary| format!("adversary `{}`", adversary.id));
+    let hidden = scenario.nodes.iter().filter(|node| node.nat.is_some());
+    let hidden = hidden.map(|node| format!("the NAT box of node `{}`", node.id));
     let bounds = [
         (!scenario.at_least.is_empty(), "[expect.at_least]"),
         (!scenario.at_most.is_empty(), "[expect.at_most]"),
@@ -66,7 +68,7 @@ pub(crate) fn unable(scenario: &Scenario) -> Vec<String> {
     ];
     let bounds = bounds.into_iter().filter(|(asked, _)| *asked);
     let bounds = bounds.map(|(_, name)| format!("{name}: bounds are the world's"));
-    faults.chain(adversaries).chain(bounds).collect()
+    hidden.chain(faults).chain(adversaries).chain(bounds).collect()
 }
 
 fn able(kind: &FaultKind) -> bool {
@@ -78,6 +80,7 @@ fn able(kind: &FaultKind) -> bool {
             | FaultKind::Pause { .. }
             | FaultKind::Suspend { .. }
             | FaultKind::Rebind { .. }
+            | FaultKind::Interface { link: None, .. }
             | FaultKind::ClockJump { .. }
             | FaultKind::ClockDrift { .. }
             | FaultKind::ClockFreeze { .. }
@@ -127,7 +130,7 @@ impl<R: Runtime> Processes<R> {
             stop(&self.bed, node, State::Paused);
         } else if let FaultKind::Suspend { node } = kind {
             stop(&self.bed, node, State::Suspended);
-        } else if let FaultKind::Rebind { node, told } = kind {
+        } else if let FaultKind::Rebind { node, told } | FaultKind::Interface { node, told, link: None } = kind {
             self.rebind(node, told);
         } else {
             self.clocks_and_disks(&kind, true);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use madsim::runtime::{Handle, NodeHandle};
 use net_io_sim::arm::ArmReport;
 use net_io_sim::scenario::NodeIndex;
+use net_kernel::api::Ecn;
 use net_kernel::base::Addr;
 
 use crate::adapter::Wire;
@@ -100,20 +101,21 @@ pub struct BedWire {
 }
 
 impl Wire for BedWire {
-    fn send(&mut self, to: Addr, datagram: &[u8]) {
+    fn send(&mut self, to: Addr, ecn: Ecn, datagram: &[u8]) {
         let mut sent = self.runtime.shared.sent.lock().unwrap_or_else(PoisonError::into_inner);
         sent.push(Datagram {
             from: self.address,
             to,
+            ecn,
             bytes: datagram.to_vec(),
         });
     }
 
-    fn recv(&mut self, waker: &Waker, buf: &mut [u8]) -> Option<(Addr, usize)> {
-        let (from, bytes) = self.runtime.shared.bed.take(&self.address, waker)?;
+    fn recv(&mut self, waker: &Waker, buf: &mut [u8]) -> Option<(Addr, Ecn, usize)> {
+        let Datagram { from, ecn, bytes, .. } = self.runtime.shared.bed.take(&self.address, waker)?;
         let len = bytes.len().min(buf.len());
         buf[..len].copy_from_slice(&bytes[..len]);
-        Some((from, len))
+        Some((from, ecn, len))
     }
 
     fn local(&self) -> Addr {

@@ -1,5 +1,7 @@
 //! turmoil-net's sockets and fabric under tokio's paused clock: ready tasks run in the order they were woken.
 //!
+//! turmoil-net's datagrams have no room for a congestion mark: here each carries it as one more byte at its end, which
+//! neither links nor drivers see.
 //! Invariants: packets leave turmoil-net's fabric only through the bed's links; the runtime is dropped before the net.
 //! Not here: virtual time (`bed.rs`); tokio's paused clock only tells that every task waits.
 
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 use net_io_sim::arm::ArmReport;
 use net_io_sim::scenario::NodeIndex;
+use net_kernel::api::Ecn;
 use net_kernel::base::Addr;
 use tokio::task::AbortHandle;
 use turmoil_net::shim::tokio::net::UdpSocket;
@@ -100,6 +103,7 @@ impl Runtime for Turmoil {
                 host,
                 socket: socket?,
                 address,
+                out: Vec::new(),
             }),
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
@@ -116,7 +120,8 @@ impl Runtime for Turmoil {
         packets.into_iter().filter_map(datagram).collect()
     }
 
-    fn deliver(&self, datagram: Datagram) {
+    fn deliver(&self, mut datagram: Datagram) {
+        datagram.bytes.push(datagram.ecn as u8);
         self.shared.guard.0.deliver(Packet {
             src: datagram.from.ip(),
             dst: datagram.to.ip(),
@@ -134,11 +139,18 @@ fn datagram(packet: Packet) -> Option<Datagram> {
     let Transport::Udp(udp) = packet.payload else {
         return None;
     };
+    let (mark, bytes) = udp.payload.split_last()?;
     Some(Datagram {
         from: SocketAddr::new(packet.src, udp.src_port),
         to: SocketAddr::new(packet.dst, udp.dst_port),
-        bytes: udp.payload.to_vec(),
+        ecn: marked(*mark),
+        bytes: bytes.to_vec(),
     })
+}
+
+fn marked(mark: u8) -> Ecn {
+    let all = [Ecn::Ect0, Ecn::Ect1, Ecn::Ce];
+    all.into_iter().find(|ecn| *ecn as u8 == mark).unwrap_or(Ecn::NotEct)
 }
 
 /// A socket of turmoil-net.
@@ -146,22 +158,28 @@ pub struct TurmoilWire {
     host: HostId,
     socket: UdpSocket,
     address: Addr,
+    out: Vec<u8>,
 }
 
 impl Wire for TurmoilWire {
-    fn send(&mut self, to: Addr, datagram: &[u8]) {
+    fn send(&mut self, to: Addr, ecn: Ecn, datagram: &[u8]) {
         turmoil_net::set_current(self.host);
         // It refuses what no packet can carry; the driver's datagrams are below that.
-        let _ = self.socket.try_send_to(datagram, to);
+        self.out.clear();
+        self.out.extend_from_slice(datagram);
+        self.out.push(ecn as u8);
+        let _ = self.socket.try_send_to(&self.out, to);
     }
 
-    fn recv(&mut self, waker: &Waker, buf: &mut [u8]) -> Option<(Addr, usize)> {
+    fn recv(&mut self, waker: &Waker, buf: &mut [u8]) -> Option<(Addr, Ecn, usize)> {
         turmoil_net::set_current(self.host);
         // Dropping this future loses nothing here: the waker is the socket's, and so is what waits.
-        match pin!(self.socket.recv_from(buf)).poll(&mut Context::from_waker(waker)) {
-            Poll::Ready(Ok((len, from))) => Some((from, len)),
-            Poll::Ready(Err(_)) | Poll::Pending => None,
-        }
+        let received = pin!(self.socket.recv_from(buf)).poll(&mut Context::from_waker(waker));
+        let Poll::Ready(Ok((len, from))) = received else {
+            return None;
+        };
+        let len = len.checked_sub(1)?;
+        Some((from, marked(buf[len]), len))
     }
 
     fn local(&self) -> Addr {
