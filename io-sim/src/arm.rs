@@ -8,18 +8,19 @@
 //! Not here: the other arms (`net-sim-shell`, `chaos/`), who compares.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 
 use net_kernel::wire::Reliability;
-use net_sim_model::{Family, Key};
+use net_sim_model::Key;
 use serde::{Deserialize, Serialize};
 
 use crate::check::{Checker, Expected, Observation, wants};
 use crate::histogram::Histogram;
 use crate::host::Host;
+use crate::payload;
 use crate::run::{self, Spec, Verdict};
 use crate::scenario::{Scenario, WorkloadKind};
 use crate::world::World;
@@ -210,14 +211,14 @@ pub struct Direction {
 /// Every direction of every stream of a scenario, in the order of the file.
 #[must_use]
 pub fn directions(scenario: &Scenario, seed: u64) -> Vec<Direction> {
-    let key = Key::new(seed).family(Family::Workload).family(Family::Payload);
+    let key = Key::new(seed);
     let mut all = Vec::new();
     for (index, workload) in scenario.workloads.iter().enumerate() {
         let WorkloadKind::Stream(stream) = &workload.kind else {
             continue;
         };
         for number in 0..stream.streams {
-            let payload = key.with_text(&workload.id).with(number);
+            let payload = payload::stream_key(key, &workload.id, number);
             for way in 0..=u64::from(stream.both) {
                 let (from, to) = if way == 0 {
                     (workload.from, workload.to)
@@ -325,6 +326,7 @@ fn recorded<H: Host>(scenario: Scenario, seed: u64) -> Vec<StreamHistory> {
     world.panel().add(Box::new(Recorder {
         payloads: directions.iter().map(|direction| direction.expected.payload).collect(),
         halves: BTreeMap::new(),
+        seen: BTreeSet::new(),
         tape: Rc::clone(&tape),
     }));
     let _ = world.run();
@@ -336,11 +338,16 @@ fn recorded<H: Host>(scenario: Scenario, seed: u64) -> Vec<StreamHistory> {
 
 type Tape = Rc<RefCell<Vec<(Sequence, bool)>>>;
 
+/// A direction under way: which, the messages delivered before it was opened, and what has come of those begun.
+type Open = (usize, u64, BTreeMap<u64, Vec<u8>>);
+
 /// A checker that objects to nothing and writes down what is delivered.
 struct Recorder {
     payloads: Vec<Key>,
-    /// Directions under way: which, and what of a message has come.
-    halves: BTreeMap<u32, (usize, BTreeMap<u64, Vec<u8>>)>,
+    halves: BTreeMap<u32, Open>,
+    /// Messages that were written down: direction, number over all sessions. Where a stream is resumed, what was still
+    /// under way in the session before may come as well; an application that resumes has it once.
+    seen: BTreeSet<(usize, u64)>,
     tape: Tape,
 }
 
@@ -356,7 +363,7 @@ impl Checker for Recorder {
     fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String> {
         if let Observation::Reading { half, expected } = observation {
             if let Some(index) = self.payloads.iter().position(|key| *key == expected.payload) {
-                self.halves.insert(*half, (index, BTreeMap::new()));
+                self.halves.insert(*half, (index, expected.base, BTreeMap::new()));
             }
         } else if let Observation::Delivered {
             half,
@@ -366,14 +373,17 @@ impl Checker for Recorder {
             ..
         } = observation
         {
-            if let Some((index, open)) = self.halves.get_mut(half) {
+            if let Some((index, base, open)) = self.halves.get_mut(half) {
                 open.entry(*number).or_default().extend_from_slice(bytes);
-                if *end && let Some(message) = open.remove(number) {
+                if *end
+                    && let Some(message) = open.remove(number)
+                    && self.seen.insert((*index, *base + *number))
+                {
                     self.tape.borrow_mut()[*index].0.push(&message);
                 }
             }
         } else if let Observation::Finished { half } = observation
-            && let Some((index, _)) = self.halves.get(half)
+            && let Some((index, ..)) = self.halves.get(half)
         {
             self.tape.borrow_mut()[*index].1 = true;
         }

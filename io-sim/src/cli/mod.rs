@@ -3,6 +3,7 @@
 //! | file | command |
 //! |---|---|
 //! | `run.rs` | run scenarios under seeds |
+//! | `compare.rs` | one scenario in several arms |
 //! | `resolve.rs` | the literals a seed draws |
 //! | `record.rs` | traces as lines of JSON |
 //! | `replay.rs` | a run again, stopped and looked into |
@@ -13,13 +14,15 @@
 //! | `mutants.rs` | planted bugs, and how long the suite takes to find each |
 //! | `bench.rs` | how much one core simulates |
 //!
-//! `output.rs` writes files whole and prints commands that can be pasted.
+//! `arms.rs` finds the programs of the other arms; `output.rs` writes files whole and prints commands that can be pasted.
 //!
 //! Invariants: standard output carries results only, standard error progress and explanations; exit codes are
 //! those of SIMULATION: 0 pass, 1 a checker failed, 2 not deterministic, 3 harness error, 4 out of time.
 //! Not here: how a run is made (`run.rs`).
 
+mod arms;
 mod bench;
+mod compare;
 mod list;
 mod mutants;
 mod output;
@@ -53,6 +56,8 @@ pub struct Cli {
 enum Command {
     /// Run scenarios under seeds; the exit code is the worst run's.
     Run(run::Run),
+    /// Run scenarios in several arms and compare what applications were told.
+    Compare(compare::Compare),
     /// Print a scenario with the literals a seed draws; the result can be run again.
     Resolve(resolve::Resolve),
     /// Run one seed and write every process's trace to a file, one JSON object per line.
@@ -109,6 +114,7 @@ pub fn main() -> u8 {
     let chosen = cli.mutant.as_deref().map_or(Ok(()), mutants::choose);
     let done = chosen.and_then(|()| match cli.command {
         Command::Run(run) => run::command(&run),
+        Command::Compare(compare) => compare::command(&compare),
         Command::Resolve(resolve) => resolve::command(&resolve),
         Command::Record(record) => record::command(&record),
         Command::Replay(replay) => replay::command(&replay),

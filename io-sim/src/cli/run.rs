@@ -9,9 +9,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use net_kernel::base::probe::{Hits, Probe};
 
+use super::arms::{self, Arm};
 use super::output::{Found, flags, keep, program, quoted};
 use super::{Cipher, Trouble, load, seed_range, shell};
 use crate::kernel::{ClearKernel, RealKernel};
@@ -48,7 +49,8 @@ pub(super) struct Run {
     /// Fail (exit code 1) where some probe was passed by no run: for sets of runs long enough to pass them all.
     #[arg(long)]
     require_probes: bool,
-    /// In which world: `des` is this program's; `shell` is the real driver in simulated runtimes, by `netsim-shell`.
+    /// In which world: `des` is this program's; `shell` is the real driver in simulated runtimes, by `netsim-shell`;
+    /// `real` is real processes over loopback, by `net-chaos`.
     #[arg(long, default_value = "des")]
     arm: Arm,
     /// What the driver runs under in the arm `shell`: `turmoil` or `madsim`.
@@ -57,12 +59,6 @@ pub(super) struct Run {
     /// Where the resolved files of failing runs go.
     #[arg(long, value_name = "DIR", default_value = "netsim-failures")]
     artifacts: PathBuf,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Arm {
-    Des,
-    Shell,
 }
 
 impl Run {
@@ -84,11 +80,27 @@ impl Run {
         all.extend(flags.iter().filter(|(_, on)| *on).map(|(flag, _)| OsString::from(flag)));
         all
     }
+
+    /// The same for `net-chaos`.
+    fn for_real(&self) -> Vec<OsString> {
+        let mut all: Vec<OsString> = self.specs.iter().map(|spec| spec.clone().into()).collect();
+        if let Some(seed) = self.seed {
+            all.extend(["--seed".into(), seed.to_string().into()]);
+        }
+        if let Some((low, high)) = self.seeds {
+            all.extend(["--seeds".into(), format!("{low}..{high}").into()]);
+        }
+        let flags = [("--json", self.json), ("--fail-fast", self.fail_fast)];
+        all.extend(flags.iter().filter(|(_, on)| *on).map(|(flag, _)| OsString::from(flag)));
+        all
+    }
 }
 
 pub(super) fn command(run: &Run) -> Result<u8, Trouble> {
-    if run.arm == Arm::Shell {
-        return shell::command(&run.for_shell());
+    match run.arm {
+        Arm::Des => {}
+        Arm::Shell => return shell::command(&run.for_shell()),
+        Arm::Real => return arms::run_real(&run.for_real()),
     }
     let specs = load(&run.specs)?;
     let mut tasks = Vec::new();
