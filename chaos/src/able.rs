@@ -4,7 +4,6 @@
 //! Not here: doing it (`run.rs`).
 
 use net_io_sim::scenario::{AdversaryKind, FaultKind, Scenario};
-use net_sim_model::DiskFault;
 
 /// Counters of a run that this arm counts as well; the names of families end with a dot.
 const COUNTED: [&str; 16] = [
@@ -25,6 +24,9 @@ const COUNTED: [&str; 16] = [
     "broken",
     "flushed",
 ];
+
+/// Why a fault with a trigger is not performed.
+const TRIGGERED: &str = "events inside processes set nothing off here";
 
 /// Whether this arm counts what a scenario bounds.
 #[must_use]
@@ -47,19 +49,16 @@ pub const fn fault(kind: &FaultKind) -> Option<&'static str> {
         | FaultKind::RestoreDisk { .. }
         | FaultKind::Pause { .. }
         | FaultKind::Suspend { .. }
-        | FaultKind::Rebind { .. } => None,
+        | FaultKind::Rebind { .. }
+        | FaultKind::Interface { .. } => None,
+        FaultKind::NatRebind { .. } | FaultKind::NatReboot { .. } => Some("NAT boxes are simulated"),
         FaultKind::Clone { .. } => Some("two processes would need one address"),
         FaultKind::ClockJump { .. } | FaultKind::ClockDrift { .. } | FaultKind::ClockFreeze { .. } => {
             Some("processes share the clocks of their host")
         }
-        FaultKind::Disk { fault, .. } => match fault {
-            DiskFault::Full | DiskFault::Failing | DiskFault::Denied | DiskFault::Sync | DiskFault::Misdirected => {
-                Some("the disk is the host's")
-            }
-        },
-        FaultKind::DiskSlow { .. } | FaultKind::DiskRot { .. } => Some("the disk is the host's"),
-        FaultKind::Interface { .. } => Some("processes have one network, the host's loopback"),
-        FaultKind::NatRebind { .. } | FaultKind::NatReboot { .. } => Some("no NAT stands between real processes"),
+        FaultKind::Disk { .. } | FaultKind::DiskRot { .. } | FaultKind::DiskSlow { .. } => {
+            Some("the disk is the host's")
+        }
     }
 }
 
@@ -68,9 +67,6 @@ pub const fn fault(kind: &FaultKind) -> Option<&'static str> {
 pub fn unable(scenario: &Scenario) -> Vec<String> {
     let mut all = Vec::new();
     for node in &scenario.nodes {
-        if node.nat.is_some() {
-            all.push(format!("{}: no NAT stands between real processes", node.id));
-        }
         if node.drift_ppb != 0 || node.wall_offset != 0 {
             all.push(format!("{}: processes share the clocks of their host", node.id));
         }
@@ -78,15 +74,20 @@ pub fn unable(scenario: &Scenario) -> Vec<String> {
     if scenario.coalesce > 0 {
         all.push("coalesce: datagrams arrive when the host hands them over".to_owned());
     }
+    if !scenario.nats.is_empty() {
+        all.push("nat: machines see each other without NAT boxes".to_owned());
+    }
     for one in &scenario.faults {
         if one.when.is_some() {
-            all.push(format!("{}: events inside processes set nothing off here", one.id));
+            all.push(format!("{}: {TRIGGERED}", one.id));
         } else if let Some(why) = fault(&one.kind) {
             all.push(format!("{}: {why}", one.id));
         }
     }
     for adversary in &scenario.adversaries {
-        if let Some(why) = villain(&adversary.kind) {
+        if adversary.when.is_some() {
+            all.push(format!("{}: {TRIGGERED}", adversary.id));
+        } else if let Some(why) = villain(&adversary.kind) {
             all.push(format!("{}: {why}", adversary.id));
         }
     }
@@ -108,11 +109,11 @@ pub const fn villain(kind: &AdversaryKind) -> Option<&'static str> {
         | AdversaryKind::HandshakeFlood { .. }
         | AdversaryKind::Replay { .. }
         | AdversaryKind::Reflect { .. }
-        | AdversaryKind::Splice { .. }
         | AdversaryKind::Drop { .. }
         | AdversaryKind::Race { .. }
+        | AdversaryKind::Splice { .. }
         | AdversaryKind::Forward { .. } => Some("this adversary acts in simulated networks only"),
-        AdversaryKind::StolenKey { .. } | AdversaryKind::Member { .. } | AdversaryKind::Reveal { .. } => {
+        AdversaryKind::StolenKey { .. } | AdversaryKind::Reveal { .. } | AdversaryKind::Member { .. } => {
             Some("it needs keys that real processes keep to themselves")
         }
     }

@@ -526,7 +526,14 @@ impl Run {
                 Ok(())
             }
             FaultKind::Rebind { node, told } => self.rebind(node, told).await,
+            FaultKind::Interface { node, told, link } => {
+                self.fabric.set_interface(node, link.as_ref());
+                self.rebind(node, told).await
+            }
             FaultKind::Link { .. }
+            | FaultKind::NatRebind { .. }
+            | FaultKind::NatReboot { .. }
+            | FaultKind::DiskRot { .. }
             | FaultKind::Clone { .. }
             | FaultKind::ClockJump { .. }
             | FaultKind::ClockDrift { .. }
@@ -544,7 +551,14 @@ impl Run {
         match self.scenario.faults[index as usize].kind {
             FaultKind::Crash { node } => self.boot(node).await,
             FaultKind::Pause { node } | FaultKind::Suspend { node } => self.go_on(node),
-            FaultKind::RestoreDisk { .. }
+            FaultKind::Interface { node, told, .. } => {
+                self.fabric.set_interface(node, None);
+                self.rebind(node, told).await
+            }
+            FaultKind::NatRebind { .. }
+            | FaultKind::NatReboot { .. }
+            | FaultKind::DiskRot { .. }
+            | FaultKind::RestoreDisk { .. }
             | FaultKind::Rebind { .. }
             | FaultKind::Link { .. }
             | FaultKind::Clone { .. }

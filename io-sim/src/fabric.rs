@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use net_sim_model::{Counts, Fates, Key, Link};
+use net_sim_model::{Counts, Fates, Key, Link, LinkSpec};
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::payload;
 use crate::scenario::{NodeIndex, Scenario};
-use crate::world::{heal, link_between};
+use crate::world::{heal, kind_of, link_between, spec_between};
 
 /// Datagrams held at most; one more is dropped and counted.
 const CAPACITY: usize = 65_536;
@@ -209,6 +209,21 @@ impl Fabric {
         Ok(())
     }
 
+    /// The links of a machine are like this, or as the scenario says again.
+    pub fn set_interface(&self, node: NodeIndex, spec: Option<&LinkSpec>) {
+        let mut state = self.shared.lock();
+        let scenario = Arc::clone(&state.scenario);
+        for (from, row) in state.ways.iter_mut().enumerate() {
+            for (to, way) in row.iter_mut().enumerate() {
+                let (from, to) = (from as NodeIndex, to as NodeIndex);
+                if from == node || to == node {
+                    let own = || spec_between(&scenario, from, to);
+                    way.link.set_spec(spec.cloned().unwrap_or_else(own));
+                }
+            }
+        }
+    }
+
     /// Ends every fault among machines of the core (all, where it is empty) and cuts off the rest.
     pub fn heal(&self, core: &[NodeIndex]) {
         let mut state = self.shared.lock();
@@ -331,7 +346,7 @@ impl State {
         self.stats.canaries += u64::from(payload::has_canary(bytes));
         let now = self.now();
         let way = &mut self.ways[from as usize][to as usize];
-        let Fates { first, second, .. } = way.link.offer(now, way.offered, bytes.len());
+        let Fates { first, second, .. } = way.link.offer_kind(now, way.offered, bytes.len(), kind_of(bytes));
         way.offered += 1;
         for arrival in first.ok().into_iter().chain(second) {
             let mut bytes = bytes.to_vec();

@@ -66,7 +66,7 @@ use pool::Pool;
 use turn::{Effects, TurnIo};
 
 pub use inspect::NodeState;
-pub use net::{heal, kind_of, link_between};
+pub use net::{heal, kind_of, link_between, spec_between};
 pub use node::SOCKET_BUFFER;
 pub use script::{Line, lines, quiet_after};
 

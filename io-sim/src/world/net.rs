@@ -275,7 +275,9 @@ fn taken(scenario: &Scenario, link: &Link, from: NodeIndex, to: NodeIndex) -> Ve
     each.collect()
 }
 
-fn spec_between(scenario: &Scenario, from: NodeIndex, to: NodeIndex) -> LinkSpec {
+/// What the direction of a link is like while no fault is active.
+#[must_use]
+pub fn spec_between(scenario: &Scenario, from: NodeIndex, to: NodeIndex) -> LinkSpec {
     let own = scenario.links.iter().rev().find(|(a, b, _)| (*a, *b) == (from, to));
     own.map_or_else(|| scenario.default_link.clone(), |(_, _, spec)| spec.clone())
 }
