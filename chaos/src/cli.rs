@@ -45,6 +45,9 @@ struct Run {
     /// Print one JSON object per run
     #[arg(long)]
     json: bool,
+    /// Stop at the first failure
+    #[arg(long)]
+    fail_fast: bool,
     /// End when the program that started this one does
     #[arg(long, hide = true)]
     tied: bool,
@@ -125,7 +128,9 @@ fn command(args: &Run) -> Result<u8, String> {
             total += 1;
             passed += u32::from(ended.report.verdict == Verdict::Pass);
             worst = worst.max(ended.report.verdict.exit_code());
+            let failed = ended.report.verdict != Verdict::Pass;
             match tell(args, spec, &ended) {
+                Ok(()) if failed && args.fail_fast => return Ok(worst),
                 Ok(()) => {}
                 // Whoever read our output has enough.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),

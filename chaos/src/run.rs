@@ -539,11 +539,7 @@ impl Run {
             | FaultKind::ClockDrift { .. }
             | FaultKind::ClockFreeze { .. }
             | FaultKind::Disk { .. }
-            | FaultKind::DiskSlow { .. }
-            | FaultKind::DiskRot { .. }
-            | FaultKind::Interface { .. }
-            | FaultKind::NatRebind { .. }
-            | FaultKind::NatReboot { .. } => Ok(()),
+            | FaultKind::DiskSlow { .. } => Ok(()),
         }
     }
 
@@ -566,11 +562,7 @@ impl Run {
             | FaultKind::ClockDrift { .. }
             | FaultKind::ClockFreeze { .. }
             | FaultKind::Disk { .. }
-            | FaultKind::DiskSlow { .. }
-            | FaultKind::DiskRot { .. }
-            | FaultKind::Interface { .. }
-            | FaultKind::NatRebind { .. }
-            | FaultKind::NatReboot { .. } => Ok(()),
+            | FaultKind::DiskSlow { .. } => Ok(()),
         }
     }
 
