@@ -4,12 +4,16 @@
 //! |---|---|
 //! | `stream.rs` | order, exactly once, byte equality; unread data within its credit |
 //! | `packet.rs` | nonces and ephemerals, packets accepted at most once, canaries, amplification |
+//! | `key.rs` | the end of every key; genuine packets are not taken for replays |
+//! | `node.rs` | one session per pair, no false accusation, bounded work |
 //! | `account.rs` | datagrams conserved |
 //!
 //! Invariants: a checker never changes the world; each has a test in which it fires.
 //! Not here: bounds a scenario asks for (`run.rs`), invariants machines check themselves.
 
 mod account;
+mod key;
+mod node;
 mod packet;
 mod stream;
 
@@ -21,6 +25,8 @@ use net_sim_model::Key;
 use crate::history::{Cursor, NONE};
 
 pub use account::{Accounts, Conservation, MemoryBound};
+pub use key::{GenuineRefused, KeyLifetime};
+pub use node::{FalseRollback, JobCap, OneSession};
 pub use packet::{Amplification, CanaryOnLink, NonceReuse, ReplayAccepted};
 pub use stream::{StreamOrder, UnreadBound};
 
@@ -33,6 +39,8 @@ pub enum Observation<'a> {
         node: u32,
         /// Where to.
         to: Addr,
+        /// The machine's own monotonic time, ns.
+        mono: u64,
         /// The bytes.
         bytes: &'a [u8],
     },
@@ -42,10 +50,21 @@ pub enum Observation<'a> {
         node: u32,
         /// The source it claims.
         from: Addr,
+        /// Who made it in truth: a machine's number, or [`ADVERSARY`].
+        by: u32,
         /// How long.
         len: usize,
     },
-    /// A machine may send to an address freely: it dialled it, or the peer proved to be there.
+    /// A datagram of a machine arrived where it was sent to.
+    Reached {
+        /// Whose datagram.
+        node: u32,
+        /// Where it was sent to.
+        address: Addr,
+        /// Who got it: a machine's number, or [`ADVERSARY`].
+        by: u32,
+    },
+    /// A machine may send to an address freely: its user told it to dial there.
     Validated {
         /// Which machine.
         node: u32,
@@ -58,6 +77,36 @@ pub enum Observation<'a> {
         node: u32,
         /// By how much its count of accepted packets rose.
         accepted: u64,
+    },
+    /// A process was handed datagrams that nobody touched and that it had not been handed before.
+    Genuine {
+        /// Which machine.
+        node: u32,
+        /// By how much its count of replays rose.
+        replayed: u64,
+    },
+    /// After a turn in which a session began: how many a machine has with that peer.
+    Sessions {
+        /// Which machine.
+        node: u32,
+        /// With whom.
+        peer: u32,
+        /// How many.
+        live: u32,
+    },
+    /// A peer refused a machine because it had seen a later epoch of it.
+    Accused {
+        /// Which machine.
+        node: u32,
+        /// Whether some machine's state was in fact rolled back or copied.
+        truly: bool,
+    },
+    /// A machine handed out work.
+    Jobs {
+        /// Which machine.
+        node: u32,
+        /// How many jobs of it are under way now.
+        under_way: u32,
     },
     /// One direction of a stream begins to be read.
     Reading {
@@ -104,6 +153,9 @@ pub enum Observation<'a> {
     },
 }
 
+/// In place of a machine's number: somebody who is none.
+pub const ADVERSARY: u32 = u32::MAX;
+
 /// What must come on one direction of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expected {
@@ -138,7 +190,7 @@ impl Expected {
 pub mod wants {
     /// [`super::Observation::Sent`].
     pub const SENT: u8 = 1;
-    /// [`super::Observation::Received`] and [`super::Observation::Validated`].
+    /// [`super::Observation::Received`], [`super::Observation::Reached`] and [`super::Observation::Validated`].
     pub const RECEIVED: u8 = 2;
     /// [`super::Observation::Copy`].
     pub const COPY: u8 = 4;
@@ -146,6 +198,10 @@ pub mod wants {
     pub const STREAM: u8 = 8;
     /// [`super::Observation::Holding`].
     pub const HOLDING: u8 = 16;
+    /// [`super::Observation::Genuine`].
+    pub const GENUINE: u8 = 32;
+    /// [`super::Observation::Sessions`], [`super::Observation::Accused`] and [`super::Observation::Jobs`].
+    pub const NODE: u8 = 64;
 }
 
 /// Something a machine says of itself, for checkers alone: that it leads, that it wrote or read a value.
@@ -236,6 +292,10 @@ impl Panel {
         panel.add(Box::new(UnreadBound));
         panel.add(Box::new(NonceReuse::new(clear)));
         panel.add(Box::new(ReplayAccepted));
+        panel.add(Box::new(GenuineRefused));
+        panel.add(Box::new(OneSession));
+        panel.add(Box::new(FalseRollback));
+        panel.add(Box::new(JobCap));
         panel.add(Box::new(Amplification::default()));
         panel.add(Box::new(MemoryBound));
         if !clear {

@@ -11,7 +11,7 @@ use net_kernel::wire::handshake::{INITIATION_LEN, RESPONSE_LEN};
 use net_kernel::wire::{Datagram, HandshakeKind, peek};
 use net_sim_model::key::mix;
 
-use super::{Checker, Observation, wants};
+use super::{ADVERSARY, Checker, Observation, wants};
 use crate::{aead, payload};
 
 /// No nonce is used twice under one key, no ephemeral key in two different handshakes.
@@ -154,20 +154,13 @@ impl Checker for ReplayAccepted {
         wants::COPY
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it asked for")]
     fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String> {
         match *observation {
             Observation::Copy { node, accepted } if accepted > 0 => {
                 Err(format!("node {node} accepted a packet that it had been given before"))
             }
-            Observation::Copy { .. }
-            | Observation::Sent { .. }
-            | Observation::Received { .. }
-            | Observation::Validated { .. }
-            | Observation::Reading { .. }
-            | Observation::Delivered { .. }
-            | Observation::Finished { .. }
-            | Observation::Holding { .. }
-            | Observation::Unread { .. } => Ok(()),
+            _ => Ok(()),
         }
     }
 }
@@ -185,20 +178,13 @@ impl Checker for CanaryOnLink {
         wants::SENT
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it asked for")]
     fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String> {
         match *observation {
             Observation::Sent { node, bytes, .. } if payload::has_canary(bytes) => {
                 Err(format!("node {node} sent application data in the clear"))
             }
-            Observation::Sent { .. }
-            | Observation::Received { .. }
-            | Observation::Validated { .. }
-            | Observation::Copy { .. }
-            | Observation::Reading { .. }
-            | Observation::Delivered { .. }
-            | Observation::Finished { .. }
-            | Observation::Holding { .. }
-            | Observation::Unread { .. } => Ok(()),
+            _ => Ok(()),
         }
     }
 }
@@ -208,6 +194,8 @@ impl Checker for CanaryOnLink {
 #[derive(Debug, Default)]
 pub struct Amplification {
     flows: BTreeMap<(u32, Addr), Flow>,
+    /// Who got what a machine sent to an address that has not proved itself: it must still be heard.
+    reached: Vec<(u32, Addr, u32)>,
     /// Pairs that were found validated, asked about most of the time.
     recent: [Option<(u32, Addr)>; 4],
     next: usize,
@@ -223,6 +211,23 @@ struct Flow {
 
 impl Amplification {
     const FACTOR: u64 = 3;
+
+    /// Whoever got what `node` sent to an address, and is heard by `node` afterwards, has proved to be there: the rule
+    /// that any means of validation satisfies (RFC 9000 section 8.1).
+    fn heard(&mut self, node: u32, by: u32) {
+        let Self { flows, reached, .. } = self;
+        if reached.is_empty() {
+            return;
+        }
+        // What an adversary gets it may pass to anybody.
+        reached.retain(|&(whose, address, who)| {
+            let proved = whose == node && (who == by || who == ADVERSARY);
+            if proved {
+                flows.entry((node, address)).or_default().validated = true;
+            }
+            !proved
+        });
+    }
 
     fn sent(&mut self, node: u32, to: Addr, bytes: &[u8]) -> Result<(), String> {
         let flow = self.flows.entry((node, to)).or_default();
@@ -265,29 +270,34 @@ impl Checker for Amplification {
         wants::SENT | wants::RECEIVED
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it asked for")]
     fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String> {
         match *observation {
-            Observation::Sent { node, to, bytes } if !self.recent.contains(&Some((node, to))) => {
+            Observation::Sent { node, to, bytes, .. } if !self.recent.contains(&Some((node, to))) => {
                 self.sent(node, to, bytes)
             }
-            Observation::Received { node, from, len } if !self.recent.contains(&Some((node, from))) => {
+            Observation::Received { node, from, by, len } => {
+                self.heard(node, by);
+                if self.recent.contains(&Some((node, from))) {
+                    return Ok(());
+                }
                 let flow = self.flows.entry((node, from)).or_default();
                 flow.received += len as u64;
                 flow.largest = flow.largest.max(len);
+                Ok(())
+            }
+            Observation::Reached { node, address, by } if !self.recent.contains(&Some((node, address))) => {
+                let proved = self.flows.get(&(node, address)).is_none_or(|flow| flow.validated);
+                if !proved && !self.reached.contains(&(node, address, by)) {
+                    self.reached.push((node, address, by));
+                }
                 Ok(())
             }
             Observation::Validated { node, address } => {
                 self.flows.entry((node, address)).or_default().validated = true;
                 Ok(())
             }
-            Observation::Sent { .. }
-            | Observation::Received { .. }
-            | Observation::Copy { .. }
-            | Observation::Reading { .. }
-            | Observation::Delivered { .. }
-            | Observation::Finished { .. }
-            | Observation::Holding { .. }
-            | Observation::Unread { .. } => Ok(()),
+            _ => Ok(()),
         }
     }
 }
@@ -324,6 +334,7 @@ mod tests {
         checker.observe(&Observation::Sent {
             node: 1,
             to: addr(2),
+            mono: 0,
             bytes,
         })
     }
@@ -392,6 +403,7 @@ mod tests {
                 .observe(&Observation::Received {
                     node: 1,
                     from: addr(2),
+                    by: 2,
                     len,
                 })
                 .unwrap();
@@ -411,6 +423,31 @@ mod tests {
     }
 
     #[test]
+    fn only_one_who_got_something_and_answers_proves_an_address() {
+        let mut checker = Amplification::default();
+        let received = |checker: &mut Amplification, by| {
+            let (node, from, len) = (1, addr(2), 100);
+            checker.observe(&Observation::Received { node, from, by, len }).unwrap();
+        };
+        let (node, address) = (1, addr(2));
+        received(&mut checker, 2);
+        sent(&mut checker, &[0; 100]).unwrap();
+        received(&mut checker, 2);
+        assert!(
+            sent(&mut checker, &[0; 600]).is_err(),
+            "it was heard twice and got nothing yet"
+        );
+        let mut checker = Amplification::default();
+        received(&mut checker, 2);
+        sent(&mut checker, &[0; 100]).unwrap();
+        checker.observe(&Observation::Reached { node, address, by: 2 }).unwrap();
+        received(&mut checker, 3);
+        assert!(sent(&mut checker, &[0; 600]).is_err(), "somebody else was heard");
+        received(&mut checker, 2);
+        sent(&mut checker, &[0; 9_000]).unwrap();
+    }
+
+    #[test]
     fn a_handshake_reply_longer_than_its_request_is_noticed() {
         use net_kernel::wire::handshake::{RESPONSE_NOISE_LEN, Response, Suite};
         let id = net_kernel::base::SessionId;
@@ -420,6 +457,7 @@ mod tests {
             .observe(&Observation::Received {
                 node: 1,
                 from: addr(2),
+                by: 2,
                 len: 100,
             })
             .unwrap();

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use net_kernel::api::{CloseReason, ConnectError, Event, Refused, StreamOptions};
-use net_kernel::base::{Addr, CommandId, EntityId, StreamId};
+use net_kernel::base::{CommandId, EntityId, StreamId};
 use net_kernel::session::{Part, SessionKey};
 use net_kernel::wire::{MESSAGE_CHARGE, Reliability};
 use net_sim_model::{Family, Key};
@@ -477,12 +477,9 @@ impl Apps {
     pub fn event(&mut self, now: u64, node: u32, event: &Event, panel: &mut Panel) {
         match event {
             Event::Connected {
-                session,
-                peer,
-                address,
-                command,
+                session, peer, command, ..
             } => {
-                self.connected(now, node, *session, peer, *address, *command, panel);
+                self.connected(now, node, *session, peer, *command, panel);
             }
             Event::ConnectFailed { command, why, .. } => self.connect_failed(now, node, *command, *why),
             Event::Closed { session, why, .. } => {
@@ -521,16 +518,8 @@ impl Apps {
                 self.echo.record(rtt.as_nanos());
             }
             Event::Rekeyed { .. } => self.count("rekeyed"),
-            Event::Moved { address, .. } => {
+            Event::Moved { .. } => {
                 self.count("moved");
-                panel.observe(
-                    now,
-                    wants::RECEIVED,
-                    &Observation::Validated {
-                        node,
-                        address: *address,
-                    },
-                );
             }
             Event::StateRolledBack { .. } => self.count("rolled_back"),
             Event::Refused { command, why } => self.refused(now, node, *command, *why, panel),
@@ -545,19 +534,16 @@ impl Apps {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
     fn connected(
         &mut self,
         now: u64,
         node: u32,
         session: SessionKey,
         peer: &EntityId,
-        address: Addr,
         command: Option<CommandId>,
         panel: &mut Panel,
     ) {
         self.count("connected");
-        panel.observe(now, wants::RECEIVED, &Observation::Validated { node, address });
         let Some(&peer) = self.entities.get(peer) else {
             panel.fail(
                 now,

@@ -5,6 +5,7 @@
 //! | `event.rs` | the queue of things to come |
 //! | `pool.rs` | datagrams under way |
 //! | `turn.rs` | one turn's effects |
+//! | `watch.rs` | what checkers are told of a turn |
 //! | `node.rs` | a machine: disk, clocks, address, process |
 //! | `net.rs` | what becomes of datagrams |
 //! | `script.rs` | what the scenario does to machines, and when |
@@ -37,6 +38,7 @@ mod script;
 mod steps;
 mod trigger;
 mod turn;
+mod watch;
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,7 +48,7 @@ use std::rc::Rc;
 use net_kernel::api::{Command, Deadline, Event, Holdings, Input, Job, Messages, StoreError, StoreOp, Stored};
 use net_kernel::base::probe::Hits;
 use net_kernel::base::trace::Record;
-use net_kernel::base::{Addr, EntityId, JobId, Ticket};
+use net_kernel::base::{EntityId, JobId, Ticket};
 use net_kernel::trust::NetworkKey;
 use net_sim_model::key::scale;
 use net_sim_model::{DiskFault, Family, Key, WriteEnd};
@@ -150,6 +152,10 @@ pub struct World<H: Host> {
     effects: Effects,
     apps: Apps,
     panel: Panel,
+    /// What is being handed over is a copy of what was handed over before.
+    again: bool,
+    /// Whether somebody's state is rolled back or copied in this run.
+    rolls_back: bool,
     villains: Vec<Villain>,
     script: Vec<(u64, Line)>,
     jobs: Vec<PendingJob>,
@@ -239,7 +245,9 @@ impl<H: Host> World<H> {
             disk_watch: Vec::new(),
             quiet_after: script::quiet_after(&scenario),
             steps: steps::Steps::all(&scenario),
-            panel: H::panel(),
+            panel: watch::panel::<H>(&scenario),
+            again: false,
+            rolls_back: watch::rolls_back(&scenario),
             scenario,
             key,
             now: 0,
@@ -607,7 +615,7 @@ impl<H: Host> World<H> {
 
     fn connect(&mut self, node: u32, id: net_kernel::base::CommandId, peer: u32) {
         let (address, entity) = (self.address_of(node, peer), self.entities[peer as usize]);
-        self.validated(node, address);
+        self.dials(node, address);
         if !self.triggers.none() {
             self.happened(trigger::Happened::at(Happening::Dialled, node));
         }
@@ -700,17 +708,16 @@ impl<H: Host> World<H> {
 
     fn settle(&mut self, node: u32, deadline: Option<Deadline>) {
         let mut effects = std::mem::take(&mut self.effects);
-        // What a peer proved in this turn it proved before anything left.
-        for event in &effects.events {
-            if let Event::Connected { address, .. } | Event::Moved { address, .. } = event {
-                self.validated(node, *address);
-            }
-        }
         let notes = self.nodes[node as usize].host.as_mut().map(Host::take_notes);
         for (what, values) in notes.unwrap_or_default() {
             let at = self.now;
             self.panel.note(&Note { node, at, what, values });
         }
+        let begun = watch::begun(&effects.events);
+        let accused = effects
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::StateRolledBack { .. }));
         let turn = self.cursor.get();
         self.tell_deadline(node, deadline);
         for slot in effects.sent.drain(..) {
@@ -745,6 +752,7 @@ impl<H: Host> World<H> {
             self.count_deliveries();
         }
         self.cursor.set(turn);
+        self.watch(node, &begun, accused);
         self.effects = effects;
         self.arm(node, deadline);
         self.schedule_later();
@@ -801,6 +809,7 @@ impl<H: Host> World<H> {
     }
 
     fn work(&mut self, node: u32, id: JobId, job: Box<Job>) {
+        self.watch_job(node);
         let machine = &self.nodes[node as usize];
         let pending = PendingJob {
             node,
@@ -842,6 +851,7 @@ impl<H: Host> World<H> {
         if machine.incarnation != pending.incarnation || machine.host.is_none() {
             return;
         }
+        machine.jobs = machine.jobs.saturating_sub(1);
         let Some(job) = job else { return };
         let key = self
             .key
@@ -928,11 +938,6 @@ impl<H: Host> World<H> {
             end,
         });
         self.turn(node, Input::Stored(ticket, stored));
-    }
-
-    fn validated(&mut self, node: u32, address: Addr) {
-        let seen = Observation::Validated { node, address };
-        self.panel.observe(self.now, wants::RECEIVED, &seen);
     }
 
     fn finish(mut self) -> Outcome {

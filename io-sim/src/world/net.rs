@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use net_kernel::api::{Ecn, Input, RxBatch, RxBuf};
 use net_kernel::base::{Addr, Epoch};
-use net_kernel::wire::{Datagram, HandshakeKind, peek};
+use net_kernel::wire::{Datagram, DropReason, HandshakeKind, peek};
 use net_sim_model::{
     Corruption, Counts, Damage, Direction, Effect, FateKind, Key, Kinds, Link, LinkFault, LinkSpec, Listed,
 };
@@ -20,7 +20,7 @@ use super::forge;
 use super::node::{self, SOCKET_BUFFER, State};
 use super::pool::Pool;
 use super::trigger::Happened;
-use crate::check::{Observation, wants};
+use crate::check::{ADVERSARY, Observation, wants};
 use crate::history::Fact;
 use crate::host::{Host, Start};
 use crate::scenario::{AdversaryKind, Fate, FaultKind, Happening, NodeIndex, Scenario};
@@ -313,6 +313,7 @@ impl<H: Host> World<H> {
         let packet = self.packets;
         let datagram = self.pool.get_mut(slot);
         datagram.packet = packet;
+        datagram.origin = node;
         let to = datagram.to;
         let target = if self.nats.none() {
             Ok(node::owner(&to).filter(|target| (*target as usize) < self.nodes.len()))
@@ -324,6 +325,7 @@ impl<H: Host> World<H> {
             let sent = Observation::Sent {
                 node,
                 to,
+                mono: self.nodes[node as usize].now(self.now).mono.as_nanos(),
                 bytes: &self.pool.get(slot).bytes,
             };
             self.panel.observe(self.now, wants::SENT, &sent);
@@ -350,6 +352,12 @@ impl<H: Host> World<H> {
         let Some(index) = index else {
             return self.lose(slot, "nobody");
         };
+        let reached = Observation::Reached {
+            node: sender,
+            address: to,
+            by: ADVERSARY,
+        };
+        self.panel.observe(self.now, wants::RECEIVED, &reached);
         let villain = &self.villains[index as usize];
         let back = matches!(villain.spec.kind, AdversaryKind::Forward { back: true, .. });
         let (address, victim) = (villain.address, villain.victim());
@@ -631,13 +639,37 @@ impl<H: Host> World<H> {
             self.hand_over(node);
             let before = self.accepted(node);
             self.batch.push(slot);
+            self.again = true;
             self.hand_over(node);
+            self.again = false;
             let accepted = self.accepted(node).saturating_sub(before);
             self.panel
                 .observe(self.now, wants::COPY, &Observation::Copy { node, accepted });
             return;
         }
         self.batch.push(slot);
+    }
+
+    /// A datagram is handed over: who sent it, and that it arrived where it was sent to.
+    fn tell_reached(&mut self, node: u32, slot: u32, from: Addr, len: usize) {
+        let datagram = self.pool.get(slot);
+        let (by, address) = (datagram.origin, datagram.aimed);
+        let received = Observation::Received { node, from, by, len };
+        self.panel.observe(self.now, wants::RECEIVED, &received);
+        if by != ADVERSARY {
+            let reached = Observation::Reached {
+                node: by,
+                address,
+                by: node,
+            };
+            self.panel.observe(self.now, wants::RECEIVED, &reached);
+        }
+    }
+
+    /// Packets that a machine refused as replays.
+    fn replayed(&self, node: u32) -> u64 {
+        let host = self.nodes[node as usize].host.as_ref();
+        host.map_or(0, |host| host.drops().get(DropReason::Replayed))
     }
 
     /// Packets that the live sessions of a machine accepted.
@@ -670,9 +702,11 @@ impl<H: Host> World<H> {
                 packet,
             });
             self.cursor.set(self.pool.get(slot).entry);
-            self.panel
-                .observe(self.now, wants::RECEIVED, &Observation::Received { node, from, len });
+            self.tell_reached(node, slot, from, len);
         }
+        let genuine =
+            self.panel.wants(wants::GENUINE) && !self.again && batch.iter().all(|slot| !self.pool.get(*slot).forged);
+        let before = if genuine { self.replayed(node) } else { 0 };
         self.cursor.set(self.pool.get(batch[0]).entry);
         self.handed = batch.len() as u32;
         if self.triggers.datagrams() {
@@ -691,6 +725,11 @@ impl<H: Host> World<H> {
             let each = batch.iter().zip(&mut buffers);
             let mut lent: Vec<RxBuf<'_>> = each.map(|(slot, bytes)| lend(&self.pool, *slot, bytes)).collect();
             self.turn(node, Input::Datagrams(RxBatch::new(&mut lent)));
+        }
+        if genuine {
+            let replayed = self.replayed(node).saturating_sub(before);
+            let seen = Observation::Genuine { node, replayed };
+            self.panel.observe(self.now, wants::GENUINE, &seen);
         }
         for (&slot, bytes) in batch.iter().zip(buffers.drain(..)) {
             self.pool.get_mut(slot).bytes = bytes;

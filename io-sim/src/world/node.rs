@@ -51,6 +51,8 @@ pub struct Node<H> {
     pub ended_turns: u64,
     /// What the processes that ended had refused.
     pub ended_drops: Drops,
+    /// Jobs of the running process under way.
+    pub jobs: u32,
     /// The probes that its ended processes passed.
     pub ended_probes: Hits,
     /// Whether it boots from its original's seed.
@@ -93,6 +95,7 @@ impl<H> Node<H> {
             ended: Vec::new(),
             ended_turns: 0,
             ended_drops: Drops::default(),
+            jobs: 0,
             ended_probes: Hits::default(),
             same_seed: false,
             entropy: 0,

@@ -6,6 +6,7 @@
 use net_kernel::api::Ecn;
 use net_kernel::base::Addr;
 
+use crate::check::ADVERSARY;
 use crate::history::NONE;
 
 /// A datagram under way.
@@ -17,6 +18,10 @@ pub struct Slot {
     pub from: Addr,
     /// Where it goes.
     pub to: Addr,
+    /// Where its sender aimed it; `to` where somebody sends it on.
+    pub aimed: Addr,
+    /// The machine that sent it, or [`ADVERSARY`]; copies share it.
+    pub origin: u32,
     /// Names the transmission; copies share it.
     pub packet: u64,
     /// The trace digest its sender computed; `None` once the bytes were touched.
@@ -46,6 +51,8 @@ impl Pool {
                 bytes: Vec::with_capacity(1_536),
                 from,
                 to,
+                aimed: to,
+                origin: ADVERSARY,
                 packet: 0,
                 digest: None,
                 copied: false,
@@ -59,6 +66,8 @@ impl Pool {
         slot.bytes.resize(len, 0);
         slot.from = from;
         slot.to = to;
+        slot.aimed = to;
+        slot.origin = ADVERSARY;
         slot.packet = 0;
         slot.digest = None;
         slot.copied = false;
@@ -75,11 +84,13 @@ impl Pool {
         let (from, to, packet, forged) = (original.from, original.to, original.packet, original.forged);
         let entry = original.entry;
         let ecn = original.ecn;
+        let (aimed, origin) = (original.aimed, original.origin);
         let copy = self.take(from, to, 0);
         let bytes = std::mem::take(&mut self.get_mut(index).bytes);
         let slot = self.get_mut(copy);
         slot.bytes.extend_from_slice(&bytes);
         slot.packet = packet;
+        (slot.aimed, slot.origin) = (aimed, origin);
         slot.copied = true;
         slot.forged = forged;
         slot.ecn = ecn;

@@ -202,6 +202,7 @@ impl<H: Host> World<H> {
         }
         let machine = &mut self.nodes[node as usize];
         machine.state = State::Down;
+        machine.jobs = 0;
         machine.deadline = None;
         machine.mono_deadline = None;
         machine.held.clear();

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use net_base::limit::{MAX_ADDRESSES, MAX_ATTEMPTS};
 use net_base::{
-    Addr, AssociationId, AttemptId, CommandId, EntityId, Epoch, Fx, Machine, SessionId, SessionKey, reachable,
+    Addr, AssociationId, AttemptId, CommandId, EntityId, Epoch, Fx, Machine, SessionId, SessionKey, mutant, reachable,
     sometimes,
 };
 
@@ -338,7 +338,9 @@ impl Peers {
             }
             // The peer no longer knows the old association: it started afresh.
             Some(live) => {
-                self.forget(live, id, fx);
+                if !mutant!(OpenKeepsBoth) {
+                    self.forget(live, id, fx);
+                }
                 self.start(agreed, dial.waiting, fx);
             }
             None => self.start(agreed, dial.waiting, fx),
@@ -511,7 +513,9 @@ impl Live {
     /// Whether `agreed` is a new key for this very association. A peer in a later epoch knows nothing of it, even
     /// if it came up from the same seed and draws the same labels again.
     fn serves(&self, agreed: &Agreed) -> bool {
-        self.epoch == agreed.epoch && self.local == agreed.local_association && self.remote == agreed.remote_association
+        (self.epoch == agreed.epoch || mutant!(RestartUnnoticed))
+            && self.local == agreed.local_association
+            && self.remote == agreed.remote_association
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariants: a key agreed as responder is only held; a key agreed as initiator reaches the peer book at once.
 //! Not here: Noise (`net-session`).
 
-use net_base::{Check, Now};
+use net_base::{Check, Now, mutant};
 use net_mesh::{Admission, In as PeersIn};
 use net_session::aead::Aead;
 use net_session::handshake::Out;
@@ -20,6 +20,15 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             Out::Install { install, attempt } => {
                 let held = self.lanes.by_id(install.local).install(now.mono, &install);
                 debug_assert!(held, "a random id of 60 bits is new");
+                if mutant!(EpochCommittedEarly) {
+                    let (peer, epoch) = (install.peer, install.peer_epoch);
+                    let early = net_trust::In::Confirmed {
+                        peer,
+                        epoch,
+                        counter: 0,
+                    };
+                    self.trust.handle(now, early, ());
+                }
                 let Some(attempt) = attempt else { return };
                 let info = KeyInfo::of(&install);
                 let admission = self.admission(&info);

@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use net_base::rng::Stream;
-use net_base::{Addr, Check, Duration, EntityId, Epoch, Instant, SessionId, StreamId, reachable, sometimes};
+use net_base::{Addr, Check, Duration, EntityId, Epoch, Instant, SessionId, StreamId, mutant, reachable, sometimes};
 use net_wire::{CloseCode, DropReason, OVERHEAD};
 
 use crate::config::SessionConfig;
@@ -73,6 +73,9 @@ struct Draining {
     until: Instant,
     /// When the peer last used it.
     heard: Instant,
+    /// The counter at which it was replaced.
+    #[cfg(net_mutants)]
+    counter: u64,
 }
 
 /// A key we agreed on as initiator and have not heard the peer use.
@@ -295,7 +298,8 @@ impl<C: Check> Association<C> {
     fn replace(&mut self, key: Key, peer_epoch: Epoch, config: &SessionConfig, now: Instant) -> Option<SessionId> {
         self.peer_epoch = peer_epoch;
         let crossed = self.current.crosses(&key);
-        let keeps = crossed && self.current.initiator == self.greater && self.current.confirmed;
+        let keeps =
+            crossed && self.current.initiator == self.greater && (self.current.confirmed || mutant!(CrossedKeyUnheard));
         sometimes!(self.passed, KeyCrossed, crossed);
         sometimes!(self.passed, KeyCrossedKept, keeps);
         sometimes!(self.passed, KeyReplaced, !keeps);
@@ -304,11 +308,18 @@ impl<C: Check> Association<C> {
         } else {
             core::mem::replace(&mut self.current, key)
         };
+        let drain = if mutant!(RekeyOverlapShort) {
+            config.previous_drain / 100
+        } else {
+            config.previous_drain
+        };
         self.draining.push(Draining {
             key: drains,
             since: now,
-            until: now + config.previous_drain,
+            until: now + drain,
             heard: now,
+            #[cfg(net_mutants)]
+            counter: self.next_counter,
         });
         if !keeps {
             self.heard_current = now;
@@ -337,6 +348,10 @@ impl<C: Check> Association<C> {
             // The peer holds it after all: the rule for keys that crossed can be followed.
             if first && draining.key.crosses(&self.current) && draining.key.initiator == self.greater {
                 reachable!(self.passed, KeyCrossedSwapped);
+                #[cfg(net_mutants)]
+                if mutant!(NonceFromCheckpoint) {
+                    self.next_counter = draining.counter;
+                }
                 core::mem::swap(&mut draining.key, &mut self.current);
                 (draining.since, draining.until) = (now, now + config.previous_drain);
                 self.heard_current = now;
@@ -499,7 +514,7 @@ impl<C: Check> Association<C> {
             .keep_alive
             .map(|every| self.last_eliciting.max(self.last_received) + every);
         let due = [
-            Some(self.last_received + config.idle_timeout),
+            (!mutant!(IdleTimerUnarmed)).then_some(self.last_received + config.idle_timeout),
             Some(self.rekey_at(config)),
             Some(self.current.installed + config.reject_after),
             self.recovery.deadline(),
@@ -529,7 +544,7 @@ impl<C: Check> Association<C> {
                 .push_back(AssociationNotice::Closed(super::Closed::TimedOut));
             return None;
         }
-        if now >= self.current.installed + config.reject_after {
+        if now >= self.current.installed + config.reject_after && !mutant!(HardStopMissing) {
             // No new key was agreed in time, and nothing may be sealed or opened under this one any more.
             self.violated(now, CloseCode::KeyExpired, DropReason::KeyExpired);
             return None;
@@ -566,7 +581,7 @@ impl<C: Check> Association<C> {
         let settled = draining.since + config.previous_drain / 2;
         let used = draining.heard > self.heard_current && draining.heard >= settled;
         let expired = now >= draining.key.installed + config.reject_after;
-        if expired || (self.agrees && !used) {
+        if expired || ((self.agrees || mutant!(DrainedKeyForgotten)) && !used) {
             reachable!(self.passed, KeyDrainedForgotten);
             return Some(self.draining.remove(at).key.id);
         }

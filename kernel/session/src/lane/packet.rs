@@ -4,7 +4,7 @@
 //! Invariants: a packet is acknowledged only when it was read to its end; the count of event frames in the header
 //! is what the packet carries. Not here: what single frames do (`inbound.rs`, `stream/`).
 
-use net_base::{Check, EntityId, Instant, SessionId, StreamId, reachable, sometimes};
+use net_base::{Check, EntityId, Instant, SessionId, StreamId, mutant, reachable, sometimes};
 use net_wire::{DropReason, Flags, Frame, FrameReader, FrameType, HEADER_LEN, Header, Reliability, TAG_LEN};
 
 use crate::aead::Aead;
@@ -126,6 +126,11 @@ impl<A: Aead, C: Check> Lane<A, C> {
             Ok(header) => header,
             Err(reason) => {
                 self.drops.count(reason);
+                if mutant!(IdleRefreshedByAll)
+                    && let Some(association) = slot.owner.and_then(|session| self.associations.get_mut(&session))
+                {
+                    association.last_received = now;
+                }
                 return;
             }
         };

@@ -3,7 +3,7 @@
 //! Invariants: no counter is sealed twice; a packet marks its counter only after its tag verified; a key past
 //! its lifetime neither opens nor seals. Not here: which key an association uses (`association.rs`).
 
-use net_base::{Addr, AssociationId, EntityId, Epoch, Instant, SessionId};
+use net_base::{Addr, AssociationId, EntityId, Epoch, Instant, SessionId, mutant};
 use net_wire::{DropReason, HEADER_LEN, Header, TAG_LEN, apply_mask, sample};
 
 use crate::SessionKey;
@@ -93,7 +93,7 @@ impl<A: Aead> Slot<A> {
 
     /// Whether the key may be used no more.
     pub(crate) fn is_expired(&self, now: Instant, config: &SessionConfig) -> bool {
-        now.since(self.installed) >= config.reject_after || self.failures >= MAX_FAILURES
+        (now.since(self.installed) >= config.reject_after && !mutant!(HardStopMissing)) || self.failures >= MAX_FAILURES
     }
 
     /// Opens `packet` in place: cheap checks, then the AEAD, then the counter is marked. On an error nothing

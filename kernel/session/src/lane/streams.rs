@@ -7,8 +7,8 @@
 
 use alloc::collections::VecDeque;
 
-use net_base::StreamId;
 use net_base::map::IdMap;
+use net_base::{StreamId, mutant};
 use net_wire::{DropReason, Frame, MESSAGE_CHARGE, Reliability};
 
 use crate::config::SessionConfig;
@@ -453,7 +453,8 @@ impl Streams {
                 continue;
             };
             let session = entry.send.sent_position().saturating_add(self.send.available());
-            let limit = entry.limit.limit().min(session);
+            let ignored = mutant!(SessionWindowIgnored) && entry.setup.reliability == Reliability::ReliableUnordered;
+            let limit = entry.limit.limit().min(if ignored { u64::MAX } else { session });
             if let Some(run) = entry.send.next_run(space, limit) {
                 self.send.spend(run.new_positions());
                 return Some((id, run));
@@ -589,7 +590,7 @@ impl Streams {
 
     /// A session-level frame was lost: MAX_DATA, DATA_BLOCKED or MAX_STREAMS.
     pub(crate) fn on_session_frames_lost(&mut self, limit: bool, blocked: bool, streams: bool) {
-        self.owe_session_limit |= limit;
+        self.owe_session_limit |= limit && !mutant!(CreditUpdateForgotten);
         self.owe_session_blocked |= blocked && self.send.available() == 0;
         self.owe_streams |= streams;
         if blocked {

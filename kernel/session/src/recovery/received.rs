@@ -4,7 +4,7 @@
 //! Not here: the encoding of an ack (`net-wire`), refusing replays (`replay.rs`).
 
 use alloc::collections::VecDeque;
-use net_base::{Duration, Instant};
+use net_base::{Duration, Instant, mutant};
 
 /// Ranges kept and reported; older ones are forgotten.
 pub const MAX_RANGES: usize = 64;
@@ -199,7 +199,7 @@ impl Received {
             return Arrival::Duplicate;
         }
         let joins_below = index > 0 && self.ranges[index - 1].1 + 1 == number;
-        let joins_above = number + 1 == low;
+        let joins_above = number + 1 == low || (mutant!(AckFillsHole) && number + 2 == low);
         match (joins_below, joins_above) {
             (true, true) => {
                 self.ranges[index - 1].1 = high;

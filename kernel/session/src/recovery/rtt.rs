@@ -3,7 +3,7 @@
 //! Invariants: `min <= latest` once a sample exists; every value is finite and at least one nanosecond.
 //! Not here: which packet may give a sample (`mod.rs`), timers.
 
-use net_base::Duration;
+use net_base::{Duration, mutant};
 
 /// Timer granularity of RFC 9002 section 6.1.2.
 pub const GRANULARITY: Duration = Duration::from_millis(1);
@@ -98,6 +98,9 @@ impl RttEstimator {
     /// backoff (RFC 9002 section 6.2.1).
     #[must_use]
     pub fn probe_base(&self) -> Duration {
+        if mutant!(RttWithoutVariance) {
+            return self.smoothed + GRANULARITY;
+        }
         self.smoothed + (self.variance * 4).max(GRANULARITY)
     }
 }

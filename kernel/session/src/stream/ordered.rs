@@ -4,6 +4,7 @@
 //! the reorder buffer behind a head of its number and length, in the cells its 16 positions of charge pay for.
 //! Not here: credit, the stream's end.
 
+use net_base::mutant;
 use net_wire::DropReason;
 
 use super::recv::{Action, Part, Placed};
@@ -54,7 +55,9 @@ impl Ordered {
         }
         self.deliver_to(piece.end(), piece.total as u64);
         if !self.early.is_empty(before) {
-            self.early.clear(before, self.cell());
+            if !mutant!(ReassemblyStale) {
+                self.early.clear(before, self.cell());
+            }
             self.release();
         }
         Ok(placed.deliver(skip))

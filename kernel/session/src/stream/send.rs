@@ -9,7 +9,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec;
 
-use net_base::StreamId;
+use net_base::{StreamId, mutant};
 use net_wire::{FrameWriter, event_frame_len, segment_frame_len, segment_room, stream_frame_len, varint};
 
 use super::ranges::RangeSet;
@@ -517,7 +517,8 @@ impl SendStream {
             exact: true,
         };
         let cut = self.cut(start, index, bound, space)?;
-        self.lost.remove(start, cut.end);
+        self.lost
+            .remove(start, if mutant!(RetransmitForgetsRest) { end } else { cut.end });
         Some(self.run(start, index, cut, false))
     }
 

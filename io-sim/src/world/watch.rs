@@ -1,0 +1,78 @@
+//! What the world tells checkers of a machine's turn.
+//!
+//! Invariants: it tells what is so, from the world's own books, not what a kernel claims.
+//! Not here: datagrams (`net.rs`), streams (`apps.rs`), what checkers make of it (`crate::check`).
+
+use net_kernel::api::Event;
+use net_kernel::base::{Addr, EntityId};
+
+use super::World;
+use crate::check::{KeyLifetime, Observation, Panel, wants};
+use crate::host::Host;
+use crate::scenario::{FaultKind, Scenario};
+
+/// The checkers of a run.
+pub(super) fn panel<H: Host>(scenario: &Scenario) -> Panel {
+    let mut panel = H::panel();
+    if H::clear() {
+        panel.add(Box::new(KeyLifetime::new(scenario.config.reject_after.as_nanos())));
+    }
+    panel
+}
+
+/// Whether some machine's state is rolled back or copied in the course of a scenario.
+pub(super) fn rolls_back(scenario: &Scenario) -> bool {
+    scenario.faults.iter().any(|fault| {
+        matches!(
+            fault.kind,
+            FaultKind::RestoreDisk { .. } | FaultKind::Clone { .. } | FaultKind::Disk { .. }
+        )
+    })
+}
+
+/// With whom sessions began in a turn.
+pub(super) fn begun(events: &[Event]) -> Vec<EntityId> {
+    let begun = events.iter().filter_map(|event| {
+        if let Event::Connected { peer, .. } = event {
+            Some(*peer)
+        } else {
+            None
+        }
+    });
+    begun.collect()
+}
+
+impl<H: Host> World<H> {
+    /// A turn's events were told to the applications.
+    pub(super) fn watch(&mut self, node: u32, begun: &[EntityId], accused: bool) {
+        for entity in begun {
+            let Some(&peer) = self.apps.entities.get(entity) else {
+                continue;
+            };
+            let sessions = self.apps.sessions[node as usize].values();
+            let live = sessions.filter(|other| **other == peer).count() as u32;
+            let seen = Observation::Sessions { node, peer, live };
+            self.panel.observe(self.now, wants::NODE, &seen);
+        }
+        if accused {
+            let truly = self.rolls_back;
+            self.panel
+                .observe(self.now, wants::NODE, &Observation::Accused { node, truly });
+        }
+    }
+
+    /// A machine handed out one more job.
+    pub(super) fn watch_job(&mut self, node: u32) {
+        let machine = &mut self.nodes[node as usize];
+        machine.jobs += 1;
+        let under_way = machine.jobs;
+        self.panel
+            .observe(self.now, wants::NODE, &Observation::Jobs { node, under_way });
+    }
+
+    /// The user of a machine told it to dial an address.
+    pub(super) fn dials(&mut self, node: u32, address: Addr) {
+        let seen = Observation::Validated { node, address };
+        self.panel.observe(self.now, wants::RECEIVED, &seen);
+    }
+}
