@@ -510,6 +510,8 @@ pub enum AdversaryKind {
         rate_milli: u64,
         /// Whether the copies come from the adversary's own address.
         own_address: bool,
+        /// Each copy lies exactly so many datagrams behind the latest one seen; `None` copies any one recorded.
+        behind: Option<u64>,
     },
     /// On path: sends datagrams back to their sender.
     Reflect {

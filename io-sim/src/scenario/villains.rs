@@ -77,6 +77,7 @@ pub(super) fn adversary(mut table: Table<'_>, n: usize, names: &Names) -> Read<A
                 count: table.number("count")?.unwrap_or(1_000),
                 rate_milli: table.rate("rate")?.unwrap_or(100_000),
                 own_address: table.flag("own_address")?,
+                behind: table.number("behind")?,
             }
         }
         "reflect" | "splice" | "drop" | "race" => {

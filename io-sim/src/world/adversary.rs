@@ -52,6 +52,9 @@ pub struct Villain {
 /// Most datagrams an adversary keeps.
 const MEMORY: usize = 4_096;
 
+/// Datagrams an adversary keeps to send again what lies far behind: twice the replay window.
+const MOST_BEHIND: u64 = 16_384;
+
 /// What an adversary does to a datagram that passes it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Meddling {
@@ -260,6 +263,20 @@ impl Villain {
             bytes: bytes.to_vec(),
             packet,
         };
+        if let AdversaryKind::Replay {
+            behind: Some(behind), ..
+        } = self.spec.kind
+        {
+            // A ring with the wanted datagram at its oldest place.
+            let place = (self.seen % (behind.min(MOST_BEHIND) + 1)) as usize;
+            self.seen += 1;
+            if place < self.recorded.len() {
+                self.recorded[place] = recorded;
+            } else {
+                self.recorded.push(recorded);
+            }
+            return;
+        }
         self.seen += 1;
         if self.recorded.len() < MEMORY {
             self.recorded.push(recorded);
@@ -272,6 +289,13 @@ impl Villain {
     /// Makes its next datagram; `None` where it has nothing to send. `entity` is the victim's identity, `network` the
     /// network key where the adversary holds it, `spoof` the address it pretends to have.
     pub fn make(&mut self, entity: &EntityId, network: &NetworkKey, spoof: Option<Addr>) -> Option<Made> {
+        if let AdversaryKind::Replay {
+            behind: Some(behind), ..
+        } = self.spec.kind
+            && self.seen <= behind.min(MOST_BEHIND)
+        {
+            return None;
+        }
         let n = self.made;
         self.made += 1;
         let word = self.key.at(n);
@@ -296,8 +320,13 @@ impl Villain {
                     copy_of: None,
                 })
             }
-            AdversaryKind::Replay { own_address, .. } => {
-                let index = net_sim_model::key::scale(word, self.recorded.len() as u64) as usize;
+            AdversaryKind::Replay {
+                own_address, behind, ..
+            } => {
+                let index = match behind {
+                    None => net_sim_model::key::scale(word, self.recorded.len() as u64) as usize,
+                    Some(behind) => (self.seen % (behind.min(MOST_BEHIND) + 1)) as usize,
+                };
                 let recorded = self.recorded.get(index)?;
                 let from = if own_address { self.address } else { recorded.from };
                 Some(Made {
@@ -465,6 +494,26 @@ mod tests {
     }
 
     #[test]
+    fn a_replay_from_behind_is_exactly_so_many_behind_the_latest() {
+        let kind = AdversaryKind::Replay {
+            from: 0,
+            to: 1,
+            pick: Pick::All,
+            count: 9,
+            rate_milli: 1,
+            own_address: false,
+            behind: Some(3),
+        };
+        let mut villain = villain(kind);
+        let (entity, network) = (EntityId([5; 32]), NetworkKey::open());
+        for packet in 0..10 {
+            villain.look(10, 0, 1, spoofed(9), b"x", packet);
+            let copy = villain.make(&entity, &network, None).and_then(|made| made.copy_of);
+            assert_eq!(copy, packet.checked_sub(3));
+        }
+    }
+
+    #[test]
     fn replays_are_copies_of_what_was_seen() {
         let kind = AdversaryKind::Replay {
             from: 0,
@@ -473,6 +522,7 @@ mod tests {
             count: 5,
             rate_milli: 1,
             own_address: false,
+            behind: None,
         };
         let mut villain = villain(kind);
         let (entity, network) = (EntityId([5; 32]), NetworkKey::open());

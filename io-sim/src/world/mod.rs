@@ -1038,6 +1038,7 @@ impl<H: Host> World<H> {
             for session in sessions.keys() {
                 let Some(stats) = host.stats(*session) else { continue };
                 add("session.lost".to_owned(), stats.lost);
+                add("session.probes".to_owned(), stats.probes);
                 add("session.received".to_owned(), stats.received);
                 add("sessions".to_owned(), 1);
             }

@@ -148,6 +148,8 @@ pub struct SessionStats {
     pub received: u64,
     /// Datagrams declared lost.
     pub lost: u64,
+    /// Probe timeouts.
+    pub probes: u64,
     /// Bytes sent.
     pub sent_bytes: u64,
     /// Bytes accepted.
@@ -595,6 +597,7 @@ impl<A: Aead, C: Check> Lane<A, C> {
             sent: stats.sent,
             received: association.totals.received,
             lost: stats.lost,
+            probes: stats.ptos,
             sent_bytes: stats.sent_bytes,
             received_bytes: association.totals.received_bytes,
             rekeys: association.totals.rekeys,
