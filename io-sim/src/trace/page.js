@@ -86,13 +86,20 @@ function wordsOf(i) {
   return text;
 }
 const laneName = (l) => (l === WORLD ? "world" : meta.nodes[l]);
+// What happens to a datagram on its way happens on a link, not on a lane.
+const onTheWay = (i) => lane[i] === WORLD && origin[i] >= 0 && origin[i] !== i;
+const placeOf = (i) => (onTheWay(i) ? "link" : laneName(lane[i]));
+function longPlaceOf(i) {
+  if (!onTheWay(i)) return laneName(lane[i]);
+  const o = origin[i];
+  return `on the way from ${lane[o] === WORLD ? "an adversary" : laneName(lane[o])}${target[o] >= 0 ? ` to ${laneName(target[o])}` : ""}`;
+}
 const idOf = (i) => FIRST + i;
 
 const kindIs = (...names) => { const set = new Uint8Array(meta.kinds.length); for (const n of names) if (n in KIND) set[KIND[n]] = 1; return set; };
 const isOrigin = kindIs("sent", "injected"), isEnd = kindIs("delivered", "dropped"), isFate = kindIs("held", "duplicated", "damaged", "waits");
 const isLandmark = kindIs("violation", "crash", "boot", "boot-failed", "pause", "suspend", "resume", "rebind", "healed");
 const isApplication = kindIs("command", "event", "message"), isWork = kindIs("job", "job-done", "store", "store-done", "refused");
-const isCut = kindIs("dropped");
 const K = (name) => (name in KIND ? KIND[name] : 255);
 const DELIVERED = K("delivered"), DROPPED = K("dropped"), TURN = K("turn"), VIOLATION = K("violation"), INJECTED = K("injected");
 
@@ -336,12 +343,15 @@ function line(g, style, x0, y0, x1, y1, fine) {
 
 // ---- Geometry -------------------------------------------------------------------------------------------------------
 
-const GUTTER = 92, AXIS = 26, STRIP = 17;
+const GUTTER = 92, AXIS = 26, STRIP = 16;
 const chart = $("chart"), overview = $("overview");
 let W = 0, H = 0, laneHeight = 60, visibleLanes = [], laneAt = new Int32Array(LANES), strips = 0;
 const px = (time) => GUTTER + (time - view.t0) / (view.t1 - view.t0) * (W - GUTTER);
 const timeAt = (x) => view.t0 + (x - GUTTER) / (W - GUTTER) * (view.t1 - view.t0);
-const laneY = (l) => top() + laneAt[l] * laneHeight + laneHeight / 2 - view.top;
+// The scenario's own lane, on top where there is one, is lower than a node's.
+let worldHeight = 0;
+const laneY = (l) => top() - view.top + (l === WORLD ? worldHeight / 2 : worldHeight + (laneAt[l] - (worldHeight ? 1 : 0) + .5) * laneHeight);
+const heightOf = (l) => (l === WORLD ? worldHeight : laneHeight);
 const top = () => AXIS + strips * STRIP + (strips ? 6 : 0);
 
 // Faults and adversaries in rows above the lanes, each where it finds room.
@@ -354,6 +364,7 @@ const bands = [...meta.faults.map((b) => ({ ...b, colour: "fault" })), ...meta.a
     if (row < 0) row = ends.length;
     b.row = Math.min(row, 5);
     ends[row] = b.until + T_END * .04;
+    for (const before of bands) if (before !== b && before.row === b.row && !before.next && before.from <= b.from && bands.indexOf(before) < bands.indexOf(b)) before.next = b;
   }
 })();
 
@@ -366,18 +377,19 @@ function layout() {
   visibleLanes.forEach((l, row) => { laneAt[l] = row; });
   strips = bands.length ? Math.max(...bands.map((b) => b.row)) + 1 : 0;
   const room = H - top() - 8;
-  laneHeight = Math.max(26, Math.min(132, room / Math.max(1, visibleLanes.length)));
-  const most = Math.max(0, visibleLanes.length * laneHeight - room);
+  worldHeight = visibleLanes[0] === WORLD ? Math.max(24, Math.min(44, room / (visibleLanes.length + 1))) : 0;
+  laneHeight = Math.max(26, Math.min(150, (room - worldHeight) / Math.max(1, visibleLanes.length - (worldHeight ? 1 : 0))));
+  const total = worldHeight + (visibleLanes.length - (worldHeight ? 1 : 0)) * laneHeight, most = Math.max(0, total - room);
   view.top = Math.min(Math.max(0, view.top), most);
   const bar = $("lane-scroll");
   bar.hidden = most <= 0;
   if (most > 0) {
-    const thumb = bar.firstElementChild, total = visibleLanes.length * laneHeight;
+    const thumb = bar.firstElementChild;
     thumb.style.top = `${top() + view.top / total * room}px`;
     thumb.style.height = `${Math.max(20, room / total * room)}px`;
   }
 }
-function rowOffset(i) { const k = kind[i]; return isApplication[k] ? -laneHeight * .27 : isWork[k] ? laneHeight * .27 : 0; }
+function rowOffset(i) { const k = kind[i]; return lane[i] === WORLD ? 0 : Math.min(34, laneHeight * .27) * (isApplication[k] ? -1 : isWork[k] ? 1 : 0); }
 
 function setView(t0, t1) {
   const least = 50;
@@ -450,7 +462,7 @@ function drawLanes(g) {
   for (const l of visibleLanes) {
     const y = laneY(l);
     if (y < top() - laneHeight || y > H + laneHeight) continue;
-    if (laneAt[l] % 2) { g.fillStyle = ink["lane-alt"]; g.fillRect(0, y - laneHeight / 2, W, laneHeight); }
+    if (l !== WORLD && laneAt[l] % 2) { g.fillStyle = ink["lane-alt"]; g.fillRect(0, y - laneHeight / 2, W, laneHeight); }
     g.strokeStyle = ink.lane; g.lineWidth = l === WORLD ? .8 : 1.2;
     g.setLineDash(l === WORLD ? [2, 4] : []);
     g.beginPath(); g.moveTo(GUTTER, y); g.lineTo(W, y); g.stroke();
@@ -479,22 +491,23 @@ function drawBands(g) {
     g.save();
     g.beginPath(); g.rect(GUTTER, 0, W - GUTTER, H); g.clip();
     g.fillStyle = ink[b.colour];
-    g.globalAlpha = .07;
+    g.globalAlpha = b.colour === "fault" ? .075 : .04;
     const lanes = b.nodes.length ? b.nodes : visibleLanes;
     for (const l of lanes) {
       if (laneAt[l] < 0) continue;
-      const ly = laneY(l) - laneHeight / 2, cut = Math.max(ly, top());
-      g.fillRect(x0, cut, x1 - x0, laneHeight - (cut - ly));
+      const ly = laneY(l) - heightOf(l) / 2, cut = Math.max(ly, top());
+      if (ly + heightOf(l) > cut) g.fillRect(x0, cut, x1 - x0, ly + heightOf(l) - cut);
     }
     g.globalAlpha = .9;
     g.fillRect(x0, y + STRIP - 5, x1 - x0, 2);
-    g.globalAlpha = .6;
+    g.globalAlpha = .35;
     if (b.from > view.t0) g.fillRect(x0, y + 2, 1, H);
     if (b.until < view.t1 && b.until < T_END) { g.fillRect(x1, y + 2, 1, H); }
     g.globalAlpha = 1;
     g.fillStyle = ink[b.colour];
     const label = `${b.id} · ${b.kind}`;
-    g.beginPath(); g.rect(x0, y - 2, Math.max(x1 - x0, 90), STRIP); g.clip();
+    const room = b.next ? px(b.next.from) - 4 - x0 : W;
+    g.beginPath(); g.rect(x0, y - 2, Math.max(x1 - x0, room), STRIP); g.clip();
     g.fillText(label, x0 + 4, y + 5);
     g.restore();
   }
@@ -516,6 +529,8 @@ function drawArrows(g, from, to, dense) {
     const l0 = lane[o], l1 = k === DELIVERED ? lane[i] : lane[i] !== WORLD ? lane[i] : target[o] >= 0 ? target[o] : -1;
     if (laneAt[l0] < 0 || !laneOn[l0]) continue;
     const level = emphasis(i), style = styleOf(i);
+    // Wide views tell of losses by the densities' red feet.
+    if (dense && k === DROPPED && level < 2) continue;
     if (seen && level < 2) {
       const key = ((Math.round(px(at[o]) / bin) * LANES + l0) * (LANES + 1) + l1 + 1) * 6 + style.length % 6;
       if (seen.has(key)) continue;
@@ -590,7 +605,7 @@ function drawDensity(g, from, to) {
   for (let i = from; i < to; i++) {
     if (!shown[i]) continue;
     const c = Math.min(columns - 1, Math.max(0, ((at[i] - view.t0) * scale) | 0));
-    const l = isCut[kind[i]] && lane[i] === WORLD && origin[i] >= 0 ? lane[origin[i]] : lane[i];
+    const l = onTheWay(i) ? lane[origin[i]] : lane[i];
     const v = ++bins[l * columns + c];
     if (v > most) most = v;
     if (kind[i] === DROPPED) bad[l * columns + c]++;
@@ -669,7 +684,7 @@ function drawWork(g, from, to) {
   const end = Math.min(N, to + 4000);
   for (let i = from; i < end; i++) {
     if (kind[i] !== job && kind[i] !== store || cause[i] < 0 || !shown[i] || laneAt[lane[i]] < 0) continue;
-    const x0 = px(at[cause[i]]), x1 = px(at[i]), y = laneY(lane[i]) + laneHeight * .27;
+    const x0 = px(at[cause[i]]), x1 = px(at[i]), y = laneY(lane[i]) + rowOffset(i);
     if (x0 > W || x1 < GUTTER || x1 - x0 < 2) continue;
     g.globalAlpha = emphasis(i) === 0 ? .12 : .35;
     g.fillStyle = ink.work;
@@ -702,7 +717,7 @@ function drawLabels(g) {
   for (const l of visibleLanes) {
     const y = laneY(l);
     if (y < top() - laneHeight || y > H + laneHeight) continue;
-    const lit = cone && selected >= 0 && lane[selected] === l;
+    const lit = cone && selected >= 0 && (onTheWay(selected) ? lane[origin[selected]] : lane[selected]) === l;
     g.font = `${lit ? 650 : l === WORLD ? 400 : 560} ${laneHeight < 34 ? 11 : 13}px ${fonts.sans}`;
     g.fillStyle = lit ? ink.accent : l === WORLD ? ink.faint : ink.ink;
     let name = laneName(l);
@@ -723,7 +738,7 @@ function label(time, step) {
   const digits = Math.max(0, Math.ceil(-Math.log10(step / size)));
   // Fine steps are told after the whole second they lie in.
   const whole = Math.floor(time / 1e9), rest = (time - whole * 1e9) / size;
-  return `${whole} s + ${rest.toFixed(Math.min(3, digits))} ${unit}`;
+  return `${whole > 0 ? `${whole} s + ` : ""}${rest.toFixed(Math.min(3, digits))} ${unit}`;
 }
 function drawAxis(g) {
   g.fillStyle = ink.panel; g.fillRect(0, 0, W, AXIS);
@@ -735,7 +750,8 @@ function drawAxis(g) {
     if (t < 0 || x < GUTTER - 1) continue;
     g.fillStyle = ink.faint; g.fillRect(x, AXIS - 6, 1, 5);
     g.fillStyle = ink.grid; g.fillRect(x, AXIS, 1, 5);
-    g.fillStyle = ink.soft; g.fillText(label(t, step), x + 4, AXIS / 2);
+    const text = label(t, step);
+    g.fillStyle = ink.soft; if (x + 6 + g.measureText(text).width < W) g.fillText(text, x + 4, AXIS / 2);
   }
   const x = px(moment);
   if (x >= GUTTER && x <= W) { g.fillStyle = ink.accent; g.beginPath(); g.moveTo(x - 5, AXIS - 8); g.lineTo(x + 5, AXIS - 8); g.lineTo(x, AXIS); g.closePath(); g.fill(); }
@@ -775,7 +791,7 @@ function paintOverview(w, h) {
   }
   for (const b of bands) {
     const x = b.from / T_END * w;
-    g.globalAlpha = .12; g.fillStyle = ink[b.colour]; g.fillRect(x, 0, Math.max(1.5, (b.until - b.from) / T_END * w), h);
+    g.globalAlpha = b.colour === "fault" ? .12 : .05; g.fillStyle = ink[b.colour]; g.fillRect(x, 0, Math.max(1.5, (b.until - b.from) / T_END * w), h);
     g.globalAlpha = .9; g.fillRect(x, 1 + Math.min(b.row, 3) * 3, Math.max(1.5, (b.until - b.from) / T_END * w), 2);
   }
   g.globalAlpha = 1;
@@ -824,7 +840,7 @@ function button(text, action) {
   return b;
 }
 function entryLink(i) {
-  const b = button(`#${idOf(i)} ${laneName(lane[i])}: ${wordsOf(i)}`, () => select(i));
+  const b = button(`#${idOf(i)} ${placeOf(i)}: ${wordsOf(i)}`, () => select(i));
   b.className = "link";
   return b;
 }
@@ -858,13 +874,13 @@ function describe() {
   row("Event", `#${idOf(i)}`).className = "mono";
   row("Time", `${seconds(at[i], 9)} s`).className = "mono";
   if (violation >= 0 && i !== violation) row("", `${elapsed(Math.abs(at[violation] - at[i]))} ${i < violation ? "before" : "after"} the violation`);
-  row("Node", laneName(lane[i]));
+  row(onTheWay(i) ? "Link" : "Node", longPlaceOf(i));
   if (origin[i] >= 0) fateOf(i, row);
   if (cause[i] >= 0) {
     const causes = [];
     forCauses(i, (c) => causes.push(c));
-    row(causes.length > 1 ? "Causes" : "Cause", ...some(causes));
-  } else row("Cause", cause[i] === -2 ? "an event that was not kept" : "none: the scenario's own");
+    row(i === violation ? "Seen during" : causes.length > 1 ? "Causes" : "Cause", ...some(causes));
+  } else row("Cause", cause[i] === -2 ? "an event that was not kept" : i === violation ? "none: seen at the end of the run" : "none: the scenario's own");
   const effects = effectsOf(i);
   if (effects.length) row("Led to", ...some(effects));
   const actions = document.createElement("div");
@@ -964,7 +980,7 @@ function fillList() {
     row.className = "item"; row.setAttribute("role", "option"); row.id = "row-" + idOf(i);
     row.setAttribute("aria-selected", String(i === selected));
     row.style.top = `${j * ROW - list.scrollTop * (factor - 1)}px`;
-    time.textContent = seconds(at[i]); node.textContent = laneName(lane[i]); text.textContent = text.title = wordsOf(i);
+    time.textContent = seconds(at[i]); node.textContent = placeOf(i); text.textContent = text.title = wordsOf(i);
     dot.style.background = colourOf(kind[i]);
     row.append(time, dot, node, text);
     row.addEventListener("click", () => select(i));
@@ -1166,7 +1182,7 @@ function tipFor(i, x, y) {
   if (hover !== i) { hover = i; redraw(); }
   if (i < 0) { tip.hidden = true; return; }
   const note = document.createElement("small");
-  note.textContent = `#${idOf(i)}  ${seconds(at[i], 9)} s  ${laneName(lane[i])}`;
+  note.textContent = `#${idOf(i)}  ${seconds(at[i], 9)} s  ${longPlaceOf(i)}`;
   tip.replaceChildren(note, wordsOf(i));
   tip.hidden = false;
   const box = tip.getBoundingClientRect();
@@ -1283,6 +1299,7 @@ function firstView() {
   if (fromHash()) { const i = selected, few = 400; setView(at[Math.max(0, i - few)], at[i] + Math.max(1000, (at[i] - at[Math.max(0, i - few)]) * .25)); return; }
   if (violation < 0) return fit(null);
   select(violation, { show: false });
+  if (cone.list.length < 2) setTab("all");
   // The stretch before the violation that still shows single events.
   const begin = Math.max(0, violation - 500), span = Math.max(at[violation] - at[begin], 1000);
   setView(at[violation] - span, at[violation] + span * .12);
