@@ -77,7 +77,7 @@ function wordsOf(i) {
       case "x": text += "0x" + arg.toString(16); break;
       case "d": text += meta.nodes[Number(arg)]; break;
       case "s": case "a": text += meta.strings[Number(arg)]; break;
-      case "t": text += seconds(Number(arg)) + " s"; break;
+      case "t": text += `${Math.floor(Number(arg) / 1e9)}.${String(Math.floor(Number(arg) % 1e9 / 1e3)).padStart(6, "0")} s`; break;
       case "u": text += Math.floor(Number(arg) / 1000) + " us"; break;
       default: text += arg;
     }
@@ -247,6 +247,9 @@ function applyTheme(next) {
   $("theme").setAttribute("aria-label", `Colours: ${theme === "auto" ? "as the system" : theme}`);
   readColours();
   legends();
+  for (const row of $("kinds").querySelectorAll(".row")) row.querySelector("canvas").replaceWith(glyphCanvas(row.querySelector("input").dataset.name));
+  describe();
+  fillList();
   redraw(true);
 }
 function keepTheme(next) { try { localStorage.setItem("netsim-trace-theme", next); } catch { /* a page from a file may keep nothing */ } applyTheme(next); }
@@ -513,7 +516,8 @@ function drawBands(g) {
   }
 }
 
-function emphasis(i) { return !cone ? 1 : cone.mask[i] ? 2 : 0; }
+// An event without causes has no cone worth dimming the rest for.
+function emphasis(i) { return !cone || cone.list.length < 2 ? 1 : cone.mask[i] ? 2 : 0; }
 
 function drawArrows(g, from, to, dense) {
   // Arrows that end right of the view began in it: look as far ahead as a datagram travels, within reason.
@@ -549,7 +553,7 @@ function drawArrows(g, from, to, dense) {
     const { style, level } = group;
     g.strokeStyle = g.fillStyle = ink[style.colour];
     const crowd = dense ? .22 : count > 2500 ? .4 : .85;
-    g.globalAlpha = level === 2 ? 1 : level === 0 ? .13 : crowd;
+    g.globalAlpha = level === 2 ? 1 : level === 0 ? .18 : crowd;
     const thick = { ...style, width: style.width * (level === 2 ? 1.9 : 1) };
     if (!fine || !style.wave) { g.lineWidth = thick.width; g.setLineDash(dense ? [] : style.dash); }
     g.beginPath();
@@ -642,7 +646,7 @@ function drawMarks(g, from, to, dense) {
       if (spot.has(key)) return;
       spot.add(key);
     }
-    g.globalAlpha = level === 0 ? .2 : 1;
+    g.globalAlpha = level === 0 ? .26 : 1;
     g.fillStyle = g.strokeStyle = colourOf(kind[i]);
     g.lineWidth = 1.4;
     if (name === "violation") return;

@@ -55,7 +55,7 @@ use net_sim_model::{DiskFault, Family, Key, WriteEnd};
 
 use crate::check::{Accounts, Note, Observation, Panel, Violation, wants};
 use crate::histogram::Histogram;
-use crate::history::{Cursor, Fact, History, Recorder, StoreEnd};
+use crate::history::{Cursor, Fact, History, NONE, Recorder, StoreEnd};
 use crate::host::Host;
 use crate::payload;
 use crate::scenario::{Fate, Happening, Scenario, Workload, WorkloadKind};
@@ -462,6 +462,8 @@ impl<H: Host> World<H> {
     /// The time of a phase is over; answers whether another one begins.
     fn phase_ends(&mut self, course: &mut Course) -> bool {
         self.now = course.end;
+        // What is seen at the end follows from no single thing that happened.
+        self.cursor.set(NONE);
         let owed = self.apps.incomplete();
         let scenario = Rc::clone(&self.scenario);
         match &scenario.liveness {
@@ -944,6 +946,7 @@ impl<H: Host> World<H> {
         self.accounts.in_flight =
             self.queue.in_flight() + self.nodes.iter().map(|node| node.backlog.len() as u64).sum::<u64>();
         if self.panel.violation().is_none() {
+            self.cursor.set(NONE);
             self.panel.finish(self.now, &self.accounts);
         }
         let mut digest = blake3::Hasher::new_derive_key("net simulated run v1");
