@@ -14,6 +14,7 @@
 //! | `suite.rs` | many runs from a test |
 //! | `run.rs` | running scenarios under seeds |
 //! | `arm.rs` | what every arm reports of a run |
+//! | `explore.rs` | random seeds and variations for so long |
 //! | `replay.rs` | a run that can be stopped and looked into |
 //! | `shrink/` | shrinking a failure to its core |
 //! | `signature.rs` | what makes two failures the same one |
@@ -67,6 +68,7 @@ pub mod arm;
 pub mod bench;
 pub mod check;
 pub mod cli;
+pub mod explore;
 pub mod fabric;
 #[cfg(any(fuzzing, feature = "fuzz"))]
 pub mod fuzz;

@@ -434,3 +434,44 @@ fn a_wrong_fate_is_refused_by_file_and_line() {
         );
     }
 }
+
+#[test]
+fn exploring_ends_on_time_with_its_failures_grouped_and_their_files_written() {
+    let folder = Folder::new("explore");
+    folder.write("toy.toml", TOY);
+    let explored = folder.netsim(&["explore", "toy.toml", "--time", "300ms", "--first", "40", "--json"]);
+    assert_eq!(code(&explored), 1, "{}", err(&explored));
+    let found: serde_json::Value = serde_json::from_str(&out(&explored)).expect("one object");
+    let failure = &found["failures"][0];
+    assert_eq!(
+        failure["signature"],
+        "slo: delivery.tight.max is # ms, the bound is # ms"
+    );
+    assert!(found["runs"].as_u64() >= failure["runs_to_find"].as_u64());
+    assert!(
+        found["probes_missing"]
+            .as_array()
+            .is_some_and(|missing| !missing.is_empty())
+    );
+    let again = folder.paste(failure["replay"].as_str().expect("a command"));
+    assert!(
+        told(&out(&again), "digest").ends_with(", as recorded"),
+        "{}",
+        out(&again)
+    );
+}
+
+#[test]
+fn exploring_ends_with_its_report_when_it_is_interrupted() {
+    let folder = Folder::new("interrupt");
+    folder.write("toy.toml", TOY);
+    let netsim = env!("CARGO_BIN_EXE_netsim");
+    // The first line of progress says that it is under way.
+    let line = format!(
+        "'{netsim}' explore toy.toml --time 1h 2>progress & pid=$!; \
+         until grep -q runs/s progress; do kill -0 $pid || exit 9; done; kill -INT $pid; wait $pid"
+    );
+    let ended = folder.paste(&line);
+    assert_eq!(code(&ended), 1, "{}", err(&ended));
+    assert!(out(&ended).contains("kinds of failure"), "{}", out(&ended));
+}

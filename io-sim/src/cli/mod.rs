@@ -8,6 +8,7 @@
 //! | `record.rs` | traces as lines of JSON |
 //! | `replay.rs` | a run again, stopped and looked into |
 //! | `trace.rs` | a run as a page, packets or trace events |
+//! | `explore.rs` | random seeds and variations for so long |
 //! | `shrink.rs` | a failure to its core |
 //! | `shell.rs` | runs of the arm `shell`, by another program |
 //! | `list.rs` | what there is |
@@ -23,6 +24,7 @@
 mod arms;
 mod bench;
 mod compare;
+mod explore;
 mod list;
 mod mutants;
 mod output;
@@ -66,6 +68,8 @@ enum Command {
     Replay(replay::Replay),
     /// Run one seed and draw it: a page with lanes and arrows, packets, or trace events.
     Trace(trace::Trace),
+    /// Run random seeds and variations of scenarios for so long, and report what fails.
+    Explore(explore::Explore),
     /// Shrink a failing scenario to the smallest that fails the same way.
     Shrink(shrink::Shrink),
     /// List scenarios with their nodes, faults and length.
@@ -119,6 +123,7 @@ pub fn main() -> u8 {
         Command::Record(record) => record::command(&record),
         Command::Replay(replay) => replay::command(&replay),
         Command::Trace(trace) => trace::command(&trace),
+        Command::Explore(explore) => explore::command(&explore),
         Command::Shrink(shrink) => shrink::command(&shrink),
         Command::List(list) => list::command(&list),
         Command::Mutants(mutants) => mutants::command(&mutants),
