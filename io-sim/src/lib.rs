@@ -12,6 +12,7 @@
 //! | `payload.rs` | what applications send |
 //! | `simple.rs` | one's own state machine as a host: datagrams, timers, one durable cell |
 //! | `suite.rs` | many runs from a test |
+//! | `lint.rs` | what is legal in a scenario and yet pointless |
 //! | `run.rs` | running scenarios under seeds |
 //! | `arm.rs` | what every arm reports of a run |
 //! | `explore.rs` | random seeds and variations for so long |
@@ -76,6 +77,7 @@ pub mod histogram;
 pub mod history;
 pub mod host;
 pub mod kernel;
+pub mod lint;
 pub mod mutants;
 pub mod payload;
 pub mod proxy;

@@ -165,3 +165,55 @@ fn swarm_of_faults() {
         clear("swarm", seed);
     }
 }
+
+#[test]
+fn stolen_memory_opens_nothing_sealed_under_keys_replaced_before() {
+    for seed in 0..3 {
+        for report in [
+            run::<RealKernel>(&spec("revealed"), seed),
+            run::<ClearKernel>(&spec("revealed"), seed),
+        ] {
+            let report = passes(report);
+            assert!(report.counters["adversary.thief-a"] > 0, "what lives is the thief's");
+            assert!(report.counters["reveal.past"] > 0, "the rest was tried");
+        }
+    }
+}
+
+#[test]
+fn spliced_packets_are_refused_under_both_ciphers() {
+    for seed in 0..2 {
+        passes(run::<RealKernel>(&spec("splice"), seed));
+        clear("splice", seed);
+    }
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_write_leaves_it_kept_lost_or_torn_and_each_is_met() {
+    let mut met = [0; 3];
+    for seed in 0..12 {
+        let report = clear("crash-at-store", seed);
+        for (sum, name) in met.iter_mut().zip(["disk.kept", "disk.lost", "disk.torn"]) {
+            *sum += report.counters[name];
+        }
+    }
+    assert!(met.iter().all(|count| *count > 0), "{met:?}");
+}
+
+#[test]
+fn what_could_not_have_recovered_is_told_from_what_is_stuck() {
+    let text = std::fs::read_to_string(folder().join("disk-misdirected.toml")).expect("part of the tree");
+    let fails = |text: &str| {
+        let report = run::<ClearKernel>(&Spec::new("x.toml", text).expect("a correct scenario"), 1);
+        assert_eq!(report.checker.as_deref(), Some("liveness"), "{}", explain(&report));
+        report.failure.unwrap_or_default()
+    };
+    let text = text
+        .replace("must_complete = false\n", "")
+        .replace("core = [\"a\", \"b\"]\n", "");
+    let said = fails(&text);
+    assert!(said.contains("could not have recovered: `c` does not run"), "{said}");
+    let text = std::fs::read_to_string(folder().join("nat-dial-in.toml")).expect("part of the tree");
+    let said = fails(&text.replace("must_complete = false\n", ""));
+    assert!(said.contains("could not have recovered: the NAT box `shut`"), "{said}");
+}

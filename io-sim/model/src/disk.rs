@@ -47,6 +47,15 @@ pub struct CrashReport {
     pub torn: u64,
 }
 
+impl CrashReport {
+    /// Adds another crash.
+    pub const fn add(&mut self, other: &Self) {
+        self.kept += other.kept;
+        self.lost += other.lost;
+        self.torn += other.torn;
+    }
+}
+
 /// A copy of everything durable, as a backup holds it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DiskSnapshot(BTreeMap<String, Vec<u8>>);

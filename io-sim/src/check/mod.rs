@@ -30,6 +30,47 @@ pub use node::{FalseRollback, JobCap, OneSession};
 pub use packet::{Amplification, CanaryOnLink, NonceReuse, ReplayAccepted};
 pub use stream::{StreamOrder, UnreadBound};
 
+/// Every checker by name: the standard ones, then bounds and ends that the world itself holds.
+pub const CHECKERS: crate::scenario::Words = &[
+    ("stream-order", "per stream: order, exactly once, byte for byte"),
+    ("unread-bound", "what lies unread never exceeds the credit granted"),
+    (
+        "nonce-reuse",
+        "no key and counter twice, no ephemeral key in two handshakes",
+    ),
+    (
+        "replay-accepted",
+        "a copy of a packet that was handed over before is never accepted",
+    ),
+    (
+        "amplification",
+        "at most three times what an unproved address sent goes back to it",
+    ),
+    (
+        "conservation",
+        "every datagram was delivered, dropped for a cause, or is under way",
+    ),
+    ("memory-bound", "what sessions hold stays within the configuration"),
+    ("canary", "application data is never seen on a link (real cipher)"),
+    (
+        "forward-secrecy",
+        "memory that is revealed opens nothing sealed under keys replaced before",
+    ),
+    (
+        "identity",
+        "data and sessions belong to the identity that proved itself",
+    ),
+    ("refused", "no command is refused that must not be"),
+    ("liveness", "what must complete does, once the core is healed"),
+    ("slo", "times stay within the scenario's bounds"),
+    ("expect", "counters stay within the scenario's bounds"),
+    ("invariant", "a machine's own assertions hold"),
+    ("livelock", "no machine turns for ever at one instant"),
+    ("out-of-time", "a run comes to its end"),
+    ("determinism", "two runs of one seed are the same"),
+    ("harness", "the scenario and the program are not at fault"),
+];
+
 /// Something that can be seen.
 #[derive(Clone, Copy, Debug)]
 pub enum Observation<'a> {
@@ -410,5 +451,23 @@ impl Panel {
     #[must_use]
     pub const fn violation(&self) -> Option<&Violation> {
         self.violation.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_standard_checker_is_listed() {
+        for clear in [true, false] {
+            for (_, checker) in &Panel::standard(clear).checkers {
+                let name = checker.name();
+                assert!(
+                    CHECKERS.iter().any(|(listed, _)| *listed == name),
+                    "{name} is not listed"
+                );
+            }
+        }
     }
 }

@@ -11,7 +11,9 @@
 //! | `explore.rs` | random seeds and variations for so long |
 //! | `shrink.rs` | a failure to its core |
 //! | `shell.rs` | runs of the arm `shell`, by another program |
-//! | `list.rs` | what there is |
+//! | `list.rs` | what there is: scenarios, and the words they are made of |
+//! | `schema.rs` | the JSON Schema of scenario files |
+//! | `lint.rs` | what is legal and yet pointless |
 //! | `mutants.rs` | planted bugs, and how long the suite takes to find each |
 //! | `bench.rs` | how much one core simulates |
 //!
@@ -25,6 +27,7 @@ mod arms;
 mod bench;
 mod compare;
 mod explore;
+mod lint;
 mod list;
 mod mutants;
 mod output;
@@ -32,6 +35,7 @@ mod record;
 mod replay;
 mod resolve;
 mod run;
+mod schema;
 mod shell;
 mod shrink;
 mod trace;
@@ -72,8 +76,12 @@ enum Command {
     Explore(explore::Explore),
     /// Shrink a failing scenario to the smallest that fails the same way.
     Shrink(shrink::Shrink),
-    /// List scenarios with their nodes, faults and length.
+    /// List scenarios, and every fault, workload, adversary, checker and probe there is.
     List(list::List),
+    /// Print the JSON Schema (draft 2020-12) of scenario files.
+    Schema(schema::Schema),
+    /// Warn of what is legal in scenarios and yet pointless; exit code 1 where there is any.
+    Lint(lint::Lint),
     /// List planted bugs, or hunt them (programs built with `--cfg net_mutants` only).
     Mutants(mutants::Mutants),
     /// Measure how many datagrams per second one core simulates.
@@ -126,6 +134,8 @@ pub fn main() -> u8 {
         Command::Explore(explore) => explore::command(&explore),
         Command::Shrink(shrink) => shrink::command(&shrink),
         Command::List(list) => list::command(&list),
+        Command::Schema(schema) => schema::command(&schema),
+        Command::Lint(lint) => lint::command(&lint),
         Command::Mutants(mutants) => mutants::command(&mutants),
         Command::Bench(bench) => bench::command(&bench),
     });

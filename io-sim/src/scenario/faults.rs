@@ -62,6 +62,7 @@ pub const EVENTS: Words = &[
     ("rekeyed", "keys were replaced"),
     ("moved", "a peer's address changed"),
     ("stream-opened", "a peer opened a stream"),
+    ("writing", "a write began"),
     ("stored", "a write reached the disk"),
     ("store-failed", "a write failed"),
     ("sent", "a datagram was sent"),
@@ -103,6 +104,7 @@ fn trigger(mut table: Table<'_>, names: &Names) -> Read<Trigger> {
         "rekeyed" => Happening::Rekeyed,
         "moved" => Happening::Moved,
         "stream-opened" => Happening::StreamOpened,
+        "writing" => Happening::Writing,
         "stored" => Happening::Stored,
         "store-failed" => Happening::StoreFailed,
         "sent" => Happening::Sent,
@@ -122,6 +124,7 @@ fn trigger(mut table: Table<'_>, names: &Names) -> Read<Trigger> {
         | Happening::Rekeyed
         | Happening::Moved
         | Happening::StreamOpened
+        | Happening::Writing
         | Happening::Stored
         | Happening::StoreFailed => {}
     }

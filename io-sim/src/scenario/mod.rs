@@ -297,6 +297,8 @@ pub enum Happening {
     Moved,
     /// A peer opened a stream.
     StreamOpened,
+    /// A write began.
+    Writing,
     /// A write reached the disk.
     Stored,
     /// A write failed.

@@ -369,7 +369,8 @@ impl Apps {
         *self.counters.entry(name).or_default() += 1;
     }
 
-    fn stream(&self, flow: u32) -> &StreamWorkload {
+    /// What the workload of a flow asks for.
+    pub fn stream(&self, flow: u32) -> &StreamWorkload {
         let workload = self.flows[flow as usize].workload as usize;
         match &self.scenario.workloads[workload].kind {
             WorkloadKind::Stream(stream) => stream,
@@ -1021,39 +1022,6 @@ impl Apps {
             self.flows[flow as usize].complete = true;
             self.count("flows_complete");
         }
-    }
-
-    /// Flows that must complete and did not, described.
-    pub fn incomplete(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        for (index, flow) in self.flows.iter().enumerate() {
-            let stream = self.stream(index as u32);
-            if flow.complete || !stream.must_complete {
-                continue;
-            }
-            let workload = &self.scenario.workloads[flow.workload as usize];
-            let now = flow.instance.map_or([0; 2], |instance| {
-                [0, 1].map(|direction| self.halves[instance as usize * 2 + direction].delivered)
-            });
-            let state = match flow.instance {
-                _ if flow.broken => "its session ended and it does not resume".to_owned(),
-                None => "it has no session".to_owned(),
-                Some(instance) => {
-                    let half = &self.halves[instance as usize * 2];
-                    format!(
-                        "{} sent, blocked: {}, flushed: {}",
-                        half.next, half.blocked, half.flushed
-                    )
-                }
-            };
-            all.push(format!(
-                "{}: {} of {} messages arrived; {state}",
-                workload.id,
-                flow.delivered[0] + now[0],
-                stream.count,
-            ));
-        }
-        all
     }
 
     /// Messages that arrived, of one workload or of all, at one machine or at all.

@@ -13,6 +13,7 @@
 //! | `nat.rs` | what NAT boxes do to datagrams |
 //! | `reveal.rs` | what memory that was stolen gives away |
 //! | `apps.rs` | applications and their streams |
+//! | `diagnosis.rs` | what did not complete, and whether it could have |
 //! | `steps.rs` | workloads without streams |
 //! | `adversary.rs` | who means harm |
 //! | `recording.rs` | what is written down while a history is recorded |
@@ -25,6 +26,7 @@
 
 mod adversary;
 mod apps;
+mod diagnosis;
 mod event;
 mod forge;
 mod inspect;
@@ -464,15 +466,18 @@ impl<H: Host> World<H> {
         self.now = course.end;
         // What is seen at the end follows from no single thing that happened.
         self.cursor.set(NONE);
-        let owed = self.apps.incomplete();
+        let owed = self.owes();
         let scenario = Rc::clone(&self.scenario);
         match &scenario.liveness {
-            Some(liveness) if !self.healed && !course.done && !owed.is_empty() => {
+            Some(liveness) if !self.healed && !course.done && owed => {
                 self.heal(&liveness.core);
                 course.end += liveness.within;
                 return true;
             }
-            Some(_) if !owed.is_empty() => self.panel.fail(self.now, "liveness", owed.join("; ")),
+            Some(liveness) if owed => {
+                let what = self.diagnosis(liveness);
+                self.panel.fail(self.now, "liveness", what);
+            }
             Some(_) | None => {}
         }
         false
@@ -878,10 +883,13 @@ impl<H: Host> World<H> {
             StoreOp::Put { cell, bytes } => (None, machine.disk.begin_write(cell.name(), bytes)),
             StoreOp::Get { cell } => (Some(cell.name()), machine.disk.begin_read()),
         };
+        if read.is_none() && !self.triggers.none() {
+            self.happened(trigger::Happened::at(Happening::Writing, node));
+        }
         let operation = self.stores.len() as u32;
         self.stores.push(PendingStore {
             node,
-            incarnation: machine.incarnation,
+            incarnation: self.nodes[node as usize].incarnation,
             ticket,
             read,
             number,
@@ -1007,6 +1015,9 @@ impl<H: Host> World<H> {
         }
         for node in &self.nodes {
             add("boot_failed".to_owned(), node.boot_failures);
+            add("disk.kept".to_owned(), node.crashed.kept);
+            add("disk.lost".to_owned(), node.crashed.lost);
+            add("disk.torn".to_owned(), node.crashed.torn);
             add("boots".to_owned(), u64::from(node.incarnation));
             for (reason, count) in node.ended_drops.nonzero() {
                 add(format!("drop.{}", reason.name()), count);

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use net_kernel::api::Drops;
 use net_kernel::base::probe::Hits;
 use net_kernel::base::{Addr, Instant, Now, UnixNanos};
+use net_sim_model::disk::CrashReport;
 use net_sim_model::{Clock, Disk, DiskSnapshot};
 
 use super::apps::{Order, Purpose};
@@ -75,6 +76,8 @@ pub struct Node<H> {
     pub backups: Vec<(u32, DiskSnapshot)>,
     /// Boots that failed.
     pub boot_failures: u64,
+    /// What its crashes made of writes under way.
+    pub crashed: CrashReport,
 }
 
 /// Bytes a stopped process' socket holds.
@@ -107,6 +110,7 @@ impl<H> Node<H> {
             wake_at: u64::MAX,
             backups: Vec::new(),
             boot_failures: 0,
+            crashed: CrashReport::default(),
         }
     }
 

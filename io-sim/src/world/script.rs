@@ -214,7 +214,8 @@ impl<H: Host> World<H> {
             let drops = host.drops();
             machine.ended_drops.add(&drops);
             machine.ended_probes.add(host.probes());
-            machine.disk.crash();
+            let crashed = machine.disk.crash();
+            machine.crashed.add(&crashed);
         }
         for slot in waiting {
             self.tell_fate(Some(node), slot, |packet| Fact::Dropped { packet, cause: "down" });

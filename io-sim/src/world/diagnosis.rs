@@ -1,0 +1,146 @@
+//! What did not complete, and whether it could have: stuck, or out of reach.
+//!
+//! Invariants: looking changes nothing; "stuck" is said only where everything that is looked at was there: both processes,
+//! a way between them, time enough.
+//! Not here: when a run ends (`mod.rs`).
+
+use net_sim_model::Dependence;
+
+use super::World;
+use super::apps::Flow;
+use crate::host::Host;
+use crate::scenario::{Liveness, StreamWorkload, Workload};
+
+/// A flow that must complete and did not.
+struct Owed<'a> {
+    flow: &'a Flow,
+    workload: &'a Workload,
+    stream: &'a StreamWorkload,
+    /// Messages that arrived, there and back.
+    arrived: [u64; 2],
+}
+
+impl<H: Host> World<H> {
+    /// Whether everything that must complete did.
+    pub(super) fn owes(&self) -> bool {
+        self.owed().next().is_some()
+    }
+
+    fn owed(&self) -> impl Iterator<Item = Owed<'_>> {
+        self.apps.flows.iter().enumerate().filter_map(|(index, flow)| {
+            let stream = self.apps.stream(index as u32);
+            if flow.complete || !stream.must_complete {
+                return None;
+            }
+            let now = flow.instance.map_or([0; 2], |instance| {
+                [0, 1].map(|direction| self.apps.halves[instance as usize * 2 + direction].delivered)
+            });
+            Some(Owed {
+                flow,
+                workload: &self.scenario.workloads[flow.workload as usize],
+                stream,
+                arrived: [flow.delivered[0] + now[0], flow.delivered[1] + now[1]],
+            })
+        })
+    }
+
+    /// What did not complete after the liveness phase, with what stood in its way.
+    pub(super) fn diagnosis(&self, liveness: &Liveness) -> String {
+        let each = self.owed().map(|owed| {
+            let (id, count) = (&owed.workload.id, owed.stream.count);
+            let back = if owed.stream.both {
+                format!(" and {} of {count} back", owed.arrived[1])
+            } else {
+                String::new()
+            };
+            let state = self.state_of(&owed);
+            let why = match self.obstacle(&owed, liveness) {
+                Some(obstacle) => format!("it could not have recovered: {obstacle}"),
+                None => "it is stuck: both ends ran, the way between them was clean, and there was time".to_owned(),
+            };
+            format!(
+                "{id}: {} of {count} messages arrived{back}; {state}; {why}",
+                owed.arrived[0]
+            )
+        });
+        let each: Vec<String> = each.collect();
+        each.join("; ")
+    }
+
+    fn state_of(&self, owed: &Owed<'_>) -> String {
+        match owed.flow.instance {
+            _ if owed.flow.broken => "its session ended".to_owned(),
+            None => "it has no session".to_owned(),
+            Some(instance) => {
+                let half = &self.apps.halves[instance as usize * 2];
+                format!(
+                    "{} sent, blocked: {}, flushed: {}",
+                    half.next, half.blocked, half.flushed
+                )
+            }
+        }
+    }
+
+    /// What stood in the way of a flow; `None` where nothing did.
+    fn obstacle(&self, owed: &Owed<'_>, liveness: &Liveness) -> Option<String> {
+        let Workload { from, to, .. } = *owed.workload;
+        if owed.flow.broken {
+            return Some("it does not resume on another session".to_owned());
+        }
+        for node in [from, to] {
+            let (id, machine) = (&self.scenario.nodes[node as usize].id, &self.nodes[node as usize]);
+            if machine.host.is_none() {
+                return Some(format!(
+                    "`{id}` does not run, {} of its starts failed",
+                    machine.boot_failures
+                ));
+            }
+            if !liveness.core.is_empty() && !liveness.core.contains(&node) {
+                return Some(format!("`{id}` is outside the core"));
+            }
+        }
+        let connected = self
+            .apps
+            .conns
+            .get(&(from, to))
+            .is_some_and(|conn| !conn.sessions.is_empty());
+        if !connected && let Some(unit) = self.scenario.nodes[to as usize].nat {
+            let nat = &self.scenario.nats[unit as usize];
+            let beside = self.scenario.nodes[from as usize].nat == Some(unit) && nat.lan;
+            if !beside && nat.spec.filtering != Dependence::Endpoint {
+                return Some(format!("the NAT box `{}` lets nobody in who was not sent to", nat.id));
+            }
+        }
+        let needs = self.needs(owed);
+        if needs > liveness.within {
+            return Some(format!(
+                "what is left takes {} ms at the rate asked for, the phase has {} ms",
+                needs / 1_000_000,
+                liveness.within / 1_000_000
+            ));
+        }
+        let retry = self.scenario.config.handshake_retry_max.as_nanos() * 2;
+        if !connected && liveness.within < retry {
+            return Some(format!("the next dial may come after {} ms", retry / 1_000_000));
+        }
+        None
+    }
+
+    /// How long a flow needs for what is left, by its own rates, ns.
+    fn needs(&self, owed: &Owed<'_>) -> u64 {
+        let left = owed.stream.count.saturating_sub(owed.arrived[0]);
+        let paced = match owed.stream.rate_milli {
+            0 => 0,
+            rate => u128::from(left) * 1_000_000_000_000 / u128::from(rate),
+        };
+        let read = match owed.stream.drain {
+            0 => 0,
+            drain => u128::from(left) * u128::from(owed.stream.size.0) * 1_000_000_000 / u128::from(drain),
+        };
+        let stopped = owed
+            .stream
+            .stop_reading
+            .map_or(0, |(_, until)| until.saturating_sub(self.now));
+        u64::try_from(paced.max(read)).unwrap_or(u64::MAX).max(stopped)
+    }
+}
