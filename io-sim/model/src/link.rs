@@ -404,11 +404,16 @@ impl Link {
         let offered = Offered { now, n, len, kind };
         let fates = match self.travel(now, n, len) {
             Ok(arrival) => self.decide(offered, arrival),
-            Err(cause) => Fates {
-                first: Err(cause),
-                second: None,
-                reordered: false,
-            },
+            Err(cause) => {
+                // It counts among its kind all the same: a bottleneck must not shift whom a loss befalls.
+                self.lossy.skip(kind);
+                self.faults.iter_mut().for_each(|active| active.lossy.skip(kind));
+                Fates {
+                    first: Err(cause),
+                    second: None,
+                    reordered: false,
+                }
+            }
         };
         self.count(&fates);
         fates

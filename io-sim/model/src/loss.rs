@@ -115,6 +115,14 @@ impl Lossy {
         self.model = model;
     }
 
+    /// A datagram of one of these kinds ended before it could be lost here.
+    #[inline]
+    pub fn skip(&mut self, kind: Kinds) {
+        if let Loss::OfKind { kinds, .. } = self.model {
+            self.of_kind += u64::from(kinds.meets(kind));
+        }
+    }
+
     /// Whether datagram `n`, of one of these kinds, is lost. `n` ascends from call to call.
     #[inline]
     pub fn loses(&mut self, n: u64, kind: Kinds) -> bool {
@@ -196,6 +204,17 @@ mod tests {
         let kinds = [Kinds::PROTECTED, Kinds::INITIATION, Kinds::RESPONSE, Kinds::COOKIE];
         let lost: Vec<u64> = (0..12).filter(|&n| lossy.loses(n, kinds[(n % 4) as usize])).collect();
         assert_eq!(lost, [1, 2, 3], "three handshake messages, no data");
+    }
+
+    #[test]
+    fn what_ended_before_still_counts_among_its_kind() {
+        let (kinds, first) = (Kinds::INITIATION, 2);
+        let ppb = crate::PPB;
+        let mut lossy = Lossy::new(Loss::OfKind { kinds, ppb, first }, Key::new(3));
+        lossy.skip(Kinds::INITIATION);
+        lossy.skip(Kinds::PROTECTED);
+        let lost: Vec<bool> = (0..2).map(|n| lossy.loses(n, Kinds::INITIATION)).collect();
+        assert_eq!(lost, [true, false]);
     }
 
     #[test]
