@@ -52,8 +52,14 @@ pub const CHECKERS: crate::scenario::Words = &[
     ),
     ("memory-bound", "what sessions hold stays within the configuration"),
     ("key-lifetime", "no key is used longer than the configuration allows"),
-    ("genuine-refused", "a packet that its sender sealed and nobody touched is not refused"),
-    ("one-session", "two machines that are left alone come to one session"),
+    (
+        "genuine-refused",
+        "a packet that was not given before is never refused as a replay",
+    ),
+    (
+        "one-session",
+        "two machines settle on one session, however both dialled",
+    ),
     ("false-rollback", "nobody is told of a peer rolled back that never was"),
     ("job-cap", "no machine has more jobs under way than it may"),
     ("canary", "application data is never seen on a link (real cipher)"),
