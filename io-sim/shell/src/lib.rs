@@ -13,6 +13,7 @@
 //! | `under_turmoil.rs` | tokio's paused clock and turmoil-net's sockets |
 //! | `under_madsim.rs` | madsim's executor, which picks tasks at random |
 //! | `run.rs` | one seed, reported |
+//! | `toy.rs` | the toy machine of the benchmark |
 //!
 //! Time is the bed's: a runtime only decides which ready task is next. When no task is ready the bed moves on to the next
 //! arrival, deadline or line of the script, as the discrete-event world does.
@@ -30,6 +31,7 @@ pub mod run;
 pub mod runtime;
 mod script;
 mod task;
+pub mod toy;
 #[cfg(madsim)]
 pub mod under_madsim;
 pub mod under_turmoil;
