@@ -252,7 +252,7 @@ impl Run {
                 }
                 return Ok(());
             }
-            let over = (now >= quiet_after || self.healed) && (!full || self.healed);
+            let over = self.healed || (now >= quiet_after && !full);
             if !done && over && self.all_done() {
                 done = true;
                 end = end.min(now + SETTLE);
@@ -441,12 +441,12 @@ impl Run {
             Line::Fault(fault) if !self.healed => self.fault(fault).await,
             Line::End(fault) if !self.healed => self.end_fault(fault).await,
             Line::Fault(_) | Line::End(_) | Line::Strike(_) => Ok(()),
-            Line::Backup(fault) => match self.scenario.faults[fault as usize].kind {
-                FaultKind::RestoreDisk { node, .. } => {
-                    copy_dir(&self.machines[node as usize].state_dir, &self.backup(fault))
+            Line::Backup(fault) => {
+                if let FaultKind::RestoreDisk { node, .. } = self.scenario.faults[fault as usize].kind {
+                    copy_dir(&self.machines[node as usize].state_dir, &self.backup(fault))?;
                 }
-                _ => Ok(()),
-            },
+                Ok(())
+            }
         }
     }
 
