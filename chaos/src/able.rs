@@ -6,7 +6,8 @@
 use net_io_sim::scenario::{AdversaryKind, FaultKind, Scenario};
 
 /// Counters of a run that this arm counts as well; the names of families end with a dot.
-const COUNTED: [&str; 16] = [
+const COUNTED: [&str; 17] = [
+    "adversary.",
     "boots",
     "connected",
     "connect.",
@@ -105,8 +106,8 @@ pub fn unable(scenario: &Scenario) -> Vec<String> {
 #[must_use]
 pub const fn villain(kind: &AdversaryKind) -> Option<&'static str> {
     match kind {
-        AdversaryKind::Garbage { .. }
-        | AdversaryKind::HandshakeFlood { .. }
+        AdversaryKind::Garbage { .. } => None,
+        AdversaryKind::HandshakeFlood { .. }
         | AdversaryKind::Replay { .. }
         | AdversaryKind::Reflect { .. }
         | AdversaryKind::Drop { .. }

@@ -334,9 +334,12 @@ mod tests {
     }
 
     fn base(orders: &[(NodeIndex, Order)]) -> Option<[u64; 2]> {
-        orders.iter().find_map(|(_, order)| match order {
-            Order::Instance { base, .. } => Some(*base),
-            _ => None,
+        orders.iter().find_map(|(_, order)| {
+            if let Order::Instance { base, .. } = order {
+                Some(*base)
+            } else {
+                None
+            }
         })
     }
 

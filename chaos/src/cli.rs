@@ -48,6 +48,9 @@ struct Run {
     /// Stop at the first failure
     #[arg(long)]
     fail_fast: bool,
+    /// Switch a planted bug on in every node process (builds under `--cfg net_mutants` only)
+    #[arg(long, value_name = "NAME")]
+    mutant: Option<String>,
     /// End when the program that started this one does
     #[arg(long, hide = true)]
     tied: bool,
@@ -63,6 +66,25 @@ struct Node {
     index: u32,
     #[arg(long)]
     state: PathBuf,
+    #[arg(long)]
+    mutant: Option<String>,
+}
+
+/// Switches a planted bug on for this process.
+#[cfg(net_mutants)]
+fn switch(name: &str) -> Result<(), String> {
+    use net_kernel::base::mutant::{Mutant, choose};
+    let found = Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name);
+    choose(Some(found.ok_or_else(|| format!("there is no planted bug `{name}`"))?));
+    Ok(())
+}
+
+/// Switches a planted bug on for this process.
+#[cfg(not(net_mutants))]
+fn switch(name: &str) -> Result<(), String> {
+    Err(format!(
+        "`{name}`: this program was built without planted bugs (--cfg net_mutants)"
+    ))
 }
 
 fn seed_range(text: &str) -> Result<(u64, u64), String> {
@@ -92,6 +114,7 @@ pub fn main() -> u8 {
 
 fn serve(node: Node) -> Result<u8, String> {
     tie().map_err(|error| error.to_string())?;
+    node.mutant.as_deref().map_or(Ok(()), switch)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -110,9 +133,12 @@ fn command(args: &Run) -> Result<u8, String> {
     if args.tied {
         tie().map_err(|error| error.to_string())?;
     }
+    // A name that is none is told before anything runs.
+    args.mutant.as_deref().map_or(Ok(()), switch)?;
     let specs = load(&args.specs)?;
     let programs = Programs {
         chaos: std::env::current_exe().map_err(|error| format!("where is this program? {error}"))?,
+        mutant: args.mutant.clone(),
     };
     // One thread: children are tied to the thread that starts them.
     let runtime = tokio::runtime::Builder::new_current_thread()

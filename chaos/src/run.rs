@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,10 +19,11 @@ use net_io_sim::check::Violation;
 use net_io_sim::fabric::{Fabric, Place};
 use net_io_sim::histogram::Histogram;
 use net_io_sim::run::{Spec, Verdict};
-use net_io_sim::scenario::{FaultKind, NodeIndex, Scenario, WorkloadKind, resolve};
-use net_io_sim::world::{Line, lines, quiet_after};
+use net_io_sim::scenario::{AdversaryKind, FaultKind, NodeIndex, Scenario, WorkloadKind, resolve};
+use net_io_sim::world::{Line, adversary_key, garbage, lines, quiet_after};
 use net_sim_model::{Cause, Family, Key};
 use rustix::process::Signal;
+use tokio::net::UdpSocket;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, timeout_at};
 
@@ -48,6 +50,8 @@ const LOG: usize = 60;
 pub struct Programs {
     /// The program `net-chaos`.
     pub chaos: PathBuf,
+    /// The planted bug that its node processes have switched on.
+    pub mutant: Option<String>,
 }
 
 /// A run that ended.
@@ -150,6 +154,21 @@ struct Run {
     figures: Vec<Figures>,
     counters: BTreeMap<String, u64>,
     log: VecDeque<String>,
+    garblers: Vec<Garbler>,
+}
+
+/// An adversary that sends random bytes.
+struct Garbler {
+    key: Key,
+    name: String,
+    begins: u64,
+    until: u64,
+    to: NodeIndex,
+    spoof: Option<NodeIndex>,
+    count: u64,
+    rate_milli: u64,
+    made: u64,
+    socket: UdpSocket,
 }
 
 impl Run {
@@ -190,6 +209,7 @@ impl Run {
             figures: Vec::new(),
             counters: BTreeMap::new(),
             log: VecDeque::new(),
+            garblers: Vec::new(),
         })
     }
 
@@ -236,6 +256,7 @@ impl Run {
         let mut done = false;
         while self.violation.is_none() {
             let now = self.fabric.now();
+            self.garble();
             while let Some((_, line)) = self.script.pop_front_if(|(at, _)| *at <= now) {
                 self.perform(line).await?;
             }
@@ -264,7 +285,12 @@ impl Run {
 
     fn all_done(&self) -> bool {
         let stepped = self.steps.iter().all(|left| left.unwrap_or(0) == 0);
-        self.apps.all_done() && stepped
+        let now = self.fabric.now();
+        let garbled = self
+            .garblers
+            .iter()
+            .all(|one| one.made >= one.count || now >= one.until);
+        self.apps.all_done() && stepped && garbled
     }
 
     /// Hears what happens until it holds, or fails the run.
@@ -440,7 +466,8 @@ impl Run {
             }
             Line::Fault(fault) if !self.healed => self.fault(fault).await,
             Line::End(fault) if !self.healed => self.end_fault(fault).await,
-            Line::Fault(_) | Line::End(_) | Line::Strike(_) => Ok(()),
+            Line::Strike(adversary) => self.strike(adversary),
+            Line::Fault(_) | Line::End(_) => Ok(()),
             Line::Backup(fault) => {
                 if let FaultKind::RestoreDisk { node, .. } = self.scenario.faults[fault as usize].kind {
                     copy_dir(&self.machines[node as usize].state_dir, &self.backup(fault))?;
@@ -489,7 +516,7 @@ impl Run {
             });
         }
         let machine = &mut self.machines[node as usize];
-        let args: [OsString; 9] = [
+        let mut args: Vec<OsString> = vec![
             "node".into(),
             "--scenario".into(),
             self.file.clone().into(),
@@ -500,6 +527,9 @@ impl Run {
             "--state".into(),
             machine.state_dir.clone().into(),
         ];
+        if let Some(mutant) = &self.programs.mutant {
+            args.extend(["--mutant".into(), mutant.into()]);
+        }
         machine.start(&self.programs.chaos, args, self.hears.clone())?;
         machine.order(&Order::Go { peers }).await;
         Ok(())
@@ -566,6 +596,53 @@ impl Run {
         }
     }
 
+    /// An adversary of this arm begins.
+    fn strike(&mut self, index: u32) -> io::Result<()> {
+        let adversary = self.scenario.adversaries[index as usize].clone();
+        if self.healed || able::villain(&adversary.kind).is_some() {
+            return Ok(());
+        }
+        if let AdversaryKind::Garbage {
+            to,
+            count,
+            rate_milli,
+            spoof,
+        } = adversary.kind
+        {
+            let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+            socket.set_nonblocking(true)?;
+            self.garblers.push(Garbler {
+                key: adversary_key(Key::new(self.seed), &adversary.id),
+                name: format!("adversary.{}", adversary.id),
+                begins: adversary.at,
+                until: adversary.until,
+                to,
+                spoof,
+                count,
+                rate_milli: rate_milli.max(1),
+                made: 0,
+                socket: UdpSocket::from_std(socket)?,
+            });
+        }
+        Ok(())
+    }
+
+    /// Sends what adversaries owe by now.
+    fn garble(&mut self) {
+        let now = self.fabric.now();
+        for garbler in &mut self.garblers {
+            let passed = u128::from(now.min(garbler.until).saturating_sub(garbler.begins));
+            let due = passed * u128::from(garbler.rate_milli) / 1_000_000_000_000;
+            let due = u64::try_from(due).unwrap_or(u64::MAX).min(garbler.count);
+            while garbler.made < due {
+                let bytes = garbage(garbler.key, garbler.made);
+                self.fabric.inject(garbler.to, garbler.spoof, &garbler.socket, &bytes);
+                garbler.made += 1;
+            }
+            self.counters.insert(garbler.name.clone(), garbler.made);
+        }
+    }
+
     fn kill(&mut self, node: NodeIndex, next: Next) -> io::Result<()> {
         self.fabric.place(node, Place::Down);
         self.machines[node as usize].kill(next)
@@ -601,6 +678,7 @@ impl Run {
     async fn heal(&mut self, core: &[NodeIndex]) -> io::Result<()> {
         self.healed = true;
         self.note("healed");
+        self.garblers.clear();
         self.fabric.heal(core);
         for node in 0..self.machines.len() as NodeIndex {
             if !core.is_empty() && !core.contains(&node) {

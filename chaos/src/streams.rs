@@ -14,6 +14,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::protocol::{Flow, Told, hex};
 
+/// How often a reader gives up waiting and begins anew.
+const BEAT: Duration = Duration::from_millis(1);
+
 /// One direction of an instance.
 #[derive(Clone, Debug)]
 pub struct Half {
@@ -90,10 +93,18 @@ pub async fn write(half: &Half, out: SendHalf) -> Result<(), SendError> {
 /// The stream's end before that.
 pub async fn read(half: &Half, mut from: RecvHalf, tell: &(dyn Fn(&Told) + Sync)) -> Result<(), RecvError> {
     let mut judge = Judge::new(half);
+    // An application does other things while it waits: a receive that is given up must not lose a message.
+    let mut beat = tokio::time::interval(BEAT);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut bytes, mut since) = (0u64, Instant::now());
     loop {
         rest(half).await;
-        let Some(message) = from.recv().await? else {
+        let received = tokio::select! {
+            biased;
+            received = from.recv() => received?,
+            _ = beat.tick() => continue,
+        };
+        let Some(message) = received else {
             judge.finished(tell);
             return Ok(());
         };

@@ -235,6 +235,17 @@ impl Fabric {
         }
     }
 
+    /// Hands a datagram to the process of a machine past every link, as an adversary's: from the address at which it sees
+    /// `pretends`, or from `stranger`. Answers whether it was there to take it.
+    pub fn inject(&self, to: NodeIndex, pretends: Option<NodeIndex>, stranger: &UdpSocket, bytes: &[u8]) -> bool {
+        let state = self.shared.lock();
+        let Some(Place::At(address)) = state.places.get(to as usize).copied() else {
+            return false;
+        };
+        let seat = pretends.and_then(|node| state.seats[node as usize][to as usize].as_deref());
+        seat.unwrap_or(stranger).try_send_to(bytes, address).is_ok()
+    }
+
     /// What it did so far.
     #[must_use]
     pub fn stats(&self) -> FabricStats {

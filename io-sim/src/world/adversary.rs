@@ -88,7 +88,7 @@ pub struct Made {
 impl Villain {
     /// Adversary number `index` of a world under `key`.
     pub fn new(index: u32, spec: Adversary, key: Key) -> Self {
-        let key = key.family(Family::Adversary).with_text(&spec.id);
+        let key = adversary_key(key, &spec.id);
         Self {
             spec,
             address: adversary_address(index),
@@ -346,21 +346,8 @@ impl Villain {
         }
     }
 
-    /// Random bytes; two in three begin as packets do.
     fn garbage(&self, n: u64) -> Vec<u8> {
-        let key = self.key.with(2).with(n);
-        let len = key.below(0, 1_453) as usize;
-        let mut bytes: Vec<u8> = (0..len.div_ceil(8) as u64)
-            .flat_map(|word| key.at(word + 8).to_le_bytes())
-            .collect();
-        bytes.truncate(len);
-        if key.below(1, 3) > 0 && bytes.len() >= 4 {
-            bytes[..3].copy_from_slice(b"\x45\x4e\x01");
-        }
-        if key.below(2, 4) == 0 && bytes.len() >= 32 {
-            bytes[24..32].fill(0);
-        }
-        bytes
+        garbage(self.key, n)
     }
 
     /// A first message with random Noise bytes. With the network key its first MAC is right (docs/protocol.md section 3).
@@ -397,6 +384,30 @@ fn mac1(network: &NetworkKey, entity: &EntityId, packet: &[u8]) -> [u8; MAC_LEN]
     let mut mac = [0; MAC_LEN];
     mac.copy_from_slice(&hash.as_bytes()[..MAC_LEN]);
     mac
+}
+
+/// The key of what an adversary decides, under the key of a run.
+#[must_use]
+pub fn adversary_key(run: Key, id: &str) -> Key {
+    run.family(Family::Adversary).with_text(id)
+}
+
+/// An adversary's `n`-th datagram of random bytes; two in three begin as packets do.
+#[must_use]
+pub fn garbage(key: Key, n: u64) -> Vec<u8> {
+    let key = key.with(2).with(n);
+    let len = key.below(0, 1_453) as usize;
+    let mut bytes: Vec<u8> = (0..len.div_ceil(8) as u64)
+        .flat_map(|word| key.at(word + 8).to_le_bytes())
+        .collect();
+    bytes.truncate(len);
+    if key.below(1, 3) > 0 && bytes.len() >= 4 {
+        bytes[..3].copy_from_slice(b"\x45\x4e\x01");
+    }
+    if key.below(2, 4) == 0 && bytes.len() >= 32 {
+        bytes[24..32].fill(0);
+    }
+    bytes
 }
 
 /// Whether a datagram is of the kind that is picked.

@@ -69,6 +69,7 @@ use node::{Node, State};
 use pool::Pool;
 use turn::{Effects, TurnIo};
 
+pub use adversary::{adversary_key, garbage};
 pub use inspect::NodeState;
 pub use net::{heal, kind_of, link_between, spec_between};
 pub use node::SOCKET_BUFFER;
