@@ -25,6 +25,7 @@
 //! | `proxy.rs` | the impairment proxy: the same link models between real sockets |
 //! | `fabric.rs` | the same between many: the proxy of a whole scenario |
 //! | `fuzz.rs` | bodies of the fuzz targets, for fuzzing and tests alone |
+//! | `guide.rs` | the pages of docs/ as documentation tests |
 //! | `bench.rs` | datagrams per second |
 //! | `histogram.rs` | durations in integer buckets |
 //!
@@ -73,6 +74,8 @@ pub mod explore;
 pub mod fabric;
 #[cfg(any(fuzzing, feature = "fuzz"))]
 pub mod fuzz;
+#[cfg(doctest)]
+mod guide;
 pub mod histogram;
 pub mod history;
 pub mod host;
