@@ -1,11 +1,13 @@
 //! Explicit fates of a scenario: which datagrams of a direction are lost, held, doubled or damaged.
 //!
-//!     [[fate]]
-//!     kind = "loss"           # loss, hold, dup or corrupt
-//!     from = "a"
-//!     to = "b"
-//!     n = [17, 23, 40]        # numbers of datagrams on their way from a to b, counted from 0
-//!     of = "burst"            # the fault under whose name it was decided; none: the link itself
+//! ```toml
+//! [[fate]]
+//! kind = "loss"           # loss, hold, dup or corrupt
+//! from = "a"
+//! to = "b"
+//! n = [17, 23, 40]        # numbers of datagrams on their way from a to b, counted from 0
+//! of = "burst"            # the fault under whose name it was decided; none: the link itself
+//! ```
 //!
 //! For how long a datagram is held and what damage it takes follows from the seed and that name, so that a chance that is
 //! written down means the same as before.
