@@ -3,12 +3,15 @@
 //! Invariants: runs under madsim are processes of their own. Not here: planted bugs (`planted.rs`).
 #![forbid(unsafe_code)]
 
+use std::path::Path;
 use std::process::{Command, Output};
 
-use net_io_sim::arm::{ArmReport, run_des};
+use net_io_sim::arm::{ArmReport, StreamHistory, run_des};
 use net_io_sim::kernel::ClearKernel;
 use net_io_sim::run::{Spec, Verdict};
-use net_sim_shell::run::prepare;
+use net_io_sim::scenario::WorkloadKind;
+use net_kernel::wire::Reliability;
+use net_sim_shell::run::{is_able, prepare};
 use net_sim_shell::under_turmoil;
 
 /// Everything this arm can do, in one scenario.
@@ -126,6 +129,43 @@ fn applications_are_told_the_same_in_the_world_and_under_the_real_driver() {
         assert!(shell.metrics.handshake.count >= 2 && shell.metrics.rtt.p50 > 5_000_000);
         assert!(shell.unable.is_empty(), "{:?}", shell.unable);
     }
+}
+
+/// Streams that must complete, and of which all must arrive: the others may end wherever a session happens to.
+#[test]
+fn committed_scenarios_tell_the_same_history_in_both_arms() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios");
+    let mut compared = 0;
+    for entry in std::fs::read_dir(folder).expect("they are committed") {
+        let file = entry.expect("readable").path();
+        if file.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let (name, text) = (
+            file.display().to_string(),
+            std::fs::read_to_string(&file).expect("readable"),
+        );
+        let spec = Spec::new(name.clone(), text).expect("a good scenario");
+        let Some(prepared) = prepare(&spec, 1).ok().filter(|it| is_able(&it.scenario)) else {
+            continue;
+        };
+        let must = prepared.scenario.workloads.iter().filter(|workload| {
+            matches!(&workload.kind, WorkloadKind::Stream(stream) if stream.must_complete
+                && stream.reliability != Reliability::FireAndForget
+                && (stream.reliability == Reliability::Reliable || !stream.resume))
+        });
+        let must: Vec<String> = must.map(|workload| format!("{}/", workload.id)).collect();
+        let owed = |report: ArmReport| {
+            let named = |one: &StreamHistory| must.iter().any(|id| one.stream.starts_with(id));
+            report.history.into_iter().filter(named).collect::<Vec<_>>()
+        };
+        let shell = under_turmoil::run(&prepared).expect("tokio starts");
+        assert_eq!(shell.verdict, Verdict::Pass, "{name}: {:?}", shell.failure);
+        let (shell, des) = (owed(shell), owed(run_des::<ClearKernel>(&spec, 1)));
+        assert_eq!(shell, des, "{name}");
+        compared += shell.len();
+    }
+    assert!(compared >= 20, "{compared} streams");
 }
 
 #[test]
