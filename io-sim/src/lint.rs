@@ -28,7 +28,8 @@ pub struct Warning {
 pub const DEVIATIONS: u64 = 6;
 
 /// Counters that a run may have, beside families named after faults, adversaries, workloads, causes and reasons.
-const COUNTERS: [&str; 47] = [
+const COUNTERS: [&str; 48] = [
+    "backpressure",
     "boot_failed",
     "boots",
     "broken",
@@ -222,16 +223,12 @@ impl Found<'_> {
 
     fn fault(&mut self, n: usize, fault: &Fault) {
         let scenario = &self.spec.scenario;
-        let (at, until) = fault.window();
+        let (at, _) = fault.window();
         if fault.when.is_none() && at >= scenario.duration {
             return self.late("fault", n, &fault.id);
         }
         if matches!(fault.kind, FaultKind::Link { .. }) && fault.at == fault.until {
             let what = format!("`{}` lasts no time: it never does anything", fault.id);
-            self.warn("fault", Some(n), what);
-        }
-        if fault.when.is_none() && scenario.liveness.is_none() && until > scenario.duration && until != u64::MAX {
-            let what = format!("`{}` ends after the end: leave `for` out if it is to last", fault.id);
             self.warn("fault", Some(n), what);
         }
         self.trigger("fault", n, &fault.id, fault.when);
@@ -269,14 +266,12 @@ impl Found<'_> {
         for (n, node) in scenario.nodes.iter().enumerate() {
             let n = n as u32;
             let works = scenario.workloads.iter().any(|work| work.from == n || work.to == n);
-            let harmed = scenario
-                .adversaries
-                .iter()
-                .any(|one| format!("{:?}", one.kind).contains(&format!(": {n}")));
-            if !works && !harmed && scenario.nodes.len() > 2 {
+            let parted = |fault: &Fault| matches!(&fault.kind, FaultKind::Link { from, to, .. } if from.contains(&n) || to.contains(&n));
+            let faulty = scenario.faults.iter().any(parted);
+            if !works && !faulty && scenario.adversaries.is_empty() {
+                let id = &node.id;
                 warnings.push(format!(
-                    "node `{}` has no workload: nothing is sent to it or by it",
-                    node.id
+                    "node `{id}` takes part in nothing: no workload or partition names it"
                 ));
             }
         }
@@ -327,6 +322,8 @@ fn known(scenario: &Scenario, name: &str) -> bool {
     };
     let timed = |rest: &str| TIMES.contains(&rest);
     match family {
+        // Sums over sessions: whatever the kernel counts of one.
+        "session" => true,
         "fault" => scenario.faults.iter().any(|fault| fault.id == rest),
         "adversary" => scenario.adversaries.iter().any(|adversary| adversary.id == rest),
         "drop" => DropReason::ALL.iter().any(|reason| reason.name() == rest),

@@ -230,3 +230,50 @@ fn every_kind_there_is_has_its_case_in_the_schema() {
     cases("/$defs/when/oneOf", "event", EVENTS);
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
 }
+
+/// Every key the schema knows.
+fn keys(value: &Value, found: &mut std::collections::BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            if let Some(properties) = object.get("properties").and_then(Value::as_object) {
+                found.extend(properties.keys().cloned());
+            }
+            object.values().for_each(|inner| keys(inner, found));
+        }
+        Value::Array(list) => list.iter().for_each(|inner| keys(inner, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn every_key_stands_in_the_documentation() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/simulation.md");
+    let text = std::fs::read_to_string(page).expect("part of the tree");
+    let mut known = std::collections::BTreeSet::new();
+    keys(&schema(), &mut known);
+    let stands = |key: &String| {
+        [
+            format!("`{key}`"),
+            format!("`{key} ="),
+            format!("[{key}]"),
+            format!(".{key}]"),
+        ]
+        .iter()
+        .any(|form| text.contains(form.as_str()))
+    };
+    let missing: Vec<&String> = known.iter().filter(|key| !stands(key)).collect();
+    assert!(missing.is_empty(), "docs/simulation.md does not name {missing:?}");
+}
+
+#[test]
+fn no_scenario_of_the_tree_holds_anything_pointless() {
+    let mut files = Vec::new();
+    scenarios(&folder(), &mut files);
+    let mut warnings = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("it can be read");
+        let spec = net_io_sim::run::Spec::new(file.display().to_string(), text).expect("a correct scenario");
+        warnings.extend(net_io_sim::lint::lint(&spec));
+    }
+    assert!(warnings.is_empty(), "{warnings:#?}");
+}
