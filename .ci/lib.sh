@@ -90,6 +90,13 @@ tools() {
     if ! has valgrind && has apt-get && [ "$(id -u)" -eq 0 ]; then
         apt-get install -y -q valgrind >/dev/null 2>&1 || echo "note: valgrind could not be installed; instruction counts are skipped"
     fi
+    # The trace page is tested in a browser and its packets with Wireshark's reader; without them those tests say that they were skipped.
+    local tool
+    for tool in chromium tshark; do
+        if ! has "$tool" && has apt-get && [ "$(id -u)" -eq 0 ]; then
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$tool" >/dev/null 2>&1 || echo "note: $tool could not be installed; the tests that need it are skipped"
+        fi
+    done
 }
 
 lints() {

@@ -401,7 +401,7 @@ fn a_cut_history_and_an_empty_one_open_too() {
 
 /// Prints how long a page of a million events takes until it is drawn. A measurement, not a test: run it by name.
 #[test]
-#[ignore = "a measurement: cargo test --profile quick -p net-io-sim --test page -- --ignored --nocapture"]
+#[ignore = "a measurement: cargo test -p net-io-sim --test page -- --ignored --nocapture"]
 fn opening_a_page_of_a_million_events() {
     let Some(mut browser) = Browser::start("million") else {
         return;

@@ -98,6 +98,8 @@ pub(super) struct Found {
     pub replay: String,
     /// The command that shrinks it.
     pub shrink: String,
+    /// The command that draws it.
+    pub trace: String,
 }
 
 /// Writes the resolved file of a failing run into `folder`. A file that is resolved already stays the one.
@@ -118,9 +120,11 @@ pub(super) fn keep(folder: &Path, text: &str, report: &Report, aead: Cipher) -> 
     };
     let (name, flags) = (quoted(&file.display().to_string()), flags(aead));
     let small = quoted(&file.with_extension("min.toml").display().to_string());
+    let page = quoted(&file.with_extension("html").display().to_string());
     Ok(Found {
         replay: format!("{} replay {name}{flags}", program()),
         shrink: format!("{} shrink {name}{flags} -o {small}", program()),
+        trace: format!("{} trace {name}{flags} --html -o {page}", program()),
         file,
     })
 }

@@ -220,6 +220,7 @@ impl<'a> Teller<'a> {
             )?;
             writeln!(out, "  replay    {}", found.replay)?;
             writeln!(out, "  shrink    {}", found.shrink)?;
+            writeln!(out, "  trace     {}", found.trace)?;
         }
         if !report.log.is_empty() {
             writeln!(out, "  the last events before it:")?;
@@ -312,6 +313,7 @@ fn as_json(report: &Report, found: Option<&Found>) -> Result<String, Trouble> {
             fields.insert("resolved".to_owned(), found.file.display().to_string().into());
             fields.insert("replay".to_owned(), found.replay.as_str().into());
             fields.insert("shrink".to_owned(), found.shrink.as_str().into());
+            fields.insert("trace".to_owned(), found.trace.as_str().into());
         }
     }
     Ok(value.to_string())

@@ -181,10 +181,7 @@ pub(crate) fn words<'a>(what: &'a Fact, names: &'a Names) -> Words<'a> {
         } => words!("writes {n} B to {s}", *len, *cell),
         Fact::StoreBegun { cell, write: None, .. } => words!("reads {s}", *cell),
         Fact::StoreFinished { end, .. } => stored(end),
-        Fact::WorkloadBegins { workload } => {
-            let name = names.workloads.get(*workload as usize).map_or("?", String::as_str);
-            words!("workload {s} begins", name)
-        }
+        Fact::WorkloadBegins { workload } => words!("workload {s} begins", workload_name(*workload, names)),
         Fact::FaultBegins { fault } => words!("fault {s} begins", band(&names.faults, *fault)),
         Fact::FaultEnds { fault } => words!("fault {s} ends", band(&names.faults, *fault)),
         Fact::Backup { fault } => words!("its disk is copied for {s}", band(&names.faults, *fault)),
@@ -198,6 +195,10 @@ pub(crate) fn words<'a>(what: &'a Fact, names: &'a Names) -> Words<'a> {
 fn band(bands: &[Band], index: u32) -> String {
     let band = bands.get(index as usize);
     band.map_or_else(|| "?".to_owned(), |band| format!("{} ({})", band.id, band.kind))
+}
+
+fn workload_name(index: u32, names: &Names) -> &str {
+    names.workloads.get(index as usize).map_or("?", String::as_str)
 }
 
 fn villain(index: u32, names: &Names) -> &str {
@@ -233,7 +234,13 @@ const fn timer(why: Why) -> &'static str {
 }
 
 fn sending<'a>(what: &'a Fact, names: &'a Names) -> Words<'a> {
-    if let Fact::Sent {
+    if let Fact::Injected {
+        adversary, peer, kind, ..
+    } = what
+    {
+        return injected(what, villain(*adversary, names), peer.map(Arg::Node), kind.name());
+    }
+    let Fact::Sent {
         from,
         to,
         peer,
@@ -242,72 +249,70 @@ fn sending<'a>(what: &'a Fact, names: &'a Names) -> Words<'a> {
         packet,
         nth,
     } = what
-    {
-        return match (peer, nth) {
-            (Some(peer), Some(nth)) => words!(
-                "sends datagram {n} to {d} ({a}): {s}, {n} B, from {a}, number {n} of its link",
-                *packet,
-                Arg::Node(*peer),
-                *to,
-                kind.name(),
-                *len,
-                *from,
-                *nth
-            ),
-            _ => words!(
-                "sends datagram {n} to {a}: {s}, {n} B, from {a}",
-                *packet,
-                *to,
-                kind.name(),
-                *len,
-                *from
-            ),
-        };
+    else {
+        unreachable!("only sendings are told here");
+    };
+    let kind = kind.name();
+    match peer.zip(*nth) {
+        Some((peer, nth)) => words!(
+            "sends datagram {n} to {d} ({a}): {s}, {n} B, from {a}, number {n} of its link",
+            *packet,
+            Arg::Node(peer),
+            *to,
+            kind,
+            *len,
+            *from,
+            nth
+        ),
+        None => words!(
+            "sends datagram {n} to {a}: {s}, {n} B, from {a}",
+            *packet,
+            *to,
+            kind,
+            *len,
+            *from
+        ),
     }
-    if let Fact::Injected {
-        adversary,
-        from,
-        to,
-        peer,
-        len,
-        kind,
-        packet,
+}
+
+fn injected<'a>(what: &'a Fact, who: &'a str, peer: Option<Arg<'a>>, kind: &'static str) -> Words<'a> {
+    let Fact::Injected {
+        from, to, len, packet, ..
     } = what
-    {
-        let (who, kind) = (villain(*adversary, names), kind.name());
-        return match (peer.map(Arg::Node), packet) {
-            (Some(peer), 0) => {
-                words!(
-                    "adversary {s} sends to {d} ({a}) as {a}: {s}, {n} B",
-                    who,
-                    peer,
-                    *to,
-                    *from,
-                    kind,
-                    *len
-                )
-            }
-            (Some(peer), packet) => words!(
-                "adversary {s} sends to {d} ({a}) as {a}: {s}, {n} B, a copy of datagram {n}",
+    else {
+        unreachable!("only what adversaries send is told here");
+    };
+    match (peer, packet) {
+        (Some(peer), 0) => {
+            words!(
+                "adversary {s} sends to {d} ({a}) as {a}: {s}, {n} B",
                 who,
                 peer,
                 *to,
                 *from,
                 kind,
-                *len,
-                *packet
-            ),
-            (None, _) => words!(
-                "adversary {s} sends to {a} as {a}: {s}, {n} B",
-                who,
-                *to,
-                *from,
-                kind,
                 *len
-            ),
-        };
+            )
+        }
+        (Some(peer), packet) => words!(
+            "adversary {s} sends to {d} ({a}) as {a}: {s}, {n} B, a copy of datagram {n}",
+            who,
+            peer,
+            *to,
+            *from,
+            kind,
+            *len,
+            *packet
+        ),
+        (None, _) => words!(
+            "adversary {s} sends to {a} as {a}: {s}, {n} B",
+            who,
+            *to,
+            *from,
+            kind,
+            *len
+        ),
     }
-    words!("")
 }
 
 fn stored(end: &StoreEnd) -> Words<'static> {
@@ -405,6 +410,30 @@ fn told<'a>(event: &'a Event, names: &'a Names) -> Words<'a> {
                 close_reason(why)
             )
         }
+        Event::Opened { .. }
+        | Event::StreamOpened { .. }
+        | Event::Writable { .. }
+        | Event::Finished { .. }
+        | Event::Flushed { .. }
+        | Event::StreamReset { .. }
+        | Event::StreamStopped { .. } => of_stream(event),
+        Event::Echo { session, rtt, .. } => words!("event: echo on session {n}: {u}", *session, rtt.as_nanos()),
+        Event::Rekeyed { session } => words!("event: session {n} has new keys", *session),
+        Event::Moved { session, address } => words!("event: the peer of session {n} moved to {a}", *session, *address),
+        Event::StateRolledBack { peer, known } => {
+            words!(
+                "event: {s} knows a later epoch of this node: {n}",
+                entity(peer, names),
+                known.0
+            )
+        }
+        Event::Refused { why, .. } => words!("event: command refused: {s}", format!("{why:?}")),
+        Event::StoreFailed { error } => words!("event: storage failed: {s}", format!("{error:?}")),
+    }
+}
+
+fn of_stream(event: &Event) -> Words<'_> {
+    match event {
         Event::Opened {
             session,
             stream,
@@ -423,12 +452,14 @@ fn told<'a>(event: &'a Event, names: &'a Names) -> Words<'a> {
             stream,
             reliability,
             ..
-        } => words!(
-            "event: the peer opened stream {x} of session {n} ({s})",
-            *stream,
-            *session,
-            format!("{reliability:?}")
-        ),
+        } => {
+            words!(
+                "event: the peer opened stream {x} of session {n} ({s})",
+                *stream,
+                *session,
+                debug(reliability)
+            )
+        }
         Event::Writable { session, stream, bytes } => {
             words!(
                 "event: stream {x} of session {n} takes {n} B more",
@@ -441,11 +472,7 @@ fn told<'a>(event: &'a Event, names: &'a Names) -> Words<'a> {
             words!("event: the peer finished stream {x} of session {n}", *stream, *session)
         }
         Event::Flushed { session, stream } => {
-            words!(
-                "event: all of stream {x} of session {n} is acknowledged",
-                *stream,
-                *session
-            )
+            words!("event: stream {x} of session {n} is flushed", *stream, *session)
         }
         Event::StreamReset { session, stream, code } => {
             words!(
@@ -463,19 +490,20 @@ fn told<'a>(event: &'a Event, names: &'a Names) -> Words<'a> {
                 *code
             )
         }
-        Event::Echo { session, rtt, .. } => words!("event: echo on session {n}: {u}", *session, rtt.as_nanos()),
-        Event::Rekeyed { session } => words!("event: session {n} has new keys", *session),
-        Event::Moved { session, address } => words!("event: the peer of session {n} moved to {a}", *session, *address),
-        Event::StateRolledBack { peer, known } => {
-            words!(
-                "event: {s} knows a later epoch of this node: {n}",
-                entity(peer, names),
-                known.0
-            )
-        }
-        Event::Refused { why, .. } => words!("event: command refused: {s}", format!("{why:?}")),
-        Event::StoreFailed { error } => words!("event: storage failed: {s}", format!("{error:?}")),
+        Event::Connected { .. }
+        | Event::ConnectFailed { .. }
+        | Event::Closed { .. }
+        | Event::Echo { .. }
+        | Event::Rekeyed { .. }
+        | Event::Moved { .. }
+        | Event::StateRolledBack { .. }
+        | Event::Refused { .. }
+        | Event::StoreFailed { .. } => unreachable!("only events of streams are told here"),
     }
+}
+
+fn debug(value: &impl std::fmt::Debug) -> String {
+    format!("{value:?}")
 }
 
 fn entity(entity: &EntityId, names: &Names) -> String {

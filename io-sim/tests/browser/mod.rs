@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// A wait that ends in failure: a browser that hangs, not a page that is slow.
-const HANGS: Duration = Duration::from_secs(120);
+const HANGS: Duration = Duration::from_secs(300);
 
 /// A running browser with one page.
 pub struct Browser {
