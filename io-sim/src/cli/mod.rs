@@ -26,6 +26,8 @@
 mod arms;
 mod bench;
 mod compare;
+#[cfg(net_mutants)]
+mod cores;
 mod explore;
 mod lint;
 mod list;

@@ -28,6 +28,8 @@ enum What {
     },
     /// Run the suite with each bug switched on until a checker fails.
     Hunt(HuntArgs),
+    /// Find each bug once and shrink its failure to what fails with the bug and passes without it.
+    Shrink(ShrinkArgs),
 }
 
 #[derive(Debug, Args)]
@@ -65,8 +67,43 @@ struct HuntArgs {
     markdown: bool,
 }
 
+#[derive(Debug, Args)]
+#[cfg_attr(
+    not(net_mutants),
+    allow(dead_code, reason = "a program without bugs refuses to shrink what they break")
+)]
+pub(super) struct ShrinkArgs {
+    /// Which bugs; default: all that are not in the driver.
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Scenario files, or folders of them.
+    #[arg(long = "suite", default_value = "scenarios", value_name = "FILE|DIR")]
+    pub suite: Vec<PathBuf>,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Runs after which a bug counts as not found.
+    #[arg(long, default_value_t = 10_000)]
+    pub runs: u64,
+    /// How long shrinking one failure may take.
+    #[arg(long, default_value = "60s", value_parser = super::wall_time)]
+    pub time: std::time::Duration,
+    /// Runs at once; default: one per core.
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<NonZeroUsize>,
+    /// Leave the cores in this folder.
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// One JSON object per bug.
+    #[arg(long, conflicts_with = "markdown")]
+    pub json: bool,
+    /// The table of docs/benchmarks.md.
+    #[arg(long)]
+    pub markdown: bool,
+}
+
 #[cfg(net_mutants)]
-pub(super) use planted::{choose, command};
+pub(super) use planted::{choose, command, switch};
 
 #[cfg(not(net_mutants))]
 const WITHOUT: &str = "this netsim was built without planted bugs; build it with RUSTFLAGS='--cfg net_mutants \
@@ -78,10 +115,16 @@ pub(super) fn choose(_: &str) -> Result<(), Trouble> {
     Err(Trouble::Said(WITHOUT.to_owned()))
 }
 
+/// What switches the chosen bug off and on.
+#[cfg(not(net_mutants))]
+pub(super) fn switch() -> Option<Box<dyn Fn(bool) + Sync>> {
+    None
+}
+
 #[cfg(not(net_mutants))]
 pub(super) fn command(mutants: &Mutants) -> Result<u8, Trouble> {
     match mutants.what {
-        What::List { .. } | What::Hunt(_) => Err(Trouble::Said(WITHOUT.to_owned())),
+        What::List { .. } | What::Hunt(_) | What::Shrink(_) => Err(Trouble::Said(WITHOUT.to_owned())),
     }
 }
 
@@ -104,6 +147,12 @@ mod planted {
         Ok(())
     }
 
+    /// What switches the chosen bug off and on.
+    pub(in super::super) fn switch() -> Option<Box<dyn Fn(bool) + Sync>> {
+        let mutant = named(&super::super::output::mutant()?).ok()?;
+        Some(Box::new(move |on| mutant::choose(on.then_some(mutant))))
+    }
+
     fn named(name: &str) -> Result<Mutant, Trouble> {
         let found = Mutant::ALL.iter().find(|mutant| mutant.name() == name);
         found.copied().ok_or_else(|| {
@@ -116,6 +165,7 @@ mod planted {
         match &mutants.what {
             What::List { json } => list(*json),
             What::Hunt(args) => all(args),
+            What::Shrink(args) => super::super::cores::command(args, &chosen(&args.names)?),
         }
     }
 
@@ -132,16 +182,17 @@ mod planted {
         Ok(0)
     }
 
-    fn all(args: &HuntArgs) -> Result<u8, Trouble> {
-        let mut chosen = Vec::new();
-        for name in &args.names {
-            chosen.push(named(name)?);
-        }
-        if chosen.is_empty() {
+    fn chosen(names: &[String]) -> Result<Vec<Mutant>, Trouble> {
+        if names.is_empty() {
             // Those in the driver are for the arms that have one.
             let ours = Mutant::ALL.iter().copied().filter(|mutant| !mutant.in_driver());
-            chosen = ours.collect();
+            return Ok(ours.collect());
         }
+        names.iter().map(|name| named(name)).collect()
+    }
+
+    fn all(args: &HuntArgs) -> Result<u8, Trouble> {
+        let chosen = chosen(&args.names)?;
         let specs = load(&args.suite)?;
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let wanted = Hunt {

@@ -61,9 +61,11 @@ pub(super) fn command(command: &Shrink) -> Result<u8, Trouble> {
 
 fn search<H: Host>(command: &Shrink, spec: &Spec, seed: u64) -> Result<Shrunk, Trouble> {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let reference = super::mutants::switch();
     let options = Options {
         jobs: command.jobs.unwrap_or(cores).get(),
         time: command.time,
+        reference: reference.as_deref(),
     };
     let began = Instant::now();
     let mut told = began;

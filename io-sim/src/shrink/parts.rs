@@ -99,6 +99,22 @@ pub(super) fn links(doc: &Table) -> Vec<Part> {
     parts
 }
 
+/// Bounds and expectations, all of them and each.
+pub(super) fn expectations(doc: &Table) -> Vec<Part> {
+    let mut parts = Vec::new();
+    for section in ["expect", "check"] {
+        let path = vec![Step::Key(section.to_owned())];
+        let Some(Value::Table(table)) = doc.get(section) else {
+            continue;
+        };
+        for (key, value) in table {
+            let path = [path.clone(), vec![Step::Key(key.clone())]].concat();
+            parts.extend(keys_of(value, &path));
+        }
+    }
+    parts
+}
+
 /// Every other key that may be missing.
 pub(super) fn options(doc: &Table) -> Vec<Part> {
     let mut parts = Vec::new();

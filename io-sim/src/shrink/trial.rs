@@ -5,21 +5,24 @@
 //! Not here: which candidates there are.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, RwLock};
 use std::time::Instant;
 
 use toml::{Table, Value};
 
-use crate::run::{Report, Spec};
+use crate::run::{Report, Spec, Verdict};
 use crate::scenario::duration;
 use crate::signature::Signature;
 
 /// Runs a specification under a seed, for so many events at most.
 pub(super) type Runner = fn(&Spec, u64, u64) -> Report;
 
+/// Switches a fault of the tested program itself on or off.
+pub type Reference<'a> = &'a (dyn Fn(bool) + Sync);
+
 /// What candidates are measured against.
-pub(super) struct Trial {
+pub(super) struct Trial<'a> {
     /// How a candidate is run.
     pub run: Runner,
     /// Its name in messages.
@@ -28,6 +31,10 @@ pub(super) struct Trial {
     pub seed: u64,
     /// The failure that must stay.
     pub want: Signature,
+    /// Switches the fault that is looked for on and off, where that can be done: a candidate must pass without it.
+    pub reference: Option<Reference<'a>>,
+    /// Held for reading while the fault is on, for writing while it is off.
+    pub switch: RwLock<()>,
     /// Whether a candidate must also fail when it is given much more time: what is only slow is not stuck.
     pub patient: bool,
     /// Events after which a candidate is given up.
@@ -45,7 +52,7 @@ pub(super) struct Trial {
 /// How much longer a patient trial waits.
 const PATIENCE: u64 = 4;
 
-impl Trial {
+impl Trial<'_> {
     /// Whether the time is over.
     pub fn over(&self) -> bool {
         Instant::now() >= self.ends
@@ -63,7 +70,9 @@ impl Trial {
         if self.over() {
             return false;
         }
-        let fails = self.same(text) && (!self.patient || self.same_in_the_long_run(candidate));
+        let fails = self.same(text.clone())
+            && (!self.patient || self.same_in_the_long_run(candidate))
+            && self.passes_without(text);
         if let Ok(mut known) = self.known.lock() {
             known.insert(hash, fails);
         }
@@ -75,8 +84,24 @@ impl Trial {
             return false;
         };
         self.runs.fetch_add(1, Ordering::Relaxed);
+        let on = self.switch.read();
         let report = (self.run)(&spec, self.seed, self.limit);
+        drop(on);
         Signature::of(&report).is_some_and(|signature| self.want.covers(&signature))
+    }
+
+    fn passes_without(&self, text: String) -> bool {
+        let Some(reference) = self.reference else { return true };
+        let Ok(spec) = Spec::new(self.file.clone(), text) else {
+            return false;
+        };
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        let off = self.switch.write();
+        reference(false);
+        let report = (self.run)(&spec, self.seed, self.limit);
+        reference(true);
+        drop(off);
+        report.verdict == Verdict::Pass
     }
 
     fn same_in_the_long_run(&self, candidate: &Table) -> bool {
