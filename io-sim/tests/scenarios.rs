@@ -42,6 +42,20 @@ fn clear(name: &str, seed: u64) -> Report {
 }
 
 #[test]
+fn every_bug_that_was_fixed_stays_fixed() {
+    let entries = std::fs::read_dir(folder().join("regressions")).expect("the folder is part of the tree");
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    for file in files {
+        let name = file.file_stem().and_then(|name| name.to_str()).expect("a name");
+        for seed in 0..5 {
+            clear(&format!("regressions/{name}"), seed);
+        }
+    }
+}
+
+#[test]
 fn every_scenario_holds_under_the_clear_cipher() {
     let specs = all();
     let tasks: Vec<Task> = (0..specs.len())

@@ -126,35 +126,10 @@ fn header(command: &Shrink, spec: &Spec, seed: u64, shrunk: &Shrunk) -> String {
         lines.extend(describe(&doc).into_iter().map(|line| format!("  {line}")));
     }
     lines.push("Then, up to the failure:".to_owned());
-    let names: Vec<&str> = spec_names(shrunk).collect();
-    for line in shrunk.report.log.iter().rev().take(30).rev() {
-        lines.push(format!(
-            "  {}",
-            named(line, &names).chars().take(160).collect::<String>()
-        ));
-    }
-    lines.push(format!(
-        "  {}: {}",
-        shrunk.report.checker.as_deref().unwrap_or("-"),
-        shrunk.report.failure.as_deref().unwrap_or("-")
-    ));
+    lines.extend(shrunk.story.iter().map(|line| format!("  {line}")));
     lines.push(String::new());
     lines.extend(figures(shrunk));
     comment(&lines)
-}
-
-fn spec_names(shrunk: &Shrunk) -> impl Iterator<Item = &str> {
-    let ids = shrunk.text.split("[[topology.nodes]]").skip(1);
-    ids.filter_map(|node| node.split("id = \"").nth(1)?.split('"').next())
-}
-
-/// A line of the record with the names of machines in place of their numbers.
-fn named(line: &str, names: &[&str]) -> String {
-    let mut line = line.to_owned();
-    for (index, name) in names.iter().enumerate() {
-        line = line.replace(&format!(" node {index}: "), &format!(" {name}: "));
-    }
-    line
 }
 
 fn tell(command: &Shrink, shrunk: &Shrunk) -> Result<(), Trouble> {

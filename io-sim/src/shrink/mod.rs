@@ -71,6 +71,8 @@ pub struct Shrunk {
     pub text: String,
     /// Its run, with the last events.
     pub report: Report,
+    /// What happened in it, line by line up to the violation, without what every run is full of.
+    pub story: Vec<String>,
     /// What stayed the same.
     pub signature: Signature,
     /// The run that was given.
@@ -167,8 +169,9 @@ pub fn shrink<H: Host>(
     let (best, runs) = (search.best, search.trial.runs.load(Ordering::Relaxed));
     let text = toml::to_string(&best).map_err(|error| unreadable(error.to_string()))?;
     let small = Spec::new(spec.file.clone(), text.clone()).map_err(|error| unreadable(error.to_string()))?;
-    let report = verified::<H>(&small, seed, &search.trial.want)?;
+    let (report, story) = verified::<H>(&small, seed, &search.trial.want)?;
     Ok(Shrunk {
+        story,
         after: size(&best, &report),
         text,
         report,
@@ -193,17 +196,23 @@ pub fn explicit<H: Host>(spec: &Spec, seed: u64) -> Result<String, String> {
     toml::to_string(&chances::listed(&doc, &fates)).map_err(|error| error.to_string())
 }
 
+/// Entries of the record of the result's run from which its story is taken.
+const RECORD: usize = 1_000_000;
+
 /// Runs the result three times (the last with its record): one digest, one signature.
-fn verified<H: Host>(spec: &Spec, seed: u64, want: &Signature) -> Result<Report, Refusal> {
+fn verified<H: Host>(spec: &Spec, seed: u64, want: &Signature) -> Result<(Report, Vec<String>), Refusal> {
     let mut runs: Vec<Report> = (0..2).map(|_| run::run_briefly::<H>(spec, seed, EVENT_LIMIT)).collect();
-    runs.push(run::run::<H>(spec, seed));
+    let (last, history) = run::run_recorded::<H>(spec, seed, RECORD, false);
+    runs.push(last);
     for report in &runs {
         let same = Signature::of(report).is_some_and(|signature| want.covers(&signature));
         if !same || report.digest != runs[0].digest {
             return Err(Refusal::Unstable(spec.file.clone()));
         }
     }
-    runs.pop().ok_or_else(|| Refusal::Unstable(spec.file.clone()))
+    let story = history.as_ref().map_or_else(Vec::new, words::story);
+    let last = runs.pop().ok_or_else(|| Refusal::Unstable(spec.file.clone()))?;
+    Ok((last, story))
 }
 
 /// How big a scenario and its run are.

@@ -7,6 +7,7 @@ use toml::{Table, Value};
 
 use super::magnitude::time;
 use super::parts::{IMPAIRMENTS, node_names};
+use crate::history::{Entry, Fact, History};
 use crate::scenario::duration;
 
 /// Lines that say which machines there are and what is done to them and by them, in the order of time.
@@ -34,6 +35,63 @@ pub fn describe(doc: &Table) -> Vec<String> {
         lines.push(format!("fate: {}", phrase(fate)));
     }
     lines
+}
+
+/// Lines of a story at most; of a longer one the end.
+const LINES: usize = 40;
+
+/// What happened up to the violation, without turns, timers, jobs and datagrams that came through.
+pub(super) fn story(history: &History) -> Vec<String> {
+    let told: Vec<&Entry> = history.iter().filter(|entry| tells(&entry.what)).collect();
+    let mut lines = Vec::new();
+    if told.len() > LINES {
+        lines.push(format!("({} events before)", told.len() - LINES));
+    }
+    for entry in told.iter().skip(told.len().saturating_sub(LINES)) {
+        let (seconds, micros) = (entry.at / 1_000_000_000, entry.at % 1_000_000_000 / 1_000);
+        let place = entry.node.map_or("", |node| history.names().node(node));
+        let text: String = history.text(entry).chars().take(140).collect();
+        lines.push(format!("{seconds}.{micros:06} s  {place:<3} {text}"));
+    }
+    lines
+}
+
+const fn tells(fact: &Fact) -> bool {
+    match fact {
+        Fact::Booted { .. }
+        | Fact::BootFailed
+        | Fact::Crashed
+        | Fact::Paused
+        | Fact::Suspended
+        | Fact::Resumed
+        | Fact::Rebound { .. }
+        | Fact::Injected { .. }
+        | Fact::Held { .. }
+        | Fact::Doubled { .. }
+        | Fact::Damaged { .. }
+        | Fact::Dropped { .. }
+        | Fact::Refused { .. }
+        | Fact::Command(_)
+        | Fact::Told(_)
+        | Fact::Message { .. }
+        | Fact::FaultBegins { .. }
+        | Fact::FaultEnds { .. }
+        | Fact::Healed
+        | Fact::Violation { .. } => true,
+        Fact::Turn { .. }
+        | Fact::Timer { .. }
+        | Fact::Sent { .. }
+        | Fact::Delivered { .. }
+        | Fact::Waits { .. }
+        | Fact::JobBegun { .. }
+        | Fact::JobFinished { .. }
+        | Fact::StoreBegun { .. }
+        | Fact::StoreFinished { .. }
+        | Fact::WorkloadBegins { .. }
+        | Fact::Backup { .. }
+        | Fact::AdversaryBegins { .. }
+        | Fact::Strike { .. } => false,
+    }
 }
 
 fn tables<'a>(doc: &'a Table, section: &str) -> impl Iterator<Item = &'a Table> {
