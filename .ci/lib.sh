@@ -275,6 +275,17 @@ audit() {
     limited "$minutes" "$(netsim release)" run "${small[@]}" --seeds "1..$((runs / ${#small[@]}))" --jobs "$JOBS" --twice
 }
 
+# real_arm SEEDS MINUTES: real processes over loopback, in real time; then some scenarios in every arm, whose applications must
+# have been told the same. The debug builds that the tests left are used; the arm `shell` joins where it was built.
+real_arm() {
+    local seeds=$1 minutes=$2 arms=des,real debug
+    debug=$(dirname "$(netsim debug)")
+    limited 15 cargo build --quiet -p net-chaos -p net-cli -p net-io-sim
+    limited "$minutes" "$debug/net-chaos" run scenarios/real --seeds "1..$seeds"
+    [ ! -x "${NETSIM_SHELL:-}" ] || arms=des,shell,real
+    limited "$minutes" "$debug/netsim" compare scenarios/real/{loss-and-dup,partition,garbage}.toml --arms "$arms" --seeds "1..$(((seeds + 1) / 2))"
+}
+
 # shell_arm SEEDS MINUTES: the real driver under turmoil-net and madsim, over every scenario that arm can do entirely, each seed
 # twice. One build holds both runtimes and the planted bugs; it lies outside the workspace and its target directory.
 SHELL_FLAGS='--cfg madsim --cfg net_mutants --cfg poly1305_backend="soft"'

@@ -4,15 +4,17 @@
 //! `netsim`: 0 pass, 1 a checker failed, 3 harness error, 4 out of time, the worst of all runs.
 //! Not here: how a run is made (`run.rs`).
 
+use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use net_io_sim::run::{Spec, Verdict};
 
 use crate::machine::tie;
-use crate::node;
 use crate::run::{Ended, Programs, run};
+use crate::{bridge, node};
 
 /// Run scenarios with real processes over loopback, through the impairment proxy.
 #[derive(Debug, Parser)]
@@ -29,6 +31,15 @@ enum Command {
     /// A process of a run: driven over stdin
     #[command(hide = true)]
     Node(Node),
+    /// A process of a run that drives the `net` command
+    #[command(hide = true)]
+    Bridge(Node),
+    /// Runs a program that ends when the one that started it does
+    #[command(hide = true)]
+    Tied {
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -68,6 +79,8 @@ struct Node {
     state: PathBuf,
     #[arg(long)]
     mutant: Option<String>,
+    #[arg(long)]
+    net: Option<PathBuf>,
 }
 
 /// Switches a planted bug on for this process.
@@ -105,6 +118,8 @@ pub fn main() -> u8 {
     let done = match Cli::parse().command {
         Command::Run(run) => command(&run),
         Command::Node(node) => serve(node),
+        Command::Bridge(node) => bridge(node),
+        Command::Tied { command } => tied(&command),
     };
     done.unwrap_or_else(|why| {
         let _ = writeln!(io::stderr(), "net-chaos: {why}");
@@ -129,6 +144,41 @@ fn serve(node: Node) -> Result<u8, String> {
     Ok(0)
 }
 
+fn bridge(node: Node) -> Result<u8, String> {
+    tie().map_err(|error| error.to_string())?;
+    let net = node.net.ok_or("no `net` command")?;
+    // One thread: children are tied to the thread that starts them.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let config = node::Config {
+        scenario: node.scenario,
+        seed: node.seed,
+        node: node.index,
+        state: node.state,
+    };
+    let done = runtime.block_on(bridge::run(config, net));
+    // Its stdin is read in a thread that only the end of this process ends.
+    runtime.shutdown_background();
+    done.map(|()| 0)
+}
+
+/// Becomes another program, which ends when the one that started this one does.
+fn tied(command: &[OsString]) -> Result<u8, String> {
+    tie().map_err(|error| error.to_string())?;
+    let (program, args) = command.split_first().ok_or("no program")?;
+    let error = std::process::Command::new(program).args(args).exec();
+    Err(format!("{}: {error}", program.display()))
+}
+
+/// The `net` command: what `NET_BIN` names, or `net` beside this program.
+fn net_beside(this: &Path) -> Option<PathBuf> {
+    let named = std::env::var_os("NET_BIN").map(PathBuf::from);
+    let beside = this.with_file_name(format!("net{}", std::env::consts::EXE_SUFFIX));
+    Some(named.unwrap_or(beside)).filter(|path| path.is_file())
+}
+
 fn command(args: &Run) -> Result<u8, String> {
     if args.tied {
         tie().map_err(|error| error.to_string())?;
@@ -136,8 +186,10 @@ fn command(args: &Run) -> Result<u8, String> {
     // A name that is none is told before anything runs.
     args.mutant.as_deref().map_or(Ok(()), switch)?;
     let specs = load(&args.specs)?;
+    let this = std::env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
     let programs = Programs {
-        chaos: std::env::current_exe().map_err(|error| format!("where is this program? {error}"))?,
+        net: net_beside(&this),
+        chaos: this,
         mutant: args.mutant.clone(),
     };
     // One thread: children are tied to the thread that starts them.

@@ -8,6 +8,7 @@
 //! | `apps.rs` | what applications were told, over all processes and sessions |
 //! | `protocol.rs` | what a run and its processes say to each other |
 //! | `node.rs` | such a process: a node that does the workloads of a scenario |
+//! | `bridge.rs` | the same with the `net` command in place of a node |
 //! | `streams.rs` | its streams: what is sent, what must come |
 //! | `able.rs` | what of a scenario this arm cannot do |
 //!
@@ -17,6 +18,7 @@
 
 pub mod able;
 pub mod apps;
+pub mod bridge;
 pub mod cli;
 pub mod machine;
 pub mod node;

@@ -113,6 +113,8 @@ impl Machine {
             .stdout(Stdio::piped())
             .stderr(stderr)
             .kill_on_drop(true)
+            // A group of its own, so that a signal reaches whatever the process has started.
+            .process_group(0)
             .spawn()?;
         self.process += 1;
         self.state = State::Starting;
@@ -159,7 +161,7 @@ impl Machine {
         }
     }
 
-    /// Sends a signal to the process, if there is one.
+    /// Sends a signal to the process and what it started, if there is one.
     ///
     /// # Errors
     /// What the host says.
@@ -167,7 +169,7 @@ impl Machine {
         // Not waited for yet: so the number is still its own.
         let pid = self.child.as_ref().and_then(Child::id);
         match pid.and_then(|pid| Pid::from_raw(pid as i32)) {
-            Some(pid) => Ok(rustix::process::kill_process(pid, signal)?),
+            Some(pid) => Ok(rustix::process::kill_process_group(pid, signal)?),
             None => Ok(()),
         }
     }

@@ -68,7 +68,7 @@ pub async fn run(config: Config) -> Result<(), String> {
     };
     let machine = Arc::new(Machine::start(&config, scenario, peers).await?);
     tell(&Told::Ready {
-        address: machine.node.local_addr(),
+        address: Some(machine.node.local_addr()),
     });
     tokio::spawn(accept(Arc::clone(&machine)));
     while let Some(order) = next(&mut orders).await? {

@@ -72,10 +72,10 @@ pub struct Peer {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "told", rename_all = "snake_case")]
 pub enum Told {
-    /// It is bound and serves.
+    /// It serves.
     Ready {
-        /// Where.
-        address: SocketAddr,
+        /// Where; `None` is wherever its next datagram comes from.
+        address: Option<SocketAddr>,
     },
     /// It has moved to another socket.
     Rebound {

@@ -12,20 +12,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use net_io_real::StateDir;
 use net_io_real::traits::Entropy;
+use net_io_real::{StateDir, StateError};
 use net_io_sim::arm::{ArmReport, Metrics, Summary};
 use net_io_sim::check::Violation;
 use net_io_sim::fabric::{Fabric, Place};
 use net_io_sim::histogram::Histogram;
 use net_io_sim::run::{Spec, Verdict};
-use net_io_sim::scenario::{AdversaryKind, FaultKind, NodeIndex, Scenario, WorkloadKind, resolve};
+use net_io_sim::scenario::{AdversaryKind, FaultKind, NodeIndex, Program, Scenario, WorkloadKind, resolve};
 use net_io_sim::world::{Line, adversary_key, garbage, lines, quiet_after};
 use net_sim_model::{Cause, Family, Key};
 use rustix::process::Signal;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::able;
 use crate::apps::Apps;
@@ -50,6 +50,8 @@ const LOG: usize = 60;
 pub struct Programs {
     /// The program `net-chaos`.
     pub chaos: PathBuf,
+    /// The program `net`, where it is there.
+    pub net: Option<PathBuf>,
     /// The planted bug that its node processes have switched on.
     pub mutant: Option<String>,
 }
@@ -104,6 +106,11 @@ async fn attempt(spec: &Spec, seed: u64, programs: &Programs) -> Result<Ended, S
             "{} machines: this arm runs at most {MACHINES}",
             scenario.nodes.len()
         ));
+    }
+    if scenario.program == Program::Net && programs.net.is_none() {
+        return Err(
+            "the `net` command was not found beside this program; build it with: cargo build -p net-cli".to_owned(),
+        );
     }
     let said = |error: io::Error| error.to_string();
     let dir = tempfile::Builder::new().prefix("net-chaos-").tempdir().map_err(said)?;
@@ -334,7 +341,14 @@ impl Run {
         }
         let now = self.fabric.now();
         match told {
-            Told::Ready { address } => self.ready(node, Place::At(address)).await,
+            Told::Ready { address } => {
+                let place = address.map_or(Place::Unknown, Place::At);
+                if self.machines[node as usize].state == State::Starting {
+                    self.ready(node, place).await;
+                } else if self.machines[node as usize].listens() {
+                    self.fabric.place(node, place);
+                }
+            }
             Told::Rebound { address } => self.fabric.place(node, Place::At(address)),
             Told::Connected { took, .. } => {
                 self.count("connected");
@@ -506,6 +520,9 @@ impl Run {
             }
             return Ok(());
         }
+        if self.scenario.program == Program::Net {
+            released(&machine.state_dir).await?;
+        }
         let mut peers = Vec::new();
         for (peer, entity) in self.entities.iter().enumerate() {
             let peer = peer as NodeIndex;
@@ -516,8 +533,12 @@ impl Run {
             });
         }
         let machine = &mut self.machines[node as usize];
+        let role = match self.scenario.program {
+            Program::Node => "node",
+            Program::Net => "bridge",
+        };
         let mut args: Vec<OsString> = vec![
-            "node".into(),
+            role.into(),
             "--scenario".into(),
             self.file.clone().into(),
             "--seed".into(),
@@ -527,6 +548,9 @@ impl Run {
             "--state".into(),
             machine.state_dir.clone().into(),
         ];
+        if let (Program::Net, Some(net)) = (self.scenario.program, &self.programs.net) {
+            args.extend(["--net".into(), net.into()]);
+        }
         if let Some(mutant) = &self.programs.mutant {
             args.extend(["--mutant".into(), mutant.into()]);
         }
@@ -856,6 +880,22 @@ impl Run {
             ),
         }
     }
+}
+
+/// Waits until a state directory is used by nobody: a command that was killed together with the process that had started
+/// it may end a little after that.
+async fn released(dir: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + BOOT;
+    while let Err(StateError::Locked { .. }) = StateDir::open(dir) {
+        if Instant::now() >= deadline {
+            return Err(io::Error::other(format!(
+                "{} is still in use by a killed process",
+                dir.display()
+            )));
+        }
+        sleep(POLL).await;
+    }
+    Ok(())
 }
 
 /// The name under which the other arms count why a session ended.
