@@ -494,7 +494,7 @@ function drawBands(g) {
     g.save();
     g.beginPath(); g.rect(GUTTER, 0, W - GUTTER, H); g.clip();
     g.fillStyle = ink[b.colour];
-    g.globalAlpha = b.colour === "fault" ? .075 : .04;
+    g.globalAlpha = b.colour === "fault" ? .075 : .025;
     const lanes = b.nodes.length ? b.nodes : visibleLanes;
     for (const l of lanes) {
       if (laneAt[l] < 0) continue;
@@ -795,7 +795,7 @@ function paintOverview(w, h) {
   }
   for (const b of bands) {
     const x = b.from / T_END * w;
-    g.globalAlpha = b.colour === "fault" ? .12 : .05; g.fillStyle = ink[b.colour]; g.fillRect(x, 0, Math.max(1.5, (b.until - b.from) / T_END * w), h);
+    g.globalAlpha = b.colour === "fault" ? .12 : .03; g.fillStyle = ink[b.colour]; g.fillRect(x, 0, Math.max(1.5, (b.until - b.from) / T_END * w), h);
     g.globalAlpha = .9; g.fillRect(x, 1 + Math.min(b.row, 3) * 3, Math.max(1.5, (b.until - b.from) / T_END * w), 2);
   }
   g.globalAlpha = 1;
@@ -1307,6 +1307,14 @@ function firstView() {
   // The stretch before the violation that still shows single events.
   const begin = Math.max(0, violation - 500), span = Math.max(at[violation] - at[begin], 1000);
   setView(at[violation] - span, at[violation] + span * .12);
+}
+
+// The list's column of names is as wide as the longest of them, within reason.
+{
+  const g = document.createElement("canvas").getContext("2d");
+  g.font = "560 12px " + fonts.sans;
+  const names = ["world", ...meta.nodes.slice(0, 200)];
+  list.style.setProperty("--names", `${Math.ceil(Math.min(72, Math.max(...names.map((name) => g.measureText(name).width))) + 1)}px`);
 }
 
 const netsimTrace = (window.netsimTrace = {
