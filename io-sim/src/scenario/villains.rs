@@ -53,66 +53,9 @@ pub(super) fn adversary(mut table: Table<'_>, n: usize, names: &Names) -> Read<A
     let word = table.choice("kind", "adversary", ADVERSARIES)?;
     let id = table.text("id")?.unwrap_or_else(|| format!("{word}-{n}"));
     let (at, until, when) = window(&mut table, names)?;
-    let always = net_sim_model::PPB;
     let kind = match word {
-        "garbage" => AdversaryKind::Garbage {
-            to: names.one(&mut table, "to")?,
-            count: table.number("count")?.unwrap_or(1_000),
-            rate_milli: table.rate("rate")?.unwrap_or(1_000_000),
-            spoof: names.optional(&mut table, "spoof")?,
-        },
-        "handshake_flood" => AdversaryKind::HandshakeFlood {
-            to: names.one(&mut table, "to")?,
-            count: table.number("count")?.unwrap_or(1_000),
-            rate_milli: table.rate("rate")?.unwrap_or(1_000_000),
-            network_key: table.flag("network_key")?,
-            sources: table.number("sources")?.unwrap_or(0),
-        },
-        "replay" => {
-            let (from, to) = names.ends(&mut table)?;
-            AdversaryKind::Replay {
-                from,
-                to,
-                pick: pick(&mut table)?,
-                count: table.number("count")?.unwrap_or(1_000),
-                rate_milli: table.rate("rate")?.unwrap_or(100_000),
-                own_address: table.flag("own_address")?,
-                behind: table.number("behind")?,
-            }
-        }
-        "reflect" | "splice" | "drop" | "race" => {
-            let (from, to) = names.ends(&mut table)?;
-            let (pick, ppb) = (pick(&mut table)?, table.probability("p")?.unwrap_or(always));
-            match word {
-                "reflect" => AdversaryKind::Reflect { from, to, pick, ppb },
-                "splice" => AdversaryKind::Splice { from, to, pick, ppb },
-                "drop" => AdversaryKind::Drop { from, to, pick, ppb },
-                _ => AdversaryKind::Race { from, to, pick, ppb },
-            }
-        }
-        "forward" => {
-            let (from, to) = names.ends(&mut table)?;
-            let ppb = table.probability("p")?.unwrap_or(always);
-            AdversaryKind::Forward {
-                from,
-                to,
-                ppb,
-                back: table.flag("back")?,
-            }
-        }
-        "stolen_key" => AdversaryKind::StolenKey {
-            to: names.one(&mut table, "to")?,
-            name: names.one(&mut table, "name")?,
-            count: table.number("count")?.unwrap_or(100),
-            rate_milli: table.rate("rate")?.unwrap_or(10_000),
-        },
-        "member" => AdversaryKind::Member {
-            node: names.one(&mut table, "node")?,
-            ppb: table.probability("p")?.unwrap_or(always / 100),
-        },
-        _ => AdversaryKind::Reveal {
-            node: names.one(&mut table, "node")?,
-        },
+        "garbage" | "handshake_flood" | "stolen_key" => maker(&mut table, word, names)?,
+        _ => watcher(&mut table, word, names)?,
     };
     table.finish()?;
     Ok(Adversary {
@@ -121,5 +64,76 @@ pub(super) fn adversary(mut table: Table<'_>, n: usize, names: &Names) -> Read<A
         until,
         when,
         kind,
+    })
+}
+
+/// One who makes datagrams up.
+fn maker(table: &mut Table<'_>, word: &str, names: &Names) -> Read<AdversaryKind> {
+    Ok(match word {
+        "garbage" => AdversaryKind::Garbage {
+            to: names.one(table, "to")?,
+            count: table.number("count")?.unwrap_or(1_000),
+            rate_milli: table.rate("rate")?.unwrap_or(1_000_000),
+            spoof: names.optional(table, "spoof")?,
+        },
+        "handshake_flood" => AdversaryKind::HandshakeFlood {
+            to: names.one(table, "to")?,
+            count: table.number("count")?.unwrap_or(1_000),
+            rate_milli: table.rate("rate")?.unwrap_or(1_000_000),
+            network_key: table.flag("network_key")?,
+            sources: table.number("sources")?.unwrap_or(0),
+        },
+        _ => AdversaryKind::StolenKey {
+            to: names.one(table, "to")?,
+            name: names.one(table, "name")?,
+            count: table.number("count")?.unwrap_or(100),
+            rate_milli: table.rate("rate")?.unwrap_or(10_000),
+        },
+    })
+}
+
+/// One who sees datagrams pass.
+fn watcher(table: &mut Table<'_>, word: &str, names: &Names) -> Read<AdversaryKind> {
+    let always = net_sim_model::PPB;
+    Ok(match word {
+        "replay" => {
+            let (from, to) = names.ends(table)?;
+            AdversaryKind::Replay {
+                from,
+                to,
+                pick: pick(table)?,
+                count: table.number("count")?.unwrap_or(1_000),
+                rate_milli: table.rate("rate")?.unwrap_or(100_000),
+                own_address: table.flag("own_address")?,
+                behind: table.number("behind")?,
+            }
+        }
+        "reflect" | "splice" | "drop" | "race" => {
+            let (from, to) = names.ends(table)?;
+            let (pick, ppb) = (pick(table)?, table.probability("p")?.unwrap_or(always));
+            match word {
+                "reflect" => AdversaryKind::Reflect { from, to, pick, ppb },
+                "splice" => AdversaryKind::Splice { from, to, pick, ppb },
+                "drop" => AdversaryKind::Drop { from, to, pick, ppb },
+                _ => AdversaryKind::Race { from, to, pick, ppb },
+            }
+        }
+        "forward" => {
+            let (from, to) = names.ends(table)?;
+            let ppb = table.probability("p")?.unwrap_or(always);
+            AdversaryKind::Forward {
+                from,
+                to,
+                ppb,
+                back: table.flag("back")?,
+            }
+        }
+        "member" => AdversaryKind::Member {
+            node: names.one(table, "node")?,
+            ppb: table.probability("p")?.unwrap_or(always / 100),
+        },
+        _ => AdversaryKind::Reveal {
+            node: names.one(table, "node")?,
+        },
     })
 }

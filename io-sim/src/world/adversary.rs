@@ -10,6 +10,7 @@ use net_kernel::wire::handshake::{INITIATION_NOISE_LEN, Initiation, MAC_LEN, Sui
 use net_kernel::wire::{Datagram, HEADER_LEN, HandshakeKind, TAG_LEN, peek};
 use net_sim_model::{Family, Key};
 
+use super::net::sees;
 use super::node::{adversary_address, spoofed};
 use super::reveal::Vault;
 use crate::aead;
@@ -87,7 +88,11 @@ pub struct Made {
 
 impl Villain {
     /// Adversary number `index` of a world under `key`.
-    pub fn new(index: u32, spec: Adversary, key: Key) -> Self {
+    pub fn new(index: u32, mut spec: Adversary, key: Key) -> Self {
+        if spec.when.is_some() {
+            // Not before its event.
+            (spec.at, spec.until) = (u64::MAX, u64::MAX);
+        }
         let key = adversary_key(key, &spec.id);
         Self {
             spec,
@@ -177,70 +182,38 @@ impl Villain {
             }
             return Meddling::None;
         }
-        if !self.active(now) {
+        if !self.active(now) || !sees(&self.spec.kind, from, to) {
             return Meddling::None;
         }
+        let word = self.key.with(3).at(self.seen);
         match self.spec.kind {
-            AdversaryKind::Splice {
-                from: a,
-                to: b,
-                pick,
-                ppb,
-            } if (a, b) == (from, to) && picks(pick, bytes) => {
-                self.before = std::mem::replace(&mut self.last, bytes.to_vec());
+            AdversaryKind::Splice { pick, ppb, .. } => {
+                if picks(pick, bytes) {
+                    self.before = std::mem::replace(&mut self.last, bytes.to_vec());
+                }
                 if self.before.is_empty() {
                     return Meddling::None;
                 }
                 self.chance(pick, ppb, bytes, Meddling::Splice)
             }
-            AdversaryKind::Replay {
-                from: a, to: b, pick, ..
-            } if (a, b) == (from, to) && picks(pick, bytes) => {
-                self.record(source, bytes, packet);
+            AdversaryKind::Replay { pick, .. } => {
+                if picks(pick, bytes) {
+                    self.record(source, bytes, packet);
+                }
                 Meddling::None
             }
-            AdversaryKind::Reflect {
-                from: a,
-                to: b,
-                pick,
-                ppb,
-            } if (a, b) == (from, to) => self.chance(pick, ppb, bytes, Meddling::Reflect),
-            AdversaryKind::Drop {
-                from: a,
-                to: b,
-                pick,
-                ppb,
-            } if (a, b) == (from, to) => self.chance(pick, ppb, bytes, Meddling::Drop),
-            AdversaryKind::Race {
-                from: a,
-                to: b,
-                pick,
-                ppb,
-            } if (a, b) == (from, to) => {
-                let word = self.key.with(3).at(self.seen);
-                self.chance(pick, ppb, bytes, Meddling::Race(word))
-            }
-            AdversaryKind::Forward {
-                from: a, to: b, ppb, ..
-            } if (a, b) == (from, to) => {
+            AdversaryKind::Reflect { pick, ppb, .. } => self.chance(pick, ppb, bytes, Meddling::Reflect),
+            AdversaryKind::Drop { pick, ppb, .. } => self.chance(pick, ppb, bytes, Meddling::Drop),
+            AdversaryKind::Race { pick, ppb, .. } => self.chance(pick, ppb, bytes, Meddling::Race(word)),
+            AdversaryKind::Forward { ppb, .. } => {
                 self.client = Some(source);
                 self.chance(Pick::All, ppb, bytes, Meddling::Forward)
             }
-            AdversaryKind::Member { node, ppb } if node == from => {
-                let word = self.key.with(3).at(self.seen);
-                self.chance(Pick::Protected, ppb, bytes, Meddling::Mutate(word))
-            }
+            AdversaryKind::Member { ppb, .. } => self.chance(Pick::Protected, ppb, bytes, Meddling::Mutate(word)),
             AdversaryKind::Garbage { .. }
             | AdversaryKind::HandshakeFlood { .. }
             | AdversaryKind::StolenKey { .. }
-            | AdversaryKind::Replay { .. }
-            | AdversaryKind::Reflect { .. }
-            | AdversaryKind::Drop { .. }
-            | AdversaryKind::Race { .. }
-            | AdversaryKind::Splice { .. }
-            | AdversaryKind::Reveal { .. }
-            | AdversaryKind::Forward { .. }
-            | AdversaryKind::Member { .. } => Meddling::None,
+            | AdversaryKind::Reveal { .. } => Meddling::None,
         }
     }
 
@@ -522,6 +495,33 @@ mod tests {
             let copy = villain.make(&entity, &network, None).and_then(|made| made.copy_of);
             assert_eq!(copy, packet.checked_sub(3));
         }
+    }
+
+    #[test]
+    fn an_adversary_that_waits_for_an_event_does_nothing_before() {
+        let kind = AdversaryKind::Drop {
+            from: 0,
+            to: 1,
+            pick: Pick::All,
+            ppb: net_sim_model::PPB,
+        };
+        let spec = Adversary {
+            id: "v".to_owned(),
+            at: 0,
+            until: 20,
+            when: Some(crate::scenario::Trigger {
+                event: crate::scenario::Happening::SessionUp,
+                node: None,
+                workload: None,
+                kind: None,
+                nth: 1,
+            }),
+            kind,
+        };
+        let mut villain = Villain::new(0, spec, Key::new(1));
+        assert_eq!(villain.look(10, 0, 1, spoofed(1), b"x", 1), Meddling::None);
+        (villain.spec.at, villain.spec.until) = (10, 20);
+        assert_eq!(villain.look(10, 0, 1, spoofed(1), b"x", 1), Meddling::Drop);
     }
 
     #[test]

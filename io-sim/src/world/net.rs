@@ -291,7 +291,8 @@ pub fn heal(link: &mut Link, core: &[NodeIndex], from: NodeIndex, to: NodeIndex)
     }
 }
 
-const fn sees(kind: &AdversaryKind, a: u32, b: u32) -> bool {
+/// Whether an adversary of this kind sees what goes from one machine to another.
+pub const fn sees(kind: &AdversaryKind, a: u32, b: u32) -> bool {
     match *kind {
         AdversaryKind::Garbage { .. } | AdversaryKind::HandshakeFlood { .. } | AdversaryKind::StolenKey { .. } => false,
         AdversaryKind::Replay { from, to, .. }
