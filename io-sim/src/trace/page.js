@@ -517,7 +517,8 @@ function drawBands(g) {
 }
 
 // An event without causes has no cone worth dimming the rest for.
-function emphasis(i) { return !cone || cone.list.length < 2 ? 1 : cone.mask[i] ? 2 : 0; }
+// What becomes of the selected datagram is lit with its causes.
+function emphasis(i) { return !cone || cone.list.length < 2 ? 1 : cone.mask[i] || (origin[i] >= 0 && origin[i] === origin[selected]) ? 2 : 0; }
 
 function drawArrows(g, from, to, dense) {
   // Arrows that end right of the view began in it: look as far ahead as a datagram travels, within reason.
