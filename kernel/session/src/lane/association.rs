@@ -258,7 +258,7 @@ impl<C: Check> Association<C> {
     /// A key we agreed on as initiator: it is confirmed at once and again until the peer answers under it; only
     /// then does it replace the current one, so that a peer that lost its half of it costs nothing. Answers
     /// the key it replaces.
-    pub(crate) fn propose(&mut self, info: &KeyInfo, now: Instant) -> Option<SessionId> {
+    pub(crate) fn propose(&mut self, info: &KeyInfo, config: &SessionConfig, now: Instant) -> Option<SessionId> {
         let key = Key {
             id: info.local,
             initiator: info.initiator,
@@ -268,7 +268,8 @@ impl<C: Check> Association<C> {
         let next = Next {
             key,
             peer_epoch: info.peer_epoch,
-            until: now + CONFIRM_TIMEOUT,
+            // Nothing is sealed under a key past its lifetime, confirms no more than data.
+            until: now + CONFIRM_TIMEOUT.min(config.reject_after),
             confirm_at: now,
         };
         self.next.replace(next).map(|replaced| replaced.key.id)

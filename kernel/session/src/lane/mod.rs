@@ -284,7 +284,7 @@ impl<A: Aead, C: Check> Lane<A, C> {
             return false;
         };
         slot.owner = Some(session);
-        if let Some(unused) = association.propose(&slot.info, now) {
+        if let Some(unused) = association.propose(&slot.info, &self.config, now) {
             self.slots.remove(unused);
         }
         self.mark(session);
