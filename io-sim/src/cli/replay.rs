@@ -29,7 +29,7 @@ pub(super) struct Replay {
     /// Stop at `checker`, `checker=NAME`, `event=NAME` or `node=ID`; may be given several times.
     #[arg(long = "break", value_name = "WHAT", value_parser = Stop::parse)]
     breaks: Vec<Stop>,
-    /// Read commands from standard input where the run stands: n [COUNT], c, b WHAT, s [NODE], e [COUNT], q.
+    /// Read commands from standard input where the run stands: `n [COUNT]`, `c`, `b WHAT`, `s [NODE]`, `e [COUNT]`, `q`.
     #[arg(long)]
     step: bool,
     /// Print what the last step before a stop changed.
