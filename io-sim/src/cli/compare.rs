@@ -140,7 +140,7 @@ fn differ(one: &ArmReport, other: &ArmReport, differences: &mut Vec<String>) {
 }
 
 fn told(stream: &StreamHistory) -> String {
-    let digest = stream.blake3.get(..12).unwrap_or_default();
+    let digest = stream.blake3.get(..12).unwrap_or(&stream.blake3);
     let end = if stream.finished { "and the end" } else { "no end" };
     format!("{} messages, {} bytes, {digest}, {end}", stream.messages, stream.bytes)
 }
