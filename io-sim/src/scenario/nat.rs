@@ -84,8 +84,8 @@ fn one(mut table: Table<'_>, id: String) -> Read<NatBox> {
         .word("kind", &words)?
         .and_then(kind)
         .unwrap_or(NatSpec::PORT_RESTRICTED);
-    let low = table.number("low_port")?.map_or(base.ports.0, |port| port as u16);
-    let high = table.number("high_port")?.map_or(base.ports.1, |port| port as u16);
+    let low = port(&mut table, "low_port")?.unwrap_or(base.ports.0);
+    let high = port(&mut table, "high_port")?.unwrap_or(base.ports.1);
     let timeout = table.time("timeout")?.unwrap_or(base.timeout);
     if low == 0 || low > high {
         return Err(table.error_at("low_port", "the ports of a NAT box run from at least 1 up"));
@@ -116,4 +116,10 @@ fn dependence(table: &mut Table<'_>, key: &'static str) -> Read<Option<Dependenc
         ("address-and-port-dependent", Dependence::AddressAndPort),
     ];
     table.word(key, &words)
+}
+
+fn port(table: &mut Table<'_>, key: &'static str) -> Read<Option<u16>> {
+    let number = table.number(key)?;
+    let narrow = |number: u64| u16::try_from(number).map_err(|_| table.error_at(key, "a port is at most 65535"));
+    number.map(narrow).transpose()
 }
