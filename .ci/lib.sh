@@ -246,6 +246,37 @@ simulate() {
     limited "$minutes" "$(netsim release)" run scenarios --seeds "1..$seeds" --jobs "$JOBS" "$@"
 }
 
+# build_planted: netsim with planted bugs, in a target directory of its own. planted: where it lies.
+planted_target() { echo "${CARGO_TARGET_DIR:-target}/planted"; }
+planted() { echo "$(planted_target)/quick/netsim"; }
+build_planted() {
+    # The environment replaces the flags of .cargo/config.toml, so they are repeated here.
+    RUSTFLAGS='--cfg net_mutants --cfg poly1305_backend="soft"' \
+        limited 20 cargo build --quiet --profile quick -p net-io-sim --bin netsim --target-dir "$(planted_target)"
+}
+
+# planted_bug MINUTES: one bug, chosen by the commit's hash among those the suite finds within 500 runs in half of all trials
+# (docs/simulation.md), must be found.
+planted_bug() {
+    local minutes=$1 names count hash name
+    names=$(sed -n '/^## Planted bugs/,/^## [^P]/p' docs/simulation.md |
+        awk -F'|' '/^\| `/ { gsub(/[ `]/, "", $2); gsub(/ /, "", $4); if ($4 ~ /^[0-9]+$/ && $4 + 0 <= 500) print $2 }')
+    count=$(wc -w <<<"$names")
+    [ "$count" -gt 0 ] || fail "docs/simulation.md publishes no planted bug with a median of at most 500 runs"
+    hash=$(git rev-parse HEAD 2>/dev/null || echo 0)
+    name=$(sed -n "$((0x${hash:0:8} % count + 1))p" <<<"$names")
+    echo "planted bug of this commit: $name (of $count)"
+    build_planted
+    limited "$minutes" "$(planted)" mutants hunt "$name" --trials 1 --runs 5000 --jobs "$JOBS" --seed "$((0x${hash:0:4} + 1))" ||
+        fail "the planted bug $name was not found: a checker or a scenario lost its teeth"
+}
+
+# planted_bugs MINUTES TRIALS: all of them.
+planted_bugs() {
+    build_planted
+    limited "$1" "$(planted)" mutants hunt --trials "$2" --jobs "$JOBS" --markdown
+}
+
 # One line per run: scenario, seed, digest.
 digests() { sed -n 's/.*"scenario":"\([^"]*\)".*"seed":\([0-9]*\).*"digest":"\([0-9a-f]*\)".*/\1 \2 \3/p' | sort; }
 

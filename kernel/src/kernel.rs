@@ -310,12 +310,11 @@ impl<A: Aead, C: Check> Kernel<A, C> {
 
 /// The probe that a refusal for this reason passes: its count says so already.
 fn refusal(reason: DropReason) -> Option<Probe> {
-    const PROBES: [(DropReason, Probe); 15] = [
+    const PROBES: [(DropReason, Probe); 14] = [
         (DropReason::CookieRequired, Probe::CookieDemanded),
         (DropReason::CookieInvalid, Probe::CookieInvalid),
         (DropReason::DuplicateHandshake, Probe::InitiationCopied),
         (DropReason::StaleHandshake, Probe::InitiationStale),
-        (DropReason::RateLimited, Probe::InitiationLimited),
         (DropReason::BadMac, Probe::InitiationBadMac),
         (DropReason::NoiseFailure, Probe::NoiseRefused),
         (DropReason::EpochTooFar, Probe::EpochTooFar),

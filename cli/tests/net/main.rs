@@ -3,6 +3,7 @@
 //! Invariants: see `common.rs`. Not here: the node itself (`net-io-real`), the protocol (`net-kernel`).
 
 mod common;
+mod contents;
 mod demo;
 mod errors;
 mod pipe;

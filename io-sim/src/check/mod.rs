@@ -113,7 +113,7 @@ pub enum Observation<'a> {
         node: u32,
         /// Where it was sent to.
         address: Addr,
-        /// Who got it: a machine's number, or [`ADVERSARY`].
+        /// The machine that got it. Somebody in between who passes it on gets nothing himself: he cannot answer it.
         by: u32,
     },
     /// A machine may send to an address freely: its user told it to dial there.

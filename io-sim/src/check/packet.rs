@@ -11,7 +11,7 @@ use net_kernel::wire::handshake::{INITIATION_LEN, RESPONSE_LEN};
 use net_kernel::wire::{Datagram, HandshakeKind, peek};
 use net_sim_model::key::mix;
 
-use super::{ADVERSARY, Checker, Observation, wants};
+use super::{Checker, Observation, wants};
 use crate::{aead, payload};
 
 /// No nonce is used twice under one key, no ephemeral key in two different handshakes.
@@ -219,9 +219,8 @@ impl Amplification {
         if reached.is_empty() {
             return;
         }
-        // What an adversary gets it may pass to anybody.
         reached.retain(|&(whose, address, who)| {
-            let proved = whose == node && (who == by || who == ADVERSARY);
+            let proved = whose == node && who == by;
             if proved {
                 flows.entry((node, address)).or_default().validated = true;
             }

@@ -38,7 +38,7 @@ enum What {
     allow(dead_code, reason = "a program without bugs refuses to hunt them")
 )]
 struct HuntArgs {
-    /// Which bugs; default: all.
+    /// Which bugs; default: all of the kernel.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// Scenario files, or folders of them.
@@ -234,9 +234,9 @@ mod planted {
                 let mut out = io::stdout().lock();
                 writeln!(
                     out,
-                    "| bug | what is wrong | runs: median | quartiles | most | killed by |"
+                    "| bug | what is wrong | runs: median | quartiles | most | trials | killed by |"
                 )?;
-                writeln!(out, "|---|---|---|---|---|---|")?;
+                writeln!(out, "|---|---|---|---|---|---|---|")?;
             }
             let now = Instant::now();
             Ok(Self {
@@ -293,7 +293,8 @@ mod planted {
                     .collect();
                 return writeln!(
                     out,
-                    "| `{name}` | {wrong} | {median} | {first} to {third} | {most} | {} |",
+                    "| `{name}` | {wrong} | {median} | {first} to {third} | {most} | {} | {} |",
+                    summary.trials,
                     killers.join(", ")
                 );
             }

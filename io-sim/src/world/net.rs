@@ -353,12 +353,6 @@ impl<H: Host> World<H> {
         let Some(index) = index else {
             return self.lose(slot, "nobody");
         };
-        let reached = Observation::Reached {
-            node: sender,
-            address: to,
-            by: ADVERSARY,
-        };
-        self.panel.observe(self.now, wants::RECEIVED, &reached);
         let villain = &self.villains[index as usize];
         let back = matches!(villain.spec.kind, AdversaryKind::Forward { back: true, .. });
         let (address, victim) = (villain.address, villain.victim());

@@ -263,7 +263,6 @@ impl Peers {
             if dial.waiting.len() == MAX_WAITING {
                 return fx.emit(Out::Refused(command, Refusal::TableFull));
             }
-            reachable!(*fx, DialJoined);
             return dial.waiting.push(command);
         }
         if self.by_attempt.len() >= MAX_ATTEMPTS || self.is_full() {
@@ -513,9 +512,7 @@ impl Live {
     /// Whether `agreed` is a new key for this very association. A peer in a later epoch knows nothing of it, even
     /// if it came up from the same seed and draws the same labels again.
     fn serves(&self, agreed: &Agreed) -> bool {
-        (self.epoch == agreed.epoch || mutant!(RestartUnnoticed))
-            && self.local == agreed.local_association
-            && self.remote == agreed.remote_association
+        self.epoch == agreed.epoch && self.local == agreed.local_association && self.remote == agreed.remote_association
     }
 }
 

@@ -299,8 +299,7 @@ impl<C: Check> Association<C> {
     fn replace(&mut self, key: Key, peer_epoch: Epoch, config: &SessionConfig, now: Instant) -> Option<SessionId> {
         self.peer_epoch = peer_epoch;
         let crossed = self.current.crosses(&key);
-        let keeps =
-            crossed && self.current.initiator == self.greater && (self.current.confirmed || mutant!(CrossedKeyUnheard));
+        let keeps = crossed && self.current.initiator == self.greater && self.current.confirmed;
         sometimes!(self.passed, KeyCrossed, crossed);
         sometimes!(self.passed, KeyCrossedKept, keeps);
         sometimes!(self.passed, KeyReplaced, !keeps);
@@ -582,7 +581,7 @@ impl<C: Check> Association<C> {
         let settled = draining.since + config.previous_drain / 2;
         let used = draining.heard > self.heard_current && draining.heard >= settled;
         let expired = now >= draining.key.installed + config.reject_after;
-        if expired || ((self.agrees || mutant!(DrainedKeyForgotten)) && !used) {
+        if expired || (self.agrees && !used) {
             reachable!(self.passed, KeyDrainedForgotten);
             return Some(self.draining.remove(at).key.id);
         }

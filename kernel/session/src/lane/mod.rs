@@ -454,7 +454,6 @@ impl<A: Aead, C: Check> Lane<A, C> {
             self.collect(session);
             self.arm(now, session);
             if sent == Sent::Blocked {
-                reachable!(self.passed, TransmitterFull);
                 self.mark(session);
                 return false;
             }

@@ -4,7 +4,7 @@
 //! Invariants: a packet is acknowledged only when it was read to its end; the count of event frames in the header
 //! is what the packet carries. Not here: what single frames do (`inbound.rs`, `stream/`).
 
-use net_base::{Check, EntityId, Instant, SessionId, StreamId, mutant, reachable, sometimes};
+use net_base::{Check, EntityId, Instant, SessionId, StreamId, mutant, reachable};
 use net_wire::{DropReason, Flags, Frame, FrameReader, FrameType, HEADER_LEN, Header, Reliability, TAG_LEN};
 
 use crate::aead::Aead;
@@ -452,7 +452,6 @@ impl<A: Aead, C: Check> Lane<A, C> {
     /// else is a breach of the protocol and ends the session.
     fn refuse(&mut self, now: Instant, reason: DropReason) {
         self.drops.count(reason);
-        sometimes!(self.passed, ReassemblyFull, reason == DropReason::Overloaded);
         let Some(session) = self.open.take().and_then(|open| open.owner) else {
             return;
         };
