@@ -249,7 +249,15 @@ fn tell(args: &Run, spec: &Spec, ended: &Ended) -> io::Result<()> {
         writeln!(out, "{word}  {}  seed {}", report.scenario, report.seed)?;
         writeln!(out, "  checker  {}", report.checker.as_deref().unwrap_or("-"))?;
         writeln!(out, "  because  {}", report.failure.as_deref().unwrap_or("-"))?;
-        writeln!(out, "  again    net-chaos run {} --seed {}", spec.file, report.seed)?;
+        let mutant = args
+            .mutant
+            .as_ref()
+            .map_or_else(String::new, |name| format!(" --mutant {name}"));
+        writeln!(
+            out,
+            "  again    net-chaos run {} --seed {}{mutant}",
+            spec.file, report.seed
+        )?;
     }
     out.flush()?;
     if report.verdict != Verdict::Pass {
