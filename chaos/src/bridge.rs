@@ -88,7 +88,7 @@ struct Bridge {
     hears: UnboundedSender<Heard>,
     peers: Vec<Peer>,
     /// The listener, where this machine is one.
-    listener: Option<(Child, ChildStdin)>,
+    listener: Option<Child>,
     ready: bool,
     /// What the listener wrote and nobody has read yet.
     buffer: Vec<u8>,
@@ -243,8 +243,12 @@ impl Bridge {
             .map(OsString::from)
             .into();
         args.push(self.config.state.clone().into());
-        let mut child = self.command(&args)?.spawn().map_err(|error| error.to_string())?;
-        let stdin = child.stdin.take().ok_or("no pipe")?;
+        // It has nothing to say to its peers: they end when they have been heard.
+        let mut command = self.command(&args)?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(|error| error.to_string())?;
         let mut stdout = child.stdout.take().ok_or("no pipe")?;
         lines(child.stderr.take().ok_or("no pipe")?, self.hears.clone());
         let hears = self.hears.clone();
@@ -255,7 +259,7 @@ impl Bridge {
             }
             let _ = hears.send(Heard::Closed("its output ended".to_owned()));
         });
-        self.listener = Some((child, stdin));
+        self.listener = Some(child);
         Ok(())
     }
 
@@ -501,16 +505,14 @@ impl Bridge {
 
     /// Asks the listener to end, as an operator would, and says whether it did so in good order.
     async fn close(&mut self) -> Result<(), String> {
-        let Some((mut child, stdin)) = self.listener.take() else {
+        let Some(mut child) = self.listener.take() else {
             return Ok(());
         };
         let pid = child.id().and_then(|pid| Pid::from_raw(pid as i32));
         if let Some(pid) = pid {
             kill_process(pid, Signal::TERM).map_err(|error| error.to_string())?;
         }
-        let status = timeout(CLOSE, child.wait()).await;
-        drop(stdin);
-        match status {
+        match timeout(CLOSE, child.wait()).await {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => Err(format!("net listen was told to end and ended with {status}")),
             Ok(Err(error)) => Err(error.to_string()),
