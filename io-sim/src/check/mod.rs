@@ -102,7 +102,7 @@ pub enum Observation<'a> {
         node: u32,
         /// The source it claims.
         from: Addr,
-        /// Who made it in truth: a machine's number, or [`ADVERSARY`].
+        /// Who made it in truth: a machine's number, [`SOMEBODY`] or [`ADVERSARY`].
         by: u32,
         /// How long.
         len: usize,
@@ -207,6 +207,9 @@ pub enum Observation<'a> {
 
 /// In place of a machine's number: somebody who is none.
 pub const ADVERSARY: u32 = u32::MAX;
+
+/// In place of a machine's number: whoever made the datagram of which an adversary sends a copy.
+pub const SOMEBODY: u32 = u32::MAX - 1;
 
 /// What must come on one direction of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

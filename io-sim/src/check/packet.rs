@@ -11,7 +11,7 @@ use net_kernel::wire::handshake::{INITIATION_LEN, RESPONSE_LEN};
 use net_kernel::wire::{Datagram, HandshakeKind, peek};
 use net_sim_model::key::mix;
 
-use super::{Checker, Observation, wants};
+use super::{Checker, Observation, SOMEBODY, wants};
 use crate::{aead, payload};
 
 /// No nonce is used twice under one key, no ephemeral key in two different handshakes.
@@ -220,7 +220,7 @@ impl Amplification {
             return;
         }
         reached.retain(|&(whose, address, who)| {
-            let proved = whose == node && who == by;
+            let proved = whose == node && (who == by || by == SOMEBODY);
             if proved {
                 flows.entry((node, address)).or_default().validated = true;
             }

@@ -20,7 +20,7 @@ use super::forge;
 use super::node::{self, SOCKET_BUFFER, State};
 use super::pool::Pool;
 use super::trigger::Happened;
-use crate::check::{ADVERSARY, Observation, wants};
+use crate::check::{ADVERSARY, Observation, SOMEBODY, wants};
 use crate::history::Fact;
 use crate::host::{Host, Start};
 use crate::scenario::{AdversaryKind, Fate, FaultKind, Happening, NodeIndex, Scenario};
@@ -538,7 +538,7 @@ impl<H: Host> World<H> {
             let datagram = self.pool.get_mut(slot);
             datagram.bytes.extend_from_slice(&made.bytes);
             match made.copy_of {
-                Some(packet) => (datagram.packet, datagram.copied) = (packet, true),
+                Some(packet) => (datagram.packet, datagram.copied, datagram.origin) = (packet, true, SOMEBODY),
                 None => datagram.forged = true,
             }
             self.inject(index, slot, SHORTCUT);
@@ -651,7 +651,7 @@ impl<H: Host> World<H> {
         let (by, address) = (datagram.origin, datagram.aimed);
         let received = Observation::Received { node, from, by, len };
         self.panel.observe(self.now, wants::RECEIVED, &received);
-        if by != ADVERSARY {
+        if by != ADVERSARY && by != SOMEBODY {
             let reached = Observation::Reached {
                 node: by,
                 address,
