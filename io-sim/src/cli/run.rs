@@ -292,8 +292,10 @@ impl<'a> Teller<'a> {
     fn tell_probes(&self, missing: &[&str]) -> io::Result<()> {
         let all = Probe::ALL.len();
         let mut line = format!("probes: {} of {all} hit", all - missing.len());
-        if !missing.is_empty() {
+        if self.run.require_probes && !missing.is_empty() {
             line = format!("{line}; missing: {}", missing.join("; "));
+        } else if !missing.is_empty() {
+            line.push_str(" (--require-probes names the others and fails)");
         }
         if self.run.json {
             // Standard output holds one object per run and nothing else.
