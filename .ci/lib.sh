@@ -279,7 +279,17 @@ planted_bugs() {
 }
 
 # One line per run: scenario, seed, digest.
-digests() { sed -n 's/.*"scenario":"\([^"]*\)".*"seed":\([0-9]*\).*"digest":"\([0-9a-f]*\)".*/\1 \2 \3/p' | sort; }
+digests() {
+    awk '
+        function field(name,   found) {
+            if (!match($0, "\"" name "\":\"?[^\",}]*")) return ""
+            found = substr($0, RSTART, RLENGTH)
+            sub("^\"" name "\":\"?", "", found)
+            return found
+        }
+        /"digest":"/ { print field("scenario"), field("seed"), field("digest") }
+    ' | sort
+}
 
 # same_digests SEEDS MINUTES: debug and release builds, one job and several, run twice: the same digests, and not none of them.
 same_digests() {

@@ -112,8 +112,9 @@ impl Summary {
     }
 }
 
-/// Makes all trials and tells `each` of every one.
-pub fn hunt<H: Host>(specs: &[Spec], hunt: &Hunt, mut each: impl FnMut(&Trial)) -> Vec<Trial> {
+/// Makes all trials and tells `each` of every one. `switch` turns the bug off and on: a run that fails without it as well
+/// has found something, but not this bug, and is passed over.
+pub fn hunt<H: Host>(specs: &[Spec], hunt: &Hunt, switch: &dyn Fn(bool), mut each: impl FnMut(&Trial)) -> Vec<Trial> {
     let mut line = Line::<H>::new(specs, hunt);
     let mut trials = Vec::new();
     for number in 0..hunt.trials {
@@ -125,7 +126,7 @@ pub fn hunt<H: Host>(specs: &[Spec], hunt: &Hunt, mut each: impl FnMut(&Trial)) 
             find: None,
         };
         while trial.runs < hunt.runs && trial.find.is_none() {
-            trial.find = line.run(from + trial.runs as usize);
+            trial.find = line.run(from + trial.runs as usize, switch);
             trial.runs += 1;
         }
         each(&trial);
@@ -155,7 +156,7 @@ impl<'a, H: Host> Line<'a, H> {
     }
 
     /// The run at `place`, made now if it was not before; with several jobs those behind it are made as well.
-    fn run(&mut self, place: usize) -> Option<Find> {
+    fn run(&mut self, place: usize, switch: &dyn Fn(bool)) -> Option<Find> {
         if let Some(made) = self.made.get(&place) {
             return made.clone();
         }
@@ -173,18 +174,33 @@ impl<'a, H: Host> Line<'a, H> {
                 .map(|thread| thread.join().expect("a run catches its panics"));
             ends.collect()
         });
-        self.made.extend(places.into_iter().zip(made));
+        // No run is under way here, so the bug may be switched.
+        for (place, find) in places.into_iter().zip(made) {
+            let blamed = find.filter(|_| {
+                switch(false);
+                let (spec, seed) = self.at(place);
+                let healthy = run_briefly::<H>(spec, seed, EVENT_LIMIT).verdict == Verdict::Pass;
+                switch(true);
+                healthy
+            });
+            self.made.insert(place, blamed);
+        }
         self.made.get(&place).cloned().flatten()
     }
 
-    fn make(&self, place: usize) -> Option<Find> {
+    /// What stands at `place`.
+    fn at(&self, place: usize) -> (&'a Spec, u64) {
         let (seed, index) = (
             self.first_seed + (place / self.specs.len()) as u64,
             place % self.specs.len(),
         );
-        let spec = &self.specs[order(self.specs.len(), seed)[index]];
+        (&self.specs[order(self.specs.len(), seed)[index]], seed)
+    }
+
+    fn make(&self, place: usize) -> Option<Find> {
+        let (spec, seed) = self.at(place);
         let report = run_briefly::<H>(spec, seed, EVENT_LIMIT);
-        (report.verdict != Verdict::Pass).then(|| Find {
+        matches!(report.verdict, Verdict::Fail | Verdict::OutOfTime).then(|| Find {
             checker: report.checker.unwrap_or_default(),
             scenario: report.scenario,
             file: report.file,

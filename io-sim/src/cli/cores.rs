@@ -41,7 +41,7 @@ pub(super) fn command(args: &ShrinkArgs, chosen: &[Mutant]) -> Result<u8, Troubl
     for &mutant in chosen {
         mutant::choose(Some(mutant));
         let began = Instant::now();
-        let Some(find) = search(args, &specs, jobs) else {
+        let Some(find) = search(args, &specs, mutant, jobs) else {
             // Progress is no result.
             let _ = writeln!(io::stderr(), "{}: not found in {} runs", mutant.name(), args.runs);
             continue;
@@ -64,7 +64,8 @@ pub(super) fn command(args: &ShrinkArgs, chosen: &[Mutant]) -> Result<u8, Troubl
     Ok(u8::from(rows.iter().any(|row| row.shrunk.is_err())))
 }
 
-fn search(args: &ShrinkArgs, specs: &[Spec], jobs: usize) -> Option<Find> {
+fn search(args: &ShrinkArgs, specs: &[Spec], mutant: Mutant, jobs: usize) -> Option<Find> {
+    let switch = |on: bool| mutant::choose(on.then_some(mutant));
     let wanted = Hunt {
         first_seed: args.seed,
         apart: 1,
@@ -72,7 +73,7 @@ fn search(args: &ShrinkArgs, specs: &[Spec], jobs: usize) -> Option<Find> {
         runs: args.runs,
         jobs,
     };
-    let trials = hunt::<ClearKernel>(specs, &wanted, |_| {});
+    let trials = hunt::<ClearKernel>(specs, &wanted, &switch, |_| {});
     trials.into_iter().find_map(|trial| trial.find)
 }
 

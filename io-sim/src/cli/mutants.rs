@@ -209,7 +209,8 @@ mod planted {
         for mutant in chosen {
             mutant::choose(Some(mutant));
             teller.begin(mutant);
-            let trials = hunt::<ClearKernel>(&specs, &wanted, |trial| teller.progress(trial));
+            let switch = |on: bool| mutant::choose(on.then_some(mutant));
+            let trials = hunt::<ClearKernel>(&specs, &wanted, &switch, |trial| teller.progress(trial));
             let summary = Summary::of(&trials);
             missed += u64::from(summary.found == 0);
             teller.tell(mutant, &trials, &summary)?;
