@@ -35,7 +35,7 @@ use std::sync::Arc;
 use crate::check::Checker;
 use crate::host::Host;
 use crate::run::{Report, Spec, Task, Verdict, run_tasks, run_twice_with, run_with};
-use crate::scenario::resolve;
+use crate::scenario::{ended, resolve};
 use crate::world::World;
 
 /// Lines of a failing run's end that are printed.
@@ -174,7 +174,7 @@ impl Suite {
         let text = resolve(&spec.file, &spec.text, report.seed).ok()?;
         let file = folder.join(format!("{}-{}.toml", report.scenario, report.seed));
         std::fs::create_dir_all(folder).ok()?;
-        std::fs::write(&file, text).ok()?;
+        std::fs::write(&file, ended(&text)).ok()?;
         Some(file)
     }
 }

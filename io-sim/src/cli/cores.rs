@@ -15,6 +15,7 @@ use super::{Trouble, load};
 use crate::kernel::ClearKernel;
 use crate::mutants::{Find, Hunt, hunt};
 use crate::run::Spec;
+use crate::scenario::ended;
 use crate::shrink::{Options, Shrunk, Size, describe, shrink};
 
 /// What became of one bug.
@@ -153,7 +154,7 @@ fn keep(args: &ShrinkArgs, row: &Row) -> Result<(), Trouble> {
         lines.extend(describe(&doc));
     }
     let file = folder.join(format!("{}.toml", file_name(row.mutant.name())));
-    write_whole(&file, format!("{}{}", comment(&lines), shrunk.text).as_bytes())
+    write_whole(&file, ended(&format!("{}{}", comment(&lines), shrunk.text)).as_bytes())
 }
 
 /// The figures of SIMULATION's table.

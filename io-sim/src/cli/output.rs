@@ -115,7 +115,8 @@ pub(super) fn keep(folder: &Path, text: &str, report: &Report, aead: Cipher) -> 
         let bug = mutant().map_or_else(String::new, |name| format!("-{}", file_name(&name)));
         let file = folder.join(format!("{}-{}{bug}.toml", file_name(&report.scenario), report.seed));
         fs::create_dir_all(folder).map_err(|error| Trouble::Said(format!("{}: {error}", folder.display())))?;
-        write_whole(&file, format!("{}{resolved}", header(report, aead)).as_bytes())?;
+        let text = scenario::ended(&format!("{}{resolved}", header(report, aead)));
+        write_whole(&file, text.as_bytes())?;
         file
     };
     let (name, flags) = (quoted(&file.display().to_string()), flags(aead));

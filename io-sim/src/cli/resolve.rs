@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::{Trouble, load};
 use crate::kernel::ClearKernel;
-use crate::scenario::resolve;
+use crate::scenario::{ended, resolve};
 use crate::shrink::explicit;
 
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ pub(super) fn command(command: &Resolve) -> Result<u8, Trouble> {
         } else {
             resolve(&spec.file, &spec.text, command.seed).map_err(|error| Trouble::Said(error.to_string()))?
         };
-        write!(io::stdout().lock(), "{text}")?;
+        write!(io::stdout().lock(), "{}", ended(&text))?;
     }
     Ok(0)
 }

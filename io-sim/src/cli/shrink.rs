@@ -15,6 +15,7 @@ use super::{Cipher, Trouble, load_one};
 use crate::host::Host;
 use crate::kernel::{ClearKernel, RealKernel};
 use crate::run::Spec;
+use crate::scenario::ended;
 use crate::shrink::{Options, Shrunk, Size, describe, shrink};
 
 #[derive(Debug, Args)]
@@ -53,7 +54,7 @@ pub(super) fn command(command: &Shrink) -> Result<u8, Trouble> {
     };
     let _ = std::panic::take_hook();
     let shrunk = shrunk?;
-    let text = format!("{}{}", header(command, &spec, seed, &shrunk), shrunk.text);
+    let text = ended(&format!("{}{}", header(command, &spec, seed, &shrunk), shrunk.text));
     write_whole(&command.output, text.as_bytes())?;
     tell(command, &shrunk)?;
     Ok(0)

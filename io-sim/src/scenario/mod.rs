@@ -12,12 +12,14 @@
 //! | `schema.rs` | the same as a JSON Schema |
 //! | `table.rs` | tables read key by key, with errors that name file, line and the nearest key |
 //! | `units.rs` | quantities: durations, sizes, rates, probabilities |
+//! | `ending.rs` | the line that tells a whole file from one cut short |
 //! | `resolve.rs` | specification and seed to a file of literals |
 //!
 //! Times are nanoseconds, probabilities parts per billion, rates thousandths per second.
 //! Invariants: a [`Scenario`] holds literals only; nodes are indices into [`Scenario::nodes`].
 //! Not here: running one (`world/`).
 
+mod ending;
 mod fates;
 mod faults;
 mod nat;
@@ -34,6 +36,7 @@ use net_kernel::api::SessionConfig;
 use net_kernel::wire::Reliability;
 use net_sim_model::{DiskFault, Effect, Kinds, LinkSpec, Listed, NatSpec};
 
+pub use ending::ended;
 pub use fates::{FATES, written};
 pub use faults::{EVENTS, FAULTS};
 pub use nat::NATS;

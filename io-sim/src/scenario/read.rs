@@ -10,9 +10,9 @@ use net_sim_model::{Damage, Distribution, Kinds, LinkSpec, Loss, Rate};
 use toml::de::DeTable;
 
 use super::outline::{Want, Words};
-use super::table::{Either, Read, Source, Table, unknown};
+use super::table::{Either, Read, ScenarioError, Source, Table, unknown};
 use super::{Liveness, NodeIndex, NodeSpec, Program, Scenario, StreamWorkload, Workload, WorkloadKind};
-use super::{fates, faults, nat, trace_file, villains};
+use super::{ending, fates, faults, nat, trace_file, villains};
 
 /// The arms a scenario may name. This crate is the first of them.
 const ARMS: [&str; 3] = ["des", "shell", "real"];
@@ -45,6 +45,13 @@ pub const DELAYS: Words = &[
 
 /// Reads a whole file.
 pub(super) fn scenario(source: Source<'_>) -> Read<Scenario> {
+    if ending::is_cut(source.text) {
+        return Err(ScenarioError {
+            file: source.file.to_owned(),
+            line: 0,
+            what: "cut short: its last line `# end` is missing".to_owned(),
+        });
+    }
     let parsed = DeTable::parse(source.text).map_err(|error| {
         let span = error.span().unwrap_or(0..0);
         source.error(&span, format!("not TOML: {}", error.message()))
