@@ -2,8 +2,8 @@
 
 use net_io_sim::history::Fact;
 use net_io_sim::host::{Host, Start};
-use net_io_sim::run::{Spec, Verdict, run, run_recorded, run_twice};
-use net_kernel::api::{Command, Deadline, Dest, Event, Input, Io, Messages, Why};
+use net_io_sim::run::{Report, Spec, Verdict, run, run_briefly, run_recorded, run_twice};
+use net_kernel::api::{Command, Deadline, Dest, Event, Input, Io, Messages, Refused, Why};
 use net_kernel::base::{Addr, Duration, EntityId, Instant, Now, StreamId};
 use net_kernel::session::{Part, SessionKey};
 use net_kernel::wire::Reliability;
@@ -13,6 +13,7 @@ use net_kernel::wire::Reliability;
 struct Toy<const BUG: u8> {
     me: EntityId,
     peer: Option<(EntityId, Addr)>,
+    allowed: Vec<EntityId>,
     outgoing: Vec<Vec<u8>>,
     acked: usize,
     expected: u64,
@@ -30,6 +31,11 @@ const FORGETS_ONE: u8 = 2;
 const AMPLIFIES: u8 = 3;
 const READS_TIME: u8 = 4;
 const LEAKS: u8 = 5;
+const MISNAMES: u8 = 6;
+const KEEPS_KEYS: u8 = 7;
+const REFUSES: u8 = 8;
+const IGNORES: u8 = 9;
+const NAMES_NOBODY: u8 = 10;
 
 /// Hides application data from a reader of the link; its own inverse.
 fn hide(bytes: &[u8]) -> Vec<u8> {
@@ -111,6 +117,11 @@ impl<const BUG: u8> Toy<BUG> {
         };
         if self.peer.is_none() && kind <= 3 {
             self.peer = Some((peer, from));
+            let peer = match BUG {
+                MISNAMES => *self.allowed.last().expect("the scenario allows somebody else"),
+                NAMES_NOBODY => EntityId([7; 32]),
+                _ => peer,
+            };
             io.event(Event::Connected {
                 session: Self::session(),
                 peer,
@@ -195,6 +206,12 @@ impl<const BUG: u8> Toy<BUG> {
                     credit: 1 << 30,
                 });
             }
+            Command::Send { .. } if BUG == IGNORES => {}
+            Command::Send { .. } if BUG == REFUSES => io.event(Event::Refused {
+                command: id,
+                why: Refused::BadArgument,
+            }),
+            Command::Rekey { session } => io.event(Event::Rekeyed { session }),
             Command::Send { messages, .. } => match messages {
                 Messages::One(one) => self.outgoing.push(one.to_vec()),
                 Messages::Framed { bytes, ends } => {
@@ -211,7 +228,6 @@ impl<const BUG: u8> Toy<BUG> {
             | Command::Stop { .. }
             | Command::Consumed { .. }
             | Command::Echo { .. }
-            | Command::Rekey { .. }
             | Command::Close { .. }
             | Command::Allow(_)
             | Command::CancelConnect(_)
@@ -229,6 +245,7 @@ impl<const BUG: u8> Host for Toy<BUG> {
         Ok(Self {
             me: EntityId(start.identity),
             peer: None,
+            allowed: start.allow.unwrap_or_default(),
             outgoing: Vec::new(),
             acked: 0,
             expected: 0,
@@ -276,6 +293,10 @@ impl<const BUG: u8> Host for Toy<BUG> {
 
     fn turns(&self) -> u64 {
         self.turns
+    }
+
+    fn opens(&self, _packet: &[u8]) -> bool {
+        BUG == KEEPS_KEYS
     }
 }
 
@@ -386,4 +407,99 @@ fn a_violation_is_written_with_the_turn_it_was_seen_in_and_leads_back_to_a_sendi
     assert!(facts.iter().any(|fact| matches!(fact, Fact::Turn { .. })), "{facts:#?}");
     assert!(facts.iter().any(|fact| matches!(fact, Fact::Sent { .. })), "{facts:#?}");
     assert_eq!(violation.node, Some(1), "the reader saw it");
+}
+
+#[test]
+fn a_session_in_the_name_of_another_machine_is_found() {
+    let three = r#"nodes = [ { id = "a" }, { id = "b", allow = ["a", "c"] }, { id = "c" } ]"#;
+    let text = SPEC.replace(r#"nodes = [ { id = "a" }, { id = "b" } ]"#, three);
+    assert_ne!(text, SPEC);
+    assert_eq!(killer::<NONE>(&text), "", "its own name is right");
+    assert_eq!(killer::<MISNAMES>(&text), "identity");
+    assert_eq!(killer::<NAMES_NOBODY>(&text), "identity");
+}
+
+#[test]
+fn memory_that_opens_what_was_sealed_under_replaced_keys_is_found() {
+    let text = r#"
+schema = 1
+name = "toy-thief"
+duration = "60s"
+[topology]
+nodes = [ { id = "a" }, { id = "b" } ]
+[topology.default_link]
+delay = "10ms"
+[config]
+previous_drain = "1s"
+[[workload]]
+kind = "stream"
+from = "a"
+to = "b"
+count = 40
+size = 100
+[[workload]]
+kind = "rekey"
+from = "a"
+to = "b"
+at = "10s"
+every = "1s"
+count = 1
+[[adversary]]
+kind = "reveal"
+node = "a"
+at = "40s"
+"#;
+    let report = run::<Toy<NONE>>(&spec(text), 1);
+    assert_eq!(report.verdict, Verdict::Pass, "{report:?}");
+    assert!(report.counters["reveal.past"] > 0, "the thief recorded old packets");
+    assert_eq!(killer::<KEEPS_KEYS>(text), "forward-secrecy");
+}
+
+#[test]
+fn a_refusal_without_a_reason_is_found() {
+    assert_eq!(killer::<REFUSES>(SPEC), "refused");
+}
+
+#[test]
+fn a_run_of_too_many_events_is_out_of_time() {
+    let report = run_briefly::<Toy<NONE>>(&spec(SPEC), 1, 10);
+    assert_eq!(report.checker.as_deref(), Some("out-of-time"), "{report:?}");
+    assert_eq!(report.verdict, Verdict::OutOfTime);
+    assert_eq!(report.verdict.exit_code(), 4);
+}
+
+#[test]
+fn a_bound_on_times_that_is_missed_or_never_measured_is_a_failure() {
+    let bound = |slo: &str| format!("{SPEC}[check]\nslo = {{ {slo} }}\n");
+    assert_eq!(killer::<NONE>(&bound(r#""delivery.p99" = "60s""#)), "");
+    assert_eq!(killer::<NONE>(&bound(r#""delivery.p99" = "1ms""#)), "slo");
+    assert_eq!(killer::<NONE>(&bound(r#""echo.p99" = "1s""#)), "slo");
+}
+
+#[test]
+fn a_way_that_cannot_deliver_in_time_is_told_apart_from_being_stuck() {
+    let diagnosis = |report: Report| {
+        assert_eq!(report.checker.as_deref(), Some("liveness"), "{report:?}");
+        report.failure.expect("a failure says why")
+    };
+    let far = SPEC.replace("delay = \"10ms\"", "delay = \"3h\"");
+    let far = diagnosis(run::<Toy<NONE>>(&spec(&far), 1));
+    assert!(
+        far.contains("could not have recovered: the link from `a` to `b`"),
+        "{far}"
+    );
+    let late = SPEC.replace("delay = \"10ms\"", "delay = \"6s\"");
+    let late = diagnosis(run::<Toy<IGNORES>>(&spec(&late), 1));
+    assert!(
+        late.contains("a round trip between `a` and `b` takes 12000 ms"),
+        "{late}"
+    );
+    let slow = SPEC.replace("delay = \"10ms\"", "delay = \"10ms\"\nrate = \"1B/s\"\nqueue = \"1B\"");
+    let slow = diagnosis(run::<Toy<NONE>>(&spec(&slow), 1));
+    assert!(
+        slow.contains("could not have recovered: the link from `a` to `b`"),
+        "{slow}"
+    );
+    let idle = diagnosis(run::<Toy<IGNORES>>(&spec(SPEC), 1));
+    assert!(idle.contains("it is stuck"), "{idle}");
 }

@@ -368,6 +368,12 @@ impl Link {
         );
     }
 
+    /// Nothing that is offered from now on arrives before this, ns: what was queued goes first.
+    #[must_use]
+    pub const fn queued_until(&self) -> u64 {
+        self.last_arrival
+    }
+
     /// What this link did so far.
     #[must_use]
     pub const fn counts(&self) -> &Counts {

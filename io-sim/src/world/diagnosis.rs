@@ -1,13 +1,14 @@
 //! What did not complete, and whether it could have: stuck, or out of reach.
 //!
 //! Invariants: looking changes nothing; "stuck" is said only where everything that is looked at was there: both processes,
-//! a way between them, time enough.
+//! a way between them whose delay and queues left time, time enough.
 //! Not here: when a run ends (`mod.rs`).
 
 use net_sim_model::Dependence;
 
 use super::World;
 use super::apps::Flow;
+use super::net::spec_between;
 use crate::host::Host;
 use crate::scenario::{Liveness, StreamWorkload, Workload};
 
@@ -119,11 +120,54 @@ impl<H: Host> World<H> {
                 liveness.within / 1_000_000
             ));
         }
+        if let Some(slow) = self.slow_way(from, to, connected, liveness) {
+            return Some(slow);
+        }
         let retry = self.scenario.config.handshake_retry_max.as_nanos() * 2;
         if !connected && liveness.within < retry {
             return Some(format!("the next dial may come after {} ms", retry / 1_000_000));
         }
         None
+    }
+
+    /// Why the links between two machines deliver too late, if they do. Healed links keep their delay, and what a
+    /// bottleneck had queued before goes first.
+    fn slow_way(&self, from: u32, to: u32, connected: bool, liveness: &Liveness) -> Option<String> {
+        let id = |node: u32| &self.scenario.nodes[node as usize].id;
+        let (mut trip, mut clear) = (0u64, self.now.saturating_sub(liveness.within));
+        for (a, b) in [(from, to), (to, from)] {
+            trip = trip.saturating_add(spec_between(&self.scenario, a, b).delay.typical());
+            let queued = self.links.queued_until(a, b);
+            if queued > self.now {
+                return Some(format!(
+                    "the link from `{}` to `{}` is taken for {} ms more by what was queued at its rate and delay before",
+                    id(a),
+                    id(b),
+                    (queued - self.now) / 1_000_000
+                ));
+            }
+            clear = clear.max(queued);
+        }
+        let left = self.now - clear;
+        if trip > left {
+            return Some(format!(
+                "a round trip between `{}` and `{}` takes {} ms by the delay of their links, {} ms were left",
+                id(from),
+                id(to),
+                trip / 1_000_000,
+                left / 1_000_000
+            ));
+        }
+        let patience = self.scenario.config.connect_timeout.as_nanos();
+        (!connected && trip > patience).then(|| {
+            format!(
+                "a round trip between `{}` and `{}` takes {} ms, a dial is given up after {} ms",
+                id(from),
+                id(to),
+                trip / 1_000_000,
+                patience / 1_000_000
+            )
+        })
     }
 
     /// How long a flow needs for what is left, by its own rates, ns.

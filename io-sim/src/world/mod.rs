@@ -745,6 +745,9 @@ impl<H: Host> World<H> {
         for event in effects.events.drain(..) {
             self.cursor.set(turn);
             self.tell_on(Some(node), || Fact::Told(Box::new(event.clone())));
+            if let Event::Connected { peer, address, .. } = &event {
+                self.watch_name(node, peer, address);
+            }
             self.apps.event(self.now, node, &event, &mut self.panel);
             if let Event::Rekeyed { session } = event
                 && let Some(&peer) = self.apps.sessions[node as usize].get(&session)

@@ -63,6 +63,12 @@ impl Boxes {
         (Ipv4Addr::new(OUTSIDE, generation, high, low), port).into()
     }
 
+    /// Whether a machine of this identity is behind the box that an outside address belongs to; `None` where it is no box's
+    /// address now.
+    pub fn covers(&self, address: &Addr, identity: u32) -> Option<bool> {
+        self.at(address).map(|(unit, _)| self.of(identity) == Some(unit))
+    }
+
     /// The box an outside address belongs to now, and its port.
     fn at(&self, address: &Addr) -> Option<(u32, u16)> {
         let Addr::V4(address) = address else { return None };

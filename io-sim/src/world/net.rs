@@ -36,6 +36,8 @@ struct Way {
     link: Link,
     offered: u64,
     villains: Vec<u32>,
+    /// When what was queued before it was healed has arrived, ns.
+    queued_until: u64,
 }
 
 /// All links in use, made when first used.
@@ -111,6 +113,7 @@ impl Links {
         Way {
             link,
             offered: 0,
+            queued_until: 0,
             villains: villains.map(|(index, _)| index as u32).collect(),
         }
     }
@@ -161,9 +164,18 @@ impl Links {
             for (to, index) in row.iter().enumerate().filter(|(_, index)| **index > 0) {
                 let way = &mut self.ways[*index as usize - 1];
                 way.villains.clear();
+                way.queued_until = way.link.queued_until();
                 heal(&mut way.link, core, from as u32, to as u32);
             }
         }
+    }
+
+    /// When what was queued on a way before it was healed has arrived, ns; 0 where nothing was.
+    pub fn queued_until(&self, from: u32, to: u32) -> u64 {
+        let row = self.table.get(from as usize);
+        let index = row.and_then(|row| row.get(to as usize)).copied().unwrap_or(0);
+        let way = (index as usize).checked_sub(1).and_then(|index| self.ways.get(index));
+        way.map_or(0, |way| way.queued_until)
     }
 
     /// Writes down from now on which chances of links take effect.

@@ -6,7 +6,7 @@
 use net_kernel::api::Event;
 use net_kernel::base::{Addr, EntityId};
 
-use super::World;
+use super::{World, node};
 use crate::check::{KeyLifetime, Observation, Panel, wants};
 use crate::host::Host;
 use crate::scenario::{FaultKind, Scenario};
@@ -58,6 +58,25 @@ impl<H: Host> World<H> {
             let truly = self.rolls_back;
             self.panel
                 .observe(self.now, wants::NODE, &Observation::Accused { node, truly });
+        }
+    }
+
+    /// A machine says that it has a session: whoever is at the other end must hold the identity it is said to be with.
+    /// A clone holds that of its original. Addresses of adversaries, who pass on what others made, tell nothing.
+    pub(super) fn watch_name(&mut self, node: u32, peer: &EntityId, address: &Addr) {
+        let Some(&named) = self.apps.entities.get(peer) else {
+            return;
+        };
+        let machine = node::owner(address).and_then(|machine| self.nodes.get(machine as usize));
+        let truly = match machine {
+            Some(machine) => machine.identity == named,
+            None => self.nats.covers(address, named).unwrap_or(true),
+        };
+        if !truly {
+            let what = format!(
+                "node {node} has a session with node {named}, but another machine is at the other end, {address}"
+            );
+            self.panel.fail(self.now, "identity", what);
         }
     }
 
