@@ -78,6 +78,9 @@ pub fn unable(scenario: &Scenario) -> Vec<String> {
     if !scenario.nats.is_empty() {
         all.push("nat: machines see each other without NAT boxes".to_owned());
     }
+    for workload in scenario.workloads.iter().filter(|workload| workload.gives_up()) {
+        all.push(format!("{}: streams that are given up half way", workload.id));
+    }
     for one in &scenario.faults {
         if one.when.is_some() {
             all.push(format!("{}: {TRIGGERED}", one.id));

@@ -60,6 +60,8 @@ pub(crate) fn unable(scenario: &Scenario) -> Vec<String> {
         .map(|adversary| format!("adversary `{}`", adversary.id));
     let hidden = scenario.nodes.iter().filter(|node| node.nat.is_some());
     let hidden = hidden.map(|node| format!("the NAT box of node `{}`", node.id));
+    let given_up = scenario.workloads.iter().filter(|workload| workload.gives_up());
+    let given_up = given_up.map(|workload| format!("workload `{}`: streams given up half way", workload.id));
     let bounds = [
         (!scenario.at_least.is_empty(), "[expect.at_least]"),
         (!scenario.at_most.is_empty(), "[expect.at_most]"),
@@ -68,7 +70,7 @@ pub(crate) fn unable(scenario: &Scenario) -> Vec<String> {
     ];
     let bounds = bounds.into_iter().filter(|(asked, _)| *asked);
     let bounds = bounds.map(|(_, name)| format!("{name}: bounds are the world's"));
-    hidden.chain(faults).chain(adversaries).chain(bounds).collect()
+    hidden.chain(faults).chain(adversaries).chain(given_up).chain(bounds).collect()
 }
 
 fn able(kind: &FaultKind) -> bool {

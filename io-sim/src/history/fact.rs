@@ -149,6 +149,20 @@ pub enum Order {
         /// Which stream.
         stream: StreamId,
     },
+    /// Abandon one direction of a stream.
+    Reset {
+        /// In which session.
+        session: SessionKey,
+        /// Which stream.
+        stream: StreamId,
+    },
+    /// Ask the peer to stop sending.
+    Stop {
+        /// In which session.
+        session: SessionKey,
+        /// Which stream.
+        stream: StreamId,
+    },
     /// Grant credit for what was read.
     Consumed {
         /// In which session.

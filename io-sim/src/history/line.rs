@@ -358,6 +358,8 @@ fn command(order: &Order) -> Words<'static> {
             stream
         ),
         Order::Finish { session, stream } => words!("command: finish session {n} stream {x}", session, stream),
+        Order::Reset { session, stream } => words!("command: reset session {n} stream {x}", session, stream),
+        Order::Stop { session, stream } => words!("command: stop session {n} stream {x}", session, stream),
         Order::Consumed {
             session,
             stream,

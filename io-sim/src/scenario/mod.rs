@@ -46,7 +46,7 @@ pub use resolve::{resolve, without_comments};
 pub use schema::schema;
 pub use table::ScenarioError;
 pub use units::{bytes, duration, probability};
-pub use villains::ADVERSARIES;
+pub use villains::{ADVERSARIES, SHORTCUT};
 
 /// Index of a node in [`Scenario::nodes`].
 pub type NodeIndex = u32;
@@ -228,6 +228,10 @@ pub struct StreamWorkload {
     pub drain: u64,
     /// The receiver reads nothing from the first to the second moment.
     pub stop_reading: Option<(u64, u64)>,
+    /// The sender abandons its direction after so many messages, instead of ending it.
+    pub reset_after: Option<u64>,
+    /// The reader asks its peer to stop after so many messages.
+    pub stop_after: Option<u64>,
     /// Scheduling priority.
     pub priority: u8,
     /// Scheduling weight.
@@ -572,6 +576,8 @@ pub enum AdversaryKind {
         ppb: u64,
         /// Whether it also passes back what comes to its address.
         back: bool,
+        /// How long what it sends takes, there and back.
+        delay: u64,
     },
     /// Holds the victim's static key: makes first messages in the name of one of its peers, with a later epoch.
     StolenKey {
@@ -617,6 +623,25 @@ impl Workload {
                 must_complete: true,
                 ..
             })
+        )
+    }
+}
+
+impl Workload {
+    /// Whether one of its ends gives its streams up on purpose.
+    #[must_use]
+    pub const fn gives_up(&self) -> bool {
+        matches!(
+            self.kind,
+            WorkloadKind::Stream(
+                StreamWorkload {
+                    reset_after: Some(_),
+                    ..
+                } | StreamWorkload {
+                    stop_after: Some(_),
+                    ..
+                }
+            )
         )
     }
 }

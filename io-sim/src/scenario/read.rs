@@ -524,6 +524,10 @@ fn stream(table: &mut Table<'_>, left: u64) -> Read<StreamWorkload> {
     let reliability = reliability.unwrap_or(Reliability::Reliable);
     let stop_at = table.time("stop_reading_at")?;
     let stop_for = table.time("stop_reading_for")?.unwrap_or(u64::MAX / 2);
+    let (reset_after, stop_after) = (table.number("reset_after")?, table.number("stop_after")?);
+    if reset_after.is_some() && stop_after.is_some() && !table.outlined() {
+        return Err(table.error_at("stop_after", "a stream has `reset_after` or `stop_after`, not both"));
+    }
     let lossy = reliability == Reliability::FireAndForget;
     let must_complete = match table.word("must_complete", &[("true", true), ("false", false)])? {
         Some(must) => must,
@@ -538,6 +542,8 @@ fn stream(table: &mut Table<'_>, left: u64) -> Read<StreamWorkload> {
         both: table.flag("both")?,
         drain: table.byte_rate("drain")?.unwrap_or(0),
         stop_reading: stop_at.map(|at| (at, at.saturating_add(stop_for))),
+        reset_after,
+        stop_after,
         priority: table.number("priority")?.unwrap_or(0).min(255) as u8,
         weight: table.number("weight")?.unwrap_or(16).clamp(1, 256) as u16,
         resume: table.flag("resume")?,

@@ -9,6 +9,9 @@ use super::read::Names;
 use super::table::{Read, Table};
 use super::{Adversary, AdversaryKind, Pick};
 
+/// An adversary's datagram travels this long, unless told otherwise.
+pub const SHORTCUT: u64 = 1_000;
+
 /// Kinds of adversaries.
 pub const ADVERSARIES: Words = &[
     ("garbage", "off path: random bytes, some dressed as packets"),
@@ -126,6 +129,7 @@ fn watcher(table: &mut Table<'_>, word: &str, names: &Names) -> Read<AdversaryKi
                 to,
                 ppb,
                 back: table.flag("back")?,
+                delay: table.time("delay")?.unwrap_or(SHORTCUT),
             }
         }
         "member" => AdversaryKind::Member {

@@ -68,7 +68,7 @@ pub enum Meddling {
     /// A damaged copy arrives first; the word says how it is damaged.
     Race(u64),
     /// A copy from the adversary's address arrives first.
-    Forward,
+    Forward(u64),
     /// A packet with its header and the body of the one before arrives first.
     Splice,
     /// Its plaintext is changed and it is sealed again; the word says how.
@@ -205,9 +205,9 @@ impl Villain {
             AdversaryKind::Reflect { pick, ppb, .. } => self.chance(pick, ppb, bytes, Meddling::Reflect),
             AdversaryKind::Drop { pick, ppb, .. } => self.chance(pick, ppb, bytes, Meddling::Drop),
             AdversaryKind::Race { pick, ppb, .. } => self.chance(pick, ppb, bytes, Meddling::Race(word)),
-            AdversaryKind::Forward { ppb, .. } => {
+            AdversaryKind::Forward { ppb, delay, .. } => {
                 self.client = Some(source);
-                self.chance(Pick::All, ppb, bytes, Meddling::Forward)
+                self.chance(Pick::All, ppb, bytes, Meddling::Forward(delay))
             }
             AdversaryKind::Member { ppb, .. } => self.chance(Pick::Protected, ppb, bytes, Meddling::Mutate(word)),
             AdversaryKind::Garbage { .. }

@@ -45,6 +45,16 @@ pub enum Order {
         /// Which direction.
         half: u32,
     },
+    /// Abandon a direction.
+    Reset {
+        /// Which direction.
+        half: u32,
+    },
+    /// Ask the sender of a direction to stop.
+    Stop {
+        /// Which direction.
+        half: u32,
+    },
     /// Grant credit for what was read.
     Consumed {
         /// Which direction.
@@ -232,6 +242,10 @@ pub struct Half {
     pub delivered: u64,
     /// Whether the reader was told of the end.
     pub ended: bool,
+    /// Whether one end gave it up and the other was told.
+    abandoned: bool,
+    /// Whether the reader asked the sender to stop.
+    stopping: bool,
     /// Parts delivered and not yet read: bytes, and whether a message ends.
     unread: VecDeque<(u64, bool)>,
     unread_positions: u64,
@@ -512,8 +526,16 @@ impl Apps {
                     self.complete(half);
                 }
             }
-            Event::StreamReset { .. } => self.count("stream_reset"),
-            Event::StreamStopped { .. } => self.count("stream_stopped"),
+            Event::StreamReset { session, stream, .. } => {
+                self.count("stream_reset");
+                let half = self.readers[node as usize].get(&(*session, *stream)).copied();
+                self.abandoned(half);
+            }
+            Event::StreamStopped { session, stream, .. } => {
+                self.count("stream_stopped");
+                let half = self.writers[node as usize].get(&(*session, *stream)).copied();
+                self.abandoned(half);
+            }
             Event::Echo { rtt, .. } => {
                 self.count("echo");
                 self.echo.record(rtt.as_nanos());
@@ -525,6 +547,15 @@ impl Apps {
             Event::StateRolledBack { .. } => self.count("rolled_back"),
             Event::Refused { command, why } => self.refused(now, node, *command, *why, panel),
             Event::StoreFailed { .. } => self.count("store_failed"),
+        }
+    }
+
+    /// An end of a direction was told that the other gave it up.
+    fn abandoned(&mut self, half: Option<u32>) {
+        if let Some(half) = half {
+            let state = &mut self.halves[half as usize];
+            (state.abandoned, state.finishing) = (true, true);
+            self.complete(half);
         }
     }
 
@@ -726,6 +757,10 @@ impl Apps {
             return;
         };
         if known.acceptor != node {
+            let peer = self.sessions[node as usize].get(&session);
+            if peer.is_some_and(|peer| self.untrusted.contains(peer)) {
+                return;
+            }
             panel.fail(
                 now,
                 "stream-order",
@@ -774,12 +809,15 @@ impl Apps {
     /// Sends what is due and schedules the rest.
     pub fn tick(&mut self, now: u64, half: u32) {
         let flow = self.instances[half as usize / 2].flow;
-        let rate_milli = self.stream(flow).rate_milli;
+        let stream = self.stream(flow);
+        let (rate_milli, reset) = (stream.rate_milli, stream.reset_after);
         let state = &mut self.halves[half as usize];
         if state.out.is_none() || state.finishing || state.blocked || state.offered > 0 {
             return;
         }
-        let due = state.due(now, rate_milli).min(state.expected.count);
+        let left = reset.map_or(u64::MAX, |reset| reset.saturating_sub(state.expected.base));
+        let last = state.expected.count.min(left);
+        let due = state.due(now, rate_milli).min(last);
         if state.next < due {
             let (mut count, mut bytes) = (1, state.expected.len(state.next));
             while state.next + count < due && count < BATCH {
@@ -793,10 +831,15 @@ impl Apps {
             let sender = state.sender;
             self.orders
                 .push_back((sender, Purpose::Send(half), Order::Send { half }));
-        } else if state.next == state.expected.count {
+        } else if state.next == last {
             state.finishing = true;
             let sender = state.sender;
-            self.orders.push_back((sender, Purpose::Plain, Order::Finish { half }));
+            let order = if reset.is_some() && !state.expected.is_empty() {
+                Order::Reset { half }
+            } else {
+                Order::Finish { half }
+            };
+            self.orders.push_back((sender, Purpose::Plain, order));
             self.complete(half);
         } else if !state.ticking {
             state.ticking = true;
@@ -927,6 +970,7 @@ impl Apps {
         let flow = self.instances[half as usize / 2].flow;
         let workload = self.flows[flow as usize].workload as usize;
         let window = self.scenario.config.stream_window;
+        let stop = self.stream(flow).stop_after;
         let state = &mut self.halves[half as usize];
         if end {
             state.delivered += 1;
@@ -935,6 +979,11 @@ impl Apps {
                 self.delivery[0].record(latency);
                 self.delivery[workload + 1].record(latency);
             }
+        }
+        if !state.stopping && stop.is_some_and(|stop| state.expected.base + state.delivered >= stop) {
+            state.stopping = true;
+            let reader = state.reader;
+            self.orders.push_back((reader, Purpose::Plain, Order::Stop { half }));
         }
         state.unread.push_back((bytes.len() as u64, end));
         state.unread_positions += bytes.len() as u64 + if end { MESSAGE_CHARGE } else { 0 };
@@ -1012,6 +1061,9 @@ impl Apps {
         let done = |half: &Half| {
             if lossy {
                 half.finishing
+            } else if half.abandoned || half.stopping {
+                // Who finished before the word came is told nothing.
+                half.abandoned || half.flushed
             } else {
                 half.ended && half.delivered == half.expected.count
             }
@@ -1076,6 +1128,8 @@ impl Half {
             sent_base: 0,
             delivered: 0,
             ended: false,
+            abandoned: false,
+            stopping: false,
             unread: VecDeque::new(),
             unread_positions: 0,
             draining: false,

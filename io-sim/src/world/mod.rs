@@ -87,6 +87,8 @@ const SETTLE: u64 = 1_000_000_000;
 const POLL: u64 = 10_000_000;
 /// Turns of one machine at one instant from which on it is taken to be in a loop.
 const LOOP_LIMIT: u64 = 200_000;
+/// The reason an application gives for giving a stream up.
+const GIVEN_UP: u64 = 7;
 /// A job takes at least and at most this long.
 const JOB_TIME: (u64, u64) = (50_000, 400_000);
 
@@ -581,6 +583,18 @@ impl<H: Host> World<H> {
             Order::Finish { half } => {
                 if let Some((session, stream)) = self.apps.halves[half as usize].out {
                     self.turn(node, Input::Command(id, Command::Finish { session, stream }));
+                }
+            }
+            Order::Reset { half } => {
+                if let Some((session, stream)) = self.apps.halves[half as usize].out {
+                    let code = GIVEN_UP;
+                    self.turn(node, Input::Command(id, Command::Reset { session, stream, code }));
+                }
+            }
+            Order::Stop { half } => {
+                if let Some((session, stream)) = self.apps.halves[half as usize].into {
+                    let code = GIVEN_UP;
+                    self.turn(node, Input::Command(id, Command::Stop { session, stream, code }));
                 }
             }
             Order::Consumed { half, bytes, messages } => {

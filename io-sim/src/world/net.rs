@@ -23,12 +23,10 @@ use super::trigger::Happened;
 use crate::check::{ADVERSARY, Observation, SOMEBODY, wants};
 use crate::history::Fact;
 use crate::host::{Host, Start};
-use crate::scenario::{AdversaryKind, Fate, FaultKind, Happening, NodeIndex, Scenario};
+use crate::scenario::{AdversaryKind, Fate, FaultKind, Happening, NodeIndex, SHORTCUT, Scenario};
 
 /// Datagrams handed over in one turn.
 const BATCH: usize = 64;
-/// An adversary's datagram travels this long.
-const SHORTCUT: u64 = 1_000;
 
 /// One direction of a link in use.
 #[derive(Debug)]
@@ -366,7 +364,9 @@ impl<H: Host> World<H> {
             return self.lose(slot, "nobody");
         };
         let villain = &self.villains[index as usize];
-        let back = matches!(villain.spec.kind, AdversaryKind::Forward { back: true, .. });
+        let AdversaryKind::Forward { back, delay, .. } = villain.spec.kind else {
+            return self.lose(slot, "adversary");
+        };
         let (address, victim) = (villain.address, villain.victim());
         // What the victim sends it goes to the victim's peer, and the other way round.
         let next = if sender == victim {
@@ -379,7 +379,7 @@ impl<H: Host> World<H> {
                 let copy = self.pool.copy(slot);
                 let datagram = self.pool.get_mut(copy);
                 (datagram.from, datagram.to) = (address, next);
-                self.inject(index, copy, SHORTCUT);
+                self.inject(index, copy, delay);
                 self.lose(slot, "adversary");
             }
             None => self.lose(slot, "adversary"),
@@ -475,10 +475,10 @@ impl<H: Host> World<H> {
                     (datagram.forged, datagram.digest) = (true, None);
                     self.inject(index, copy, SHORTCUT);
                 }
-                Meddling::Forward => {
+                Meddling::Forward(delay) => {
                     let copy = self.pool.copy(slot);
                     self.pool.get_mut(copy).from = address;
-                    self.inject(index, copy, SHORTCUT);
+                    self.inject(index, copy, delay);
                 }
                 Meddling::Splice => {
                     let copy = self.pool.copy(slot);

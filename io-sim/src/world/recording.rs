@@ -109,6 +109,14 @@ impl<H: Host> World<H> {
                 let (session, stream) = halves[half as usize].out?;
                 history::Order::Finish { session, stream }
             }
+            Order::Reset { half } => {
+                let (session, stream) = halves[half as usize].out?;
+                history::Order::Reset { session, stream }
+            }
+            Order::Stop { half } => {
+                let (session, stream) = halves[half as usize].into?;
+                history::Order::Stop { session, stream }
+            }
             Order::Consumed { half, bytes, messages } => {
                 let (session, stream) = halves[half as usize].into?;
                 history::Order::Consumed {

@@ -27,7 +27,9 @@ macro_rules! reachable {
 }
 
 macro_rules! probes {
-    ($($variant:ident $name:literal)*) => {
+    (@test) => { None };
+    (@test $test:literal) => { Some($test) };
+    ($($variant:ident $name:literal $(($test:literal))?)*) => {
         /// A point that some run must pass.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
         #[repr(u8)]
@@ -38,6 +40,14 @@ macro_rules! probes {
         impl Probe {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The kernel's test that passes it, where no scenario does: sets of runs need not.
+            #[must_use]
+            pub const fn tested_by(self) -> Option<&'static str> {
+                match self {
+                    $(Self::$variant => probes!(@test $($test)?),)*
+                }
+            }
 
             /// What happens there.
             #[must_use]
@@ -55,6 +65,7 @@ probes! {
     CookieDemanded "a cookie is demanded under load"
     CookieAccepted "a first message with a valid cookie is read under load"
     CookieInvalid "a first message with a wrong or old cookie is refused"
+        ("under_load_a_cookie_is_asked_for_and_used_at_once")
     CookieRotated "the cookie secret is rotated while the one before is still good"
     InitiationCopied "a copy of a first message being read is refused"
     InitiationStale "a first message that is not newer than the last confirmed one is refused"
@@ -65,7 +76,6 @@ probes! {
     AnswerAgain "a second first message of one association is answered while the first answer waits"
     PendingCrowded "the oldest unconfirmed key makes room for a newer one"
     PendingExpired "an unconfirmed key is withdrawn"
-    ConfirmLate "an answer is confirmed after a newer one of the same peer"
     // Handshake, as initiator.
     CookieUsed "a cookie makes the next first message leave at once"
     DialRepeated "a first message is repeated"

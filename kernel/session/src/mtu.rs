@@ -4,7 +4,7 @@
 //! base); at most one probe is under way; a search of the whole range takes at most a dozen probes.
 //! Not here: which packets are lost (`recovery/`), the probe's contents.
 
-use net_base::{Duration, Instant};
+use net_base::{Duration, Instant, mutant};
 
 /// RFC 8899 section 5.1.2, MAX_PROBES.
 const MAX_PROBES: u8 = 3;
@@ -197,7 +197,9 @@ impl Mtu {
         if self.suspicion.rounds < BLACK_HOLE_ROUNDS || !self.suspicion.small_passed {
             return false;
         }
-        self.current = self.config.base;
+        if !mutant!(BlackHoleUnseen) {
+            self.current = self.config.base;
+        }
         self.suspicion = Suspicion::default();
         self.search = Search::Resting {
             until: now + self.config.cooldown,
@@ -209,8 +211,12 @@ impl Mtu {
     /// How long a probe of a probe timeout may be. From the second timeout in a row on it is a small one:
     /// if that arrives where large ones vanished, the loss has a cause.
     #[must_use]
-    pub const fn pto_size(&self, count: u32) -> u16 {
-        if count <= 1 { self.current } else { self.config.base }
+    pub fn pto_size(&self, count: u32) -> u16 {
+        if count <= 1 || mutant!(ProbeStaysLarge) {
+            self.current
+        } else {
+            self.config.base
+        }
     }
 
     /// Black holes found so far, on any path.

@@ -4,7 +4,7 @@
 //! Not here: opening packets (`net-session`).
 
 use net_base::trace::digest;
-use net_base::{Check, Now, reachable, sometimes};
+use net_base::{Check, Now, sometimes};
 use net_mesh::{Admission, Agreed};
 use net_session::aead::Aead;
 use net_session::handshake::{In, View};
@@ -62,7 +62,6 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         if table.floor(&info.peer) >= Some((info.peer_epoch, info.handshake))
             && self.admission(info) == Admission::Admitted
         {
-            reachable!(self.passed, ConfirmLate);
             return self.lanes.by_id(info.local).forget(info.local);
         }
         let admission = self.admission(info);

@@ -590,7 +590,7 @@ impl Streams {
 
     /// A session-level frame was lost: MAX_DATA, DATA_BLOCKED or MAX_STREAMS.
     pub(crate) fn on_session_frames_lost(&mut self, limit: bool, blocked: bool, streams: bool) {
-        self.owe_session_limit |= limit;
+        self.owe_session_limit |= limit && !mutant!(CreditUpdateForgotten);
         self.owe_session_blocked |= blocked && self.send.available() == 0;
         self.owe_streams |= streams;
         if blocked {

@@ -369,6 +369,7 @@ impl RecvStream {
             positions <= self.delivered - self.drained,
             "drained what was not delivered"
         );
+        let positions = if mutant!(CreditTwice) { 2 * positions } else { positions };
         self.drained = self.drained.saturating_add(positions).min(self.delivered);
         self.refresh_consumed();
     }
