@@ -70,7 +70,12 @@ pub(crate) fn unable(scenario: &Scenario) -> Vec<String> {
     ];
     let bounds = bounds.into_iter().filter(|(asked, _)| *asked);
     let bounds = bounds.map(|(_, name)| format!("{name}: bounds are the world's"));
-    hidden.chain(faults).chain(adversaries).chain(given_up).chain(bounds).collect()
+    hidden
+        .chain(faults)
+        .chain(adversaries)
+        .chain(given_up)
+        .chain(bounds)
+        .collect()
 }
 
 fn able(kind: &FaultKind) -> bool {
