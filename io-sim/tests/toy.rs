@@ -36,6 +36,7 @@ const KEEPS_KEYS: u8 = 7;
 const REFUSES: u8 = 8;
 const IGNORES: u8 = 9;
 const NAMES_NOBODY: u8 = 10;
+const LOOPS: u8 = 11;
 
 /// Hides application data from a reader of the link; its own inverse.
 fn hide(bytes: &[u8]) -> Vec<u8> {
@@ -282,7 +283,7 @@ impl<const BUG: u8> Host for Toy<BUG> {
             self.retry = now.mono + Duration::from_millis(50);
         }
         Some(Deadline {
-            at: self.retry,
+            at: if BUG == LOOPS { now.mono } else { self.retry },
             why: Why::Session,
         })
     }
@@ -502,4 +503,20 @@ fn a_way_that_cannot_deliver_in_time_is_told_apart_from_being_stuck() {
     );
     let idle = diagnosis(run::<Toy<IGNORES>>(&spec(SPEC), 1));
     assert!(idle.contains("it is stuck"), "{idle}");
+}
+
+#[test]
+fn a_machine_that_wakes_for_ever_at_one_instant_is_found() {
+    let report = run_briefly::<Toy<LOOPS>>(&spec(SPEC), 1, 1_000_000);
+    assert_eq!(report.checker.as_deref(), Some("livelock"), "{report:?}");
+}
+
+#[test]
+fn a_scenario_that_cannot_be_read_is_the_harness_fault_and_no_machine_s() {
+    let mut broken = spec(SPEC);
+    broken.text = SPEC.replace("kind = \"stream\"", "kind = \"steam\"");
+    let report = run::<Toy<NONE>>(&broken, 1);
+    assert_eq!(report.checker.as_deref(), Some("harness"), "{report:?}");
+    assert_eq!(report.verdict, Verdict::Harness);
+    assert_eq!(report.verdict.exit_code(), 3);
 }
