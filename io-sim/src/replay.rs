@@ -15,6 +15,26 @@ use crate::world::{NodeState, World};
 /// Entries of the record kept while a run is replayed.
 const KEPT: usize = 1_000_000;
 
+/// What an application is told (`Event` of the kernel), as a stop names it.
+pub const TOLD: [&str; 16] = [
+    "connected",
+    "connectfailed",
+    "closed",
+    "opened",
+    "streamopened",
+    "writable",
+    "finished",
+    "flushed",
+    "streamreset",
+    "streamstopped",
+    "echo",
+    "rekeyed",
+    "moved",
+    "staterolledback",
+    "refused",
+    "storefailed",
+];
+
 /// Where a replay stops.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Stop {

@@ -129,3 +129,35 @@ fn impossible_faults_are_told() {
         "not both",
     );
 }
+
+#[test]
+fn workloads_that_do_nothing_or_too_much_are_told() {
+    let count = |by: &str| GOOD.replace("count = 10", by);
+    said(&count("count = 0"), "a count of 0");
+    said(&count("rate = \"0/s\""), "a rate of 0");
+    said(&count("count = 10\nsize = [64, 99999999999]"), "limit of 16777216 B");
+    said(&count("count = 10\nsize = \"17MiB\""), "limit of 16777216 B");
+    Scenario::check("x.toml", &count("count = 10\nsize = [64, 16777216]")).expect("the longest message there is");
+    let echo = GOOD
+        .replace("kind = \"stream\"", "kind = \"echo\"")
+        .replace("count = 10", "count = 0");
+    said(&echo, "a count of 0");
+    said(&GOOD.replace("{ id = \"b\" }", "{ id = \"\" }"), "not empty");
+}
+
+#[test]
+fn a_range_that_runs_down_is_told_with_its_line() {
+    let falling = GOOD.replace("count = 10", "count = 10\nat = [\"50ms\", \"5ms\"]");
+    let (line, what) = error(&falling);
+    assert_eq!((line, what.as_str()), (11, "at: the range runs from 50ms down to 5ms"));
+    said(&GOOD.replace("count = 10", "count = [20, 10]"), "from 20 down to 10");
+    Scenario::check("x.toml", &GOOD.replace("count = 10", "count = [10, 10]")).expect("a range of one");
+}
+
+#[test]
+fn a_checker_that_is_misspelt_is_told() {
+    let expect = |checker: &str| format!("{GOOD}[expect]\nverdict = \"fail\"\nchecker = \"{checker}\"\n");
+    said(&expect("livness"), "did you mean `liveness`?");
+    Scenario::check("x.toml", &expect("liveness")).expect("a checker there is");
+    Scenario::check("x.toml", &expect("my-own-rule-of-the-house")).expect("a program may have its own");
+}

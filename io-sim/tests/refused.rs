@@ -90,3 +90,72 @@ fn a_file_that_was_cut_short_is_refused_wherever_the_cut_falls() {
         assert_eq!(folder.netsim(&["replay", "cut.toml"]).0, 1, "it may be edited");
     }
 }
+
+#[test]
+fn more_seeds_than_fit_into_memory_are_run_until_one_fails() {
+    let folder = Folder::new("seeds");
+    let (code, out, err) = folder.netsim(&["run", "fails.toml", "--seeds", "1..99999999999999", "--fail-fast"]);
+    assert_eq!(code, 1, "{err}");
+    assert!(out.contains("FAIL  fails  seed 1"), "{out}");
+    let (code, ..) = folder.netsim(&["run", "fails.toml", "--seeds", "0..18446744073709551615", "--fail-fast"]);
+    assert_eq!(code, 1);
+}
+
+#[test]
+fn words_are_listed_where_there_are_no_scenarios() {
+    let folder = Folder::new("list");
+    let (code, out, err) = folder.netsim(&["list"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("partition") && out.contains("stream-order"), "{out}");
+    assert!(!out.contains("\nscenarios\n"), "{out}");
+    let (code, out, _) = folder.netsim(&["list", "fails.toml", "--only", "scenarios"]);
+    assert!(code == 0 && out.contains("fails"), "{out}");
+    folder.refused(&["list", "--only", "scenarios"], "scenarios");
+    folder.refused(&["list", "nowhere"], "nowhere");
+}
+
+#[test]
+fn a_failure_is_told_even_where_its_file_cannot_be_written() {
+    let folder = Folder::new("told");
+    folder.write("taken", "a file where the folder should be");
+    for command in [
+        &["run", "fails.toml", "--artifacts", "taken"][..],
+        &["run", "fails.toml", "--artifacts", "taken", "--json"],
+        &["explore", "fails.toml", "--time", "20s", "--artifacts", "taken"],
+    ] {
+        let (code, out, err) = folder.netsim(command);
+        assert_eq!(code, 3, "{command:?}: {err}");
+        assert!(out.contains("delivery.tight.max is"), "{command:?}: {out}");
+        assert!(err.contains("taken"), "{command:?}: {err}");
+    }
+}
+
+#[test]
+fn a_stop_that_nothing_is_called_is_refused() {
+    let folder = Folder::new("stops");
+    folder.refused(
+        &["replay", "fails.toml", "--until", "banana"],
+        "called `banana`; events are boot",
+    );
+    folder.refused(&["replay", "fails.toml", "--break", "event=nosuch"], "called `nosuch`");
+    folder.refused(
+        &["replay", "fails.toml", "--break", "checker=nosuch"],
+        "known are stream-order",
+    );
+    folder.refused(
+        &["replay", "fails.toml", "--break", "checker=livness"],
+        "did you mean `liveness`?",
+    );
+    let (code, out, _) = folder.netsim(&["replay", "fails.toml", "--break", "event=crash"]);
+    assert_eq!(code, 1, "what did not happen may be asked for");
+    assert!(out.contains("never came to: event crash"), "{out}");
+    let (code, out, _) = folder.netsim(&["replay", "fails.toml", "--break", "checker=slo"]);
+    assert!(code <= 1 && !out.is_empty(), "{out}");
+}
+
+#[test]
+fn a_shrunk_file_does_not_replace_what_it_was_made_of() {
+    let folder = Folder::new("same");
+    folder.refused(&["shrink", "fails.toml", "-o", "./fails.toml"], "name another file");
+    assert_eq!(folder.read("fails.toml"), FAILS);
+}

@@ -105,9 +105,6 @@ fn run<H: Host>(command: &Explore, specs: &[Spec]) -> Result<u8, Trouble> {
         }
         !INTERRUPTED.load(Ordering::Relaxed)
     });
-    if let Some(trouble) = trouble {
-        return Err(trouble);
-    }
     if io::stderr().is_terminal() {
         let _ = write!(io::stderr(), "\r{:<78}\r", "");
     }
@@ -115,6 +112,10 @@ fn run<H: Host>(command: &Explore, specs: &[Spec]) -> Result<u8, Trouble> {
         tell_json(&found, &kept, first)?;
     } else {
         tell(&found, &kept, first)?;
+    }
+    // What was found is told first: it is not lost with the file.
+    if let Some(trouble) = trouble {
+        return Err(trouble);
     }
     let worst = found.groups.iter().map(|group| group.report.verdict.exit_code()).max();
     Ok(worst.unwrap_or(0))

@@ -17,8 +17,8 @@ use crate::scenario::{ADVERSARIES, DELAYS, EVENTS, FAULTS, LOSSES, NATS, WORKLOA
 
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Scenario files, or folders of them.
-    #[arg(default_value = "scenarios", value_name = "FILE|DIR")]
+    /// Scenario files, or folders of them; default: the folder `scenarios`, where there is one.
+    #[arg(value_name = "FILE|DIR")]
     specs: Vec<PathBuf>,
     /// List one thing only; everything but scenarios needs no files.
     #[arg(long, value_enum, value_name = "WHAT")]
@@ -69,8 +69,20 @@ pub(super) fn command(list: &List) -> Result<u8, Trouble> {
         Some(one) => vec![one],
         None => Section::value_variants().to_vec(),
     };
+    let default = [PathBuf::from("scenarios")];
+    let paths = if list.specs.is_empty() {
+        &default
+    } else {
+        list.specs.as_slice()
+    };
+    // Outside a clone there are none, and the words are still to be told.
+    let nowhere = list.specs.is_empty() && list.only.is_none() && !default[0].exists();
+    let sections: Vec<Section> = sections
+        .into_iter()
+        .filter(|one| !(nowhere && *one == Section::Scenarios))
+        .collect();
     let specs = if sections.contains(&Section::Scenarios) {
-        load(&list.specs)?
+        load(paths)?
     } else {
         Vec::new()
     };

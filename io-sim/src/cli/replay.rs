@@ -10,10 +10,13 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Cipher, Trouble, load_one};
+use crate::check::CHECKERS;
+use crate::history::FACTS;
 use crate::host::Host;
 use crate::kernel::{ClearKernel, RealKernel};
-use crate::replay::{Halt, Replay as Run, Stop};
+use crate::replay::{Halt, Replay as Run, Stop, TOLD};
 use crate::run::{Report, Spec, Verdict};
+use crate::scenario::unknown;
 use crate::world::NodeState;
 
 #[derive(Debug, Args)]
@@ -63,8 +66,14 @@ pub(super) fn command(command: &Replay) -> Result<u8, Trouble> {
     done
 }
 
-/// A machine that does not exist would never be met.
+/// A machine or a checker that does not exist would never be met.
 fn known(stop: &Stop, spec: &Spec) -> Result<(), Trouble> {
+    if let Stop::Checker(Some(name)) = stop
+        && !CHECKERS.iter().any(|(known, _)| known == name)
+    {
+        let names: Vec<&str> = CHECKERS.iter().map(|(known, _)| *known).collect();
+        return Err(Trouble::Said(format!("there is no checker {}", unknown(name, &names))));
+    }
     if let Stop::Node(name) = stop
         && spec.scenario.node(name.trim_end_matches('*')).is_none()
     {
@@ -74,6 +83,23 @@ fn known(stop: &Stop, spec: &Spec) -> Result<(), Trouble> {
             spec.file,
             names.join(", ")
         )));
+    }
+    Ok(())
+}
+
+/// A stop that was never met and whose name no event has is a slip: any words of an entry may be named, so that only the
+/// whole run tells.
+fn named(stops: &[Stop]) -> Result<(), Trouble> {
+    for stop in stops {
+        if let Stop::Event(name) = stop
+            && !FACTS.iter().chain(&TOLD).any(|known| known.eq_ignore_ascii_case(name))
+        {
+            let names: Vec<&str> = FACTS.iter().chain(&TOLD).copied().collect();
+            return Err(Trouble::Said(format!(
+                "nothing in this run is called `{name}`; events are {}",
+                names.join(", ")
+            )));
+        }
     }
     Ok(())
 }
@@ -90,6 +116,9 @@ fn replay<H: Host>(command: &Replay, spec: &Spec) -> Result<u8, Trouble> {
     } else {
         run.go(&stops, None)
     };
+    if halt == Halt::Over {
+        named(&stops)?;
+    }
     let whole = command.digest.is_some();
     if command.json {
         let stood = standing(&run, &halt, command);

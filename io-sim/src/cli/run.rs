@@ -19,6 +19,9 @@ use crate::kernel::{ClearKernel, RealKernel};
 use crate::run::{Report, Spec, Task, Verdict, run_all};
 use crate::signature::Signature;
 
+/// Runs that are listed in memory at a time.
+const TASKS: usize = 100_000;
+
 #[derive(Debug, Args)]
 pub(super) struct Run {
     /// Scenario files, or folders of them.
@@ -103,21 +106,38 @@ pub(super) fn command(run: &Run) -> Result<u8, Trouble> {
         Arm::Real => return arms::run_real(&run.for_real()),
     }
     let specs = load(&run.specs)?;
-    let mut tasks = Vec::new();
-    for (spec, read) in specs.iter().enumerate() {
-        let one = run.seed.or(read.scenario.seed).unwrap_or(0);
-        let (low, high) = run.seeds.unwrap_or((one, one));
-        tasks.extend((low..=high).map(|seed| Task { spec, seed }));
-    }
+    let seeds = |spec: &Spec| {
+        let one = run.seed.or(spec.scenario.seed).unwrap_or(0);
+        run.seeds.unwrap_or((one, one))
+    };
+    let total = specs.iter().fold(0_usize, |total, spec| {
+        let (low, high) = seeds(spec);
+        total.saturating_add(usize::try_from(high - low).map_or(usize::MAX, |more| more.saturating_add(1)))
+    });
+    let mut tasks = specs.iter().enumerate().flat_map(|(spec, read)| {
+        let (low, high) = seeds(read);
+        (low..=high).map(move |seed| Task { spec, seed })
+    });
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let jobs = run.jobs.unwrap_or(cores).get();
     // A panic inside a run is reported with its run; the default hook would only repeat it without the seed.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut teller = Teller::new(run, &specs, tasks.len());
-    let each = |report| teller.tell(&report);
-    match run.aead {
-        Cipher::Clear => run_all::<ClearKernel>(&specs, &tasks, jobs, run.twice, each),
-        Cipher::Real => run_all::<RealKernel>(&specs, &tasks, jobs, run.twice, each),
+    let mut teller = Teller::new(run, &specs, total);
+    let mut on = true;
+    while on {
+        // As many seeds as anybody likes, and never all of them in memory.
+        let some: Vec<Task> = tasks.by_ref().take(TASKS).collect();
+        if some.is_empty() {
+            break;
+        }
+        let each = |report| {
+            on = teller.tell(&report);
+            on
+        };
+        match run.aead {
+            Cipher::Clear => run_all::<ClearKernel>(&specs, &some, jobs, run.twice, each),
+            Cipher::Real => run_all::<RealKernel>(&specs, &some, jobs, run.twice, each),
+        }
     }
     let _ = std::panic::take_hook();
     teller.end()
@@ -166,7 +186,11 @@ impl<'a> Teller<'a> {
         self.probes.add(report.probes);
         self.datagrams += report.datagrams;
         self.simulated_ms += report.simulated_ms;
-        if let Err(error) = self.print(report) {
+        let (kept, trouble) = self.keep(report);
+        if let Err(error) = self
+            .print(report, kept.as_ref())
+            .and_then(|()| trouble.map_or(Ok(()), Err))
+        {
             self.error = Some(error);
             return false;
         }
@@ -174,18 +198,25 @@ impl<'a> Teller<'a> {
         !(self.run.fail_fast && report.verdict != Verdict::Pass)
     }
 
-    fn print(&self, report: &Report) -> Result<(), Trouble> {
-        let found = match report.verdict {
-            Verdict::Pass | Verdict::Harness => None,
+    /// Writes what a failure leaves behind; the failure itself is told even where that cannot be written.
+    fn keep(&self, report: &Report) -> (Option<Found>, Option<Trouble>) {
+        match report.verdict {
+            Verdict::Pass | Verdict::Harness => (None, None),
             Verdict::Fail | Verdict::NotDeterministic | Verdict::OutOfTime => {
                 let spec = self.specs.iter().find(|spec| spec.file == report.file);
                 let text = spec.map_or("", |spec| &spec.text);
-                Some(keep(&self.run.artifacts, text, report, self.run.aead)?)
+                match keep(&self.run.artifacts, text, report, self.run.aead) {
+                    Ok(found) => (Some(found), None),
+                    Err(trouble) => (None, Some(trouble)),
+                }
             }
-        };
+        }
+    }
+
+    fn print(&self, report: &Report, found: Option<&Found>) -> Result<(), Trouble> {
         let mut out = io::stdout().lock();
         if self.run.json {
-            writeln!(out, "{}", as_json(report, found.as_ref())?)?;
+            writeln!(out, "{}", as_json(report, found)?)?;
             return Ok(());
         }
         if report.verdict == Verdict::Pass {

@@ -45,6 +45,13 @@ pub(super) struct Shrink {
 pub(super) fn command(command: &Shrink) -> Result<u8, Trouble> {
     let spec = load_one(&command.spec)?;
     let seed = command.seed.or(spec.scenario.seed).unwrap_or(0);
+    let same = |path| std::fs::canonicalize(path).ok();
+    if same(&command.output).is_some_and(|output| Some(output) == same(&command.spec)) {
+        return Err(Trouble::Said(format!(
+            "{}: is the scenario to shrink, which would be lost; name another file after -o",
+            command.output.display()
+        )));
+    }
     // What cannot be written should be known before the work, not after it.
     writable(&command.output)?;
     std::panic::set_hook(Box::new(|_| {}));

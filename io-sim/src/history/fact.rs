@@ -412,6 +412,43 @@ pub enum Fact {
     },
 }
 
+/// The name of every kind of fact ([`Fact::name`]).
+pub const FACTS: [&str; 33] = [
+    "boot",
+    "boot-failed",
+    "crash",
+    "pause",
+    "suspend",
+    "resume",
+    "rebind",
+    "turn",
+    "timer",
+    "sent",
+    "injected",
+    "held",
+    "duplicated",
+    "damaged",
+    "delivered",
+    "waits",
+    "dropped",
+    "refused",
+    "command",
+    "event",
+    "message",
+    "job",
+    "job-done",
+    "store",
+    "store-done",
+    "workload",
+    "fault",
+    "fault-end",
+    "backup",
+    "adversary",
+    "strike",
+    "healed",
+    "violation",
+];
+
 impl Fact {
     /// Whether it is about one datagram.
     #[must_use]

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use net_kernel::base::EntityId;
 
-pub use fact::{Fact, InputKind, Order, PacketKind, StoreEnd};
+pub use fact::{FACTS, Fact, InputKind, Order, PacketKind, StoreEnd};
 pub(crate) use line::{Arg, BATCH, words};
 pub(crate) use recorder::{Cursor, NONE, Recorder};
 

@@ -45,6 +45,7 @@ pub use read::{DELAYS, LOSSES, WORKLOADS};
 pub use resolve::{resolve, without_comments};
 pub use schema::schema;
 pub use table::ScenarioError;
+pub(crate) use table::unknown;
 pub use units::{bytes, duration, probability};
 pub use villains::{ADVERSARIES, SHORTCUT};
 

@@ -6,8 +6,11 @@
 use net_kernel::api::SessionConfig;
 use net_kernel::base::Duration;
 use net_kernel::wire::Reliability;
+use net_kernel::wire::frame::MAX_MESSAGE;
 use net_sim_model::{Damage, Distribution, Kinds, LinkSpec, Loss, Rate};
 use toml::de::DeTable;
+
+use crate::check::CHECKERS;
 
 use super::outline::{Want, Words};
 use super::table::{Either, Read, ScenarioError, Source, Table, unknown};
@@ -480,6 +483,8 @@ fn config(table: Option<Table<'_>>) -> Read<SessionConfig> {
     Ok(config)
 }
 
+const NO_COUNT: &str = "a count of 0 does nothing: leave the workload out";
+
 fn workload(mut table: Table<'_>, n: usize, names: &Names, duration: u64) -> Read<Workload> {
     let word = table.choice("kind", "workload", WORKLOADS)?;
     let id = table.text("id")?.unwrap_or_else(|| format!("{word}-{n}"));
@@ -490,9 +495,12 @@ fn workload(mut table: Table<'_>, n: usize, names: &Names, duration: u64) -> Rea
         "stream" => WorkloadKind::Stream(stream(&mut table, left)?),
         "echo" | "rekey" => {
             let every = table.time("every")?.unwrap_or(1_000_000_000).max(1);
-            let count = table
-                .number("count")?
-                .unwrap_or(if word == "echo" { left / every } else { 1 });
+            let count = match table.number("count")? {
+                Some(0) => return Err(table.error_at("count", NO_COUNT)),
+                Some(count) => count,
+                None if word == "echo" => left / every,
+                None => 1,
+            };
             if word == "echo" {
                 WorkloadKind::Echo { every, count }
             } else {
@@ -507,8 +515,17 @@ fn workload(mut table: Table<'_>, n: usize, names: &Names, duration: u64) -> Rea
 }
 
 fn stream(table: &mut Table<'_>, left: u64) -> Read<StreamWorkload> {
-    let rate_milli = table.rate("rate")?.unwrap_or(0);
+    let rate_milli = match table.rate("rate")? {
+        Some(0) => {
+            return Err(table.error_at(
+                "rate",
+                "a rate of 0 sends nothing: without `rate` it sends as fast as it may",
+            ));
+        }
+        rate => rate.unwrap_or(0),
+    };
     let count = match table.number("count")? {
+        Some(0) => return Err(table.error_at("count", NO_COUNT)),
         Some(count) => count,
         None if rate_milli > 0 => (u128::from(rate_milli) * u128::from(left) / 1_000_000_000_000) as u64,
         None => return Err(table.error("a stream needs `count` or `rate`")),
@@ -522,6 +539,14 @@ fn stream(table: &mut Table<'_>, left: u64) -> Read<StreamWorkload> {
         ],
     )?;
     let reliability = reliability.unwrap_or(Reliability::Reliable);
+    let size = table.size_range("size")?.unwrap_or((64, 64));
+    if size.1 > u64::from(MAX_MESSAGE) {
+        let what = format!(
+            "size: a message of {} B is longer than the protocol's limit of {MAX_MESSAGE} B",
+            size.1
+        );
+        return Err(table.error_at("size", what));
+    }
     let stop_at = table.time("stop_reading_at")?;
     let stop_for = table.time("stop_reading_for")?.unwrap_or(u64::MAX / 2);
     let (reset_after, stop_after) = (table.number("reset_after")?, table.number("stop_after")?);
@@ -536,7 +561,7 @@ fn stream(table: &mut Table<'_>, left: u64) -> Read<StreamWorkload> {
     Ok(StreamWorkload {
         streams: table.number("streams")?.unwrap_or(1),
         count,
-        size: table.size_range("size")?.unwrap_or((64, 64)),
+        size,
         rate_milli,
         reliability,
         both: table.flag("both")?,
@@ -592,7 +617,14 @@ fn verdicts(root: &mut Table<'_>, scenario: &mut Scenario) -> Read<()> {
         return Ok(());
     };
     if expect.word("verdict", &[("pass", true), ("fail", false)])? == Some(false) {
-        scenario.expect_fail = Some(expect.text("checker")?.unwrap_or_default());
+        let checker = expect.text("checker")?.unwrap_or_default();
+        let known: Vec<&str> = CHECKERS.iter().map(|(known, _)| *known).collect();
+        // Programs that use the library have checkers of their own; what is almost one of ours is a slip.
+        let near = unknown(&checker, &known);
+        if !known.contains(&checker.as_str()) && near.contains("did you mean") {
+            return Err(expect.error_at("checker", format!("unknown checker {near}")));
+        }
+        scenario.expect_fail = Some(checker);
     }
     for (key, list) in [("at_least", &mut scenario.at_least), ("at_most", &mut scenario.at_most)] {
         let Some(mut table) = expect.table(key)? else { continue };

@@ -191,7 +191,7 @@ impl<'a> Table<'a> {
             .transpose()
     }
 
-    fn parsed<T>(
+    fn parsed<T: PartialOrd>(
         &mut self,
         key: &'static str,
         want: Want,
@@ -202,9 +202,16 @@ impl<'a> Table<'a> {
             return Ok(parse(example).ok());
         }
         let Some(text) = self.scalar(key)? else { return Ok(None) };
-        parse(&text)
-            .map(Some)
-            .map_err(|what| self.error_at(key, format!("{key}: {what}")))
+        let read = |text: &str| parse(text).map_err(|what| self.error_at(key, format!("{key}: {what}")));
+        let low = read(&text)?;
+        let ends = self.entries.get(key).and_then(|value| value.get_ref().as_array());
+        if let Some(end) = ends.and_then(|ends| ends.get(1)) {
+            let end = scalar_text(self.source, key, end, false)?;
+            if read(&end)? < low {
+                return Err(self.error_at(key, format!("{key}: the range runs from {text} down to {end}")));
+            }
+        }
+        Ok(Some(low))
     }
 
     /// Text.
@@ -212,7 +219,11 @@ impl<'a> Table<'a> {
         if self.note(key, || Want::Text, false) {
             return Ok(Some("x".to_owned()));
         }
-        Ok(self.scalar(key)?.map(Cow::into_owned))
+        let text = self.scalar(key)?.map(Cow::into_owned);
+        if key == "id" && text.as_ref().is_some_and(|id| id.trim().is_empty()) {
+            return Err(self.error_at(key, "an `id` names something: it is not empty"));
+        }
+        Ok(text)
     }
 
     /// Text that must be there.
@@ -293,16 +304,13 @@ impl<'a> Table<'a> {
     pub fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)]) -> Read<Option<T>> {
         let want = Want::Word(words.iter().map(|(word, _)| (*word).to_owned()).collect());
         let example = words.first().map_or("", |(word, _)| word);
-        self.parsed(key, want, example, |text| {
-            words
-                .iter()
-                .find(|(word, _)| *word == text)
-                .map(|(_, value)| *value)
-                .ok_or_else(|| {
-                    let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-                    unknown(text, &known)
-                })
-        })
+        let found = self.parsed(key, want, example, |text| {
+            words.iter().position(|(word, _)| *word == text).ok_or_else(|| {
+                let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                unknown(text, &known)
+            })
+        })?;
+        Ok(found.map(|index| words[index].1))
     }
 
     /// A scalar or a range of sizes, kept as a range.
