@@ -304,7 +304,7 @@ impl Draw<'_, '_> {
         match kind {
             "stream" => self.stream(),
             "echo" | "rekey" => {
-                let (every, count) = (self.range(50, 3_000)?, self.range(0, 8)?);
+                let (every, count) = (self.range(50, 3_000)?, self.range(0, 8)?.max(1));
                 self.quoted("every", format_args!("{every}ms"));
                 self.line("count", count);
                 Ok(())
