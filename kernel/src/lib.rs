@@ -27,5 +27,6 @@ pub use kernel::Kernel;
 pub use net_base as base;
 pub use net_mesh as mesh;
 pub use net_session as session;
+pub use net_transfer as transfer;
 pub use net_trust as trust;
 pub use net_wire as wire;

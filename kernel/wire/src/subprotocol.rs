@@ -47,6 +47,8 @@ registry! {
     NAT_REFLEX = 0x0D00;
     /// Rendezvous of two nodes behind NATs.
     NAT_RENDEZVOUS = 0x0D01;
+    /// File transfer.
+    FILES = 0x0E00;
 }
 
 /// Ids of the protocol itself, assigned or not.

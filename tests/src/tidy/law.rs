@@ -13,9 +13,17 @@ const OURS: &[(&str, &[&str])] = &[
     ("net-trust", &["net-base", "net-wire"]),
     ("net-session", &["net-base", "net-wire", "net-trust"]),
     ("net-mesh", &["net-base", "net-wire", "net-trust"]),
+    ("net-transfer", &["net-base"]),
     (
         "net-kernel",
-        &["net-base", "net-wire", "net-trust", "net-session", "net-mesh"],
+        &[
+            "net-base",
+            "net-wire",
+            "net-trust",
+            "net-session",
+            "net-mesh",
+            "net-transfer",
+        ],
     ),
     ("net-sim-model", &[]),
     ("net-io-real", &["net-kernel"]),
