@@ -5,6 +5,7 @@
 
 use core::fmt;
 
+use crate::message::Token;
 use crate::name::SafePath;
 
 /// Why the host could not do it.
@@ -58,16 +59,17 @@ pub enum Found {
     Other,
 }
 
-/// The name of a file that is not whole yet: it follows from its sender and its path, so that the next attempt finds it.
+/// The name of a file that is not whole yet: it follows from the sender's token and the file's path, so that the next attempt
+/// finds it and nobody else's does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct PartialKey(pub [u8; 16]);
 
 impl PartialKey {
-    /// The name for `path` from the identity `sender`.
+    /// The name for `path` of whoever knows `token`.
     #[must_use]
-    pub fn new(sender: &[u8; 32], path: &SafePath) -> Self {
+    pub fn new(token: &Token, path: &SafePath) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("net 2026 file transfer partial file name");
-        hasher.update(sender).update(path.as_str().as_bytes());
+        hasher.update(&token.0).update(path.as_str().as_bytes());
         let mut key = [0; 16];
         key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         Self(key)
@@ -83,7 +85,7 @@ pub enum Place<'p> {
     Partial(PartialKey),
 }
 
-/// The directory that receives. Paths are below it; a host follows no link on the way.
+/// The directory that receives. Paths are below it; a host follows no link that leads out of it.
 pub trait Store {
     /// Bytes that can still be written; `None` where the host cannot tell.
     fn room(&mut self) -> Option<u64>;

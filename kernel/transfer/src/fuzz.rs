@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use crate::disk::{DiskError, Source};
 use crate::memory::Memory;
-use crate::message::{Kind, Message};
+use crate::message::{Kind, Message, Token};
 use crate::name::SafePath;
 use crate::sender::Listed;
 use crate::{Receiver, Sender, Step};
@@ -33,7 +33,7 @@ pub fn transfer(input: &[u8]) {
     let (mut store, mut out) = (Memory::new(), Vec::new());
     store.limit(Some(1 << 20));
     store.put("mine", b"mine");
-    let mut receiver = Receiver::new([1; 32], 1 << 30);
+    let mut receiver = Receiver::new(1 << 30);
     let kind = Kind::File {
         size: 100,
         executable: false,
@@ -42,7 +42,7 @@ pub fn transfer(input: &[u8]) {
         names: [String::from(name)].into(),
         kind,
     });
-    let mut sender = Sender::new(listed.into()).expect("a list within limits");
+    let mut sender = Sender::new(listed.into(), Token([1; 32])).expect("a list within limits");
     let mut rest = input;
     while let Some((&len, tail)) = rest.split_first() {
         let (said, tail) = tail.split_at(usize::from(len & 0x7F).min(tail.len()));

@@ -42,7 +42,7 @@ pub mod sender;
 mod tests;
 
 pub use disk::{DiskError, Found, PartialKey, Place, Source, Store};
-pub use message::{Refusal, Reject, Skip};
+pub use message::{Refusal, Reject, Skip, Token};
 pub use name::SafePath;
 pub use receiver::Receiver;
 pub use sender::Sender;

@@ -17,14 +17,15 @@ const ENTRY: u8 = 0x02;
 const START: u8 = 0x03;
 const DATA: u8 = 0x04;
 const END: u8 = 0x05;
-const VERDICT: u8 = 0x06;
+const WHOLE: u8 = 0x06;
 const SKIP: u8 = 0x07;
 const ACCEPT: u8 = 0x81;
 const REFUSE: u8 = 0x82;
 const HAVE: u8 = 0x83;
 const STORED: u8 = 0x84;
 const REJECT: u8 = 0x85;
-const DONE: u8 = 0x86;
+const SAME: u8 = 0x86;
+const DONE: u8 = 0x87;
 
 /// What an offer holds in all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -33,6 +34,16 @@ pub struct Totals {
     pub entries: u32,
     /// Bytes of all files.
     pub bytes: u64,
+}
+
+/// A sender's secret word for its transfers to one receiver: whoever knows it goes on with what arrived under it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Token(pub [u8; 32]);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 /// What an entry is.
@@ -131,8 +142,8 @@ reasons! {
 /// One message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Message<'m> {
-    /// What follows. Sender.
-    Offer(u8, Totals),
+    /// What follows, and the sender's word for going on with what it sent before. Sender.
+    Offer(u8, Totals, Token),
     /// One entry of the offer, in order. Sender.
     Entry(Kind, WirePath<'m>),
     /// The next bytes belong to this file, from this offset on. Sender.
@@ -141,16 +152,18 @@ pub enum Message<'m> {
     Data(&'m [u8]),
     /// The file that was started is whole and has this hash. Sender.
     End([u8; 32]),
-    /// Whether the file that the receiver has whole is the same. Sender.
-    Verdict(u32, bool),
+    /// The hash of a file of whose name and size the receiver has one. Sender.
+    Whole(u32, [u8; 32]),
     /// The file is not sent. Sender.
     Skip(u32, Skip),
     /// The offer is taken. Receiver.
     Accept,
     /// Nothing is taken any more; bytes that are needed, bytes there is room for (0 where that is not the reason). Receiver.
     Refuse(Refusal, u64, u64),
-    /// What is there of a file, and whether under its final name. Receiver.
-    Have(u32, bool, Vec<Mark>),
+    /// What is there of a file. Receiver.
+    Have(u32, Vec<Mark>),
+    /// A file of this name and size is there: is it the same? Receiver.
+    Same(u32),
     /// The file is there under its name and survives a loss of power. Receiver.
     Stored(u32),
     /// The entry is not taken. Receiver.
@@ -230,16 +243,18 @@ impl<'m> Message<'m> {
                     entries: reader.u32()?,
                     bytes: reader.u64()?,
                 },
+                Token(reader.array()?),
             ),
             ENTRY => reader.entry()?,
             START => Self::Start(reader.u32()?, reader.u64()?),
             DATA if (1..=CHUNK).contains(&body.len()) => return Some(Self::Data(body)),
             END => Self::End(reader.array()?),
-            VERDICT => Self::Verdict(reader.u32()?, reader.bool()?),
+            WHOLE => Self::Whole(reader.u32()?, reader.array()?),
             SKIP => Self::Skip(reader.u32()?, Skip::of(reader.u8()?)?),
             ACCEPT => Self::Accept,
             REFUSE => Self::Refuse(Refusal::of(reader.u8()?)?, reader.u64()?, reader.u64()?),
-            HAVE => Self::Have(reader.u32()?, reader.bool()?, reader.marks()?),
+            HAVE => Self::Have(reader.u32()?, reader.marks()?),
+            SAME => Self::Same(reader.u32()?),
             STORED => Self::Stored(reader.u32()?),
             REJECT => Self::Reject(reader.u32()?, Reject::of(reader.u8()?)?),
             DONE => Self::Done,
@@ -253,10 +268,11 @@ impl<'m> Message<'m> {
         out.clear();
         out.push(self.kind());
         match self {
-            Self::Offer(version, totals) => {
+            Self::Offer(version, totals, token) => {
                 out.push(*version);
                 out.extend_from_slice(&totals.entries.to_le_bytes());
                 out.extend_from_slice(&totals.bytes.to_le_bytes());
+                out.extend_from_slice(&token.0);
             }
             Self::Entry(kind, path) => {
                 let fits = encode_entry(*kind, path.names(), out);
@@ -268,9 +284,9 @@ impl<'m> Message<'m> {
             }
             Self::Data(bytes) => out.extend_from_slice(bytes),
             Self::End(hash) => out.extend_from_slice(hash),
-            Self::Verdict(file, same) => {
+            Self::Whole(file, hash) => {
                 out.extend_from_slice(&file.to_le_bytes());
-                out.push(u8::from(*same));
+                out.extend_from_slice(hash);
             }
             Self::Skip(file, why) => {
                 out.extend_from_slice(&file.to_le_bytes());
@@ -281,15 +297,15 @@ impl<'m> Message<'m> {
                 out.extend_from_slice(&needed.to_le_bytes());
                 out.extend_from_slice(&room.to_le_bytes());
             }
-            Self::Have(file, complete, marks) => {
+            Self::Have(file, marks) => {
                 out.extend_from_slice(&file.to_le_bytes());
-                out.extend_from_slice(&[u8::from(*complete), marks.len() as u8]);
+                out.push(marks.len() as u8);
                 for mark in marks {
                     out.extend_from_slice(&mark.offset.to_le_bytes());
                     out.extend_from_slice(&mark.hash);
                 }
             }
-            Self::Stored(file) => out.extend_from_slice(&file.to_le_bytes()),
+            Self::Same(file) | Self::Stored(file) => out.extend_from_slice(&file.to_le_bytes()),
             Self::Reject(file, why) => {
                 out.extend_from_slice(&file.to_le_bytes());
                 out.push(why.code());
@@ -307,11 +323,12 @@ impl<'m> Message<'m> {
             Self::Start(..) => START,
             Self::Data(_) => DATA,
             Self::End(_) => END,
-            Self::Verdict(..) => VERDICT,
+            Self::Whole(..) => WHOLE,
             Self::Skip(..) => SKIP,
             Self::Accept => ACCEPT,
             Self::Refuse(..) => REFUSE,
             Self::Have(..) => HAVE,
+            Self::Same(_) => SAME,
             Self::Stored(_) => STORED,
             Self::Reject(..) => REJECT,
             Self::Done => DONE,
@@ -340,14 +357,6 @@ impl<'m> Reader<'m> {
 
     fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
-    }
-
-    fn bool(&mut self) -> Option<bool> {
-        match self.u8()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        }
     }
 
     fn name(&mut self) -> Option<&'m str> {
@@ -429,15 +438,16 @@ mod tests {
             bytes: 1 << 40,
         };
         let messages = [
-            Message::Offer(VERSION, totals),
+            Message::Offer(VERSION, totals, Token([3; 32])),
             Message::Start(1, 5),
             Message::Data(b"x"),
             Message::End([9; 32]),
-            Message::Verdict(2, true),
+            Message::Whole(2, [4; 32]),
             Message::Skip(1, Skip::Changed),
             Message::Accept,
             Message::Refuse(Refusal::Room, 10, 5),
-            Message::Have(3, false, [mark(1), mark(9)].into()),
+            Message::Have(3, [mark(1), mark(9)].into()),
+            Message::Same(6),
             Message::Stored(4),
             Message::Reject(5, Reject::Exists),
             Message::Done,
@@ -482,7 +492,7 @@ mod tests {
             offset: 4,
             hash: [0; 32],
         };
-        Message::Have(0, false, [mark, mark].into()).encode(&mut same);
+        Message::Have(0, [mark, mark].into()).encode(&mut same);
         assert_eq!(Message::decode(&same), None, "offsets that do not ascend");
     }
 

@@ -15,7 +15,7 @@ use net_base::mutant;
 use crate::disk::{DiskError, Found, PartialKey, Place, Store};
 use crate::limit::{AHEAD, HASHED_AT_ONCE, MAX_ENTRIES, MAX_PATHS};
 use crate::mark::{self, Mark};
-use crate::message::{Kind, Message, Refusal, Reject, Skip, Totals, VERSION, WirePath};
+use crate::message::{Kind, Message, Refusal, Reject, Skip, Token, Totals, VERSION, WirePath};
 use crate::name::SafePath;
 use crate::{Step, Violation};
 
@@ -38,7 +38,7 @@ pub enum Event {
 
 /// The receiving side of one transfer.
 pub struct Receiver {
-    sender: [u8; 32],
+    token: Token,
     most: u64,
     phase: Phase,
     totals: Totals,
@@ -100,7 +100,8 @@ struct Probe {
 
 struct Told {
     file: u32,
-    complete: bool,
+    /// Its hash, where it has its final name.
+    whole: Option<blake3::Hash>,
     hashed: Vec<(u64, blake3::Hasher)>,
 }
 
@@ -118,11 +119,11 @@ enum Incoming {
 }
 
 impl Receiver {
-    /// A receiver for the identity `sender`, which takes offers of at most `most` bytes.
+    /// A receiver that takes offers of at most `most` bytes.
     #[must_use]
-    pub fn new(sender: [u8; 32], most: u64) -> Self {
+    pub fn new(most: u64) -> Self {
         Self {
-            sender,
+            token: Token([0; 32]),
             most,
             phase: Phase::Silent,
             totals: Totals::default(),
@@ -144,7 +145,7 @@ impl Receiver {
     /// A receiver that refuses whatever is offered.
     #[must_use]
     pub fn refusing(why: Refusal) -> Self {
-        let mut receiver = Self::new([0; 32], 0);
+        let mut receiver = Self::new(0);
         receiver.refuse(why, 0, 0);
         receiver
     }
@@ -185,12 +186,15 @@ impl Receiver {
         match (self.phase, message) {
             // What was under way when it was refused.
             (Phase::Refused, _) => Ok(()),
-            (Phase::Silent, Message::Offer(version, totals)) => self.on_offer(version, totals, store),
+            (Phase::Silent, Message::Offer(version, totals, token)) => {
+                self.token = token;
+                self.on_offer(version, totals, store)
+            }
             (Phase::Listing, Message::Entry(kind, path)) => self.on_entry(kind, path, store),
             (Phase::Taking, Message::Start(file, offset)) => self.on_start(file, offset, store),
             (Phase::Taking, Message::Data(bytes)) => self.on_data(bytes, store),
             (Phase::Taking, Message::End(hash)) => self.on_end(hash, store),
-            (Phase::Taking, Message::Verdict(file, same)) => self.on_verdict(file, same, store),
+            (Phase::Taking, Message::Whole(file, hash)) => self.on_whole(file, hash, store),
             (Phase::Taking, Message::Skip(file, why)) => self.on_skip(file, why),
             (
                 Phase::Silent | Phase::Listing | Phase::Taking | Phase::Done,
@@ -199,11 +203,12 @@ impl Receiver {
                 | Message::Start(..)
                 | Message::Data(_)
                 | Message::End(_)
-                | Message::Verdict(..)
+                | Message::Whole(..)
                 | Message::Skip(..)
                 | Message::Accept
                 | Message::Refuse(..)
                 | Message::Have(..)
+                | Message::Same(_)
                 | Message::Stored(_)
                 | Message::Reject(..)
                 | Message::Done,
@@ -328,7 +333,7 @@ impl Receiver {
     }
 
     fn key(&self, entry: &Entry) -> PartialKey {
-        PartialKey::new(&self.sender, &entry.path)
+        PartialKey::new(&self.token, &entry.path)
     }
 
     /// Finds out what is there of an entry.
@@ -416,23 +421,30 @@ impl Receiver {
         Step::More
     }
 
+    /// Tells the sender what is there. Of a file that nobody has begun to send, only that there is one: its hash would tell
+    /// whoever guesses its name and size what is in it.
     fn tell(&mut self, probe: Probe) {
-        let marks = probe.hashed.iter().map(|(offset, hasher)| Mark {
-            offset: *offset,
-            hash: hasher.finalize().into(),
-        });
-        self.reply(&Message::Have(probe.file, probe.complete, marks.collect()));
+        let whole = probe.complete.then(|| probe.hasher.finalize());
+        if whole.is_some() {
+            self.reply(&Message::Same(probe.file));
+        } else {
+            let marks = probe.hashed.iter().map(|(offset, hasher)| Mark {
+                offset: *offset,
+                hash: hasher.finalize().into(),
+            });
+            self.reply(&Message::Have(probe.file, marks.collect()));
+        }
         self.told.push_back(Told {
             file: probe.file,
-            complete: probe.complete,
+            whole,
             hashed: probe.hashed,
         });
     }
 
     /// The first of the files that were told of, if it is this one.
-    fn take_told(&mut self, file: u32, complete: bool) -> Option<Told> {
+    fn take_told(&mut self, file: u32, whole: bool) -> Option<Told> {
         let idle = matches!(self.incoming, Incoming::Nothing);
-        let is_it = |told: &Told| idle && told.file == file && told.complete == complete;
+        let is_it = |told: &Told| idle && told.file == file && told.whole.is_some() == whole;
         self.told.front().is_some_and(is_it).then(|| self.told.pop_front())?
     }
 
@@ -523,20 +535,20 @@ impl Receiver {
         Ok(())
     }
 
-    fn on_verdict(&mut self, file: u32, same: bool, store: &mut dyn Store) -> Result<(), Violation> {
-        let unexpected = Violation::Unexpected(Message::Verdict(0, false).kind());
-        self.take_told(file, true).ok_or(unexpected)?;
-        if same {
-            // It may have got its name just before a crash, and its name may not be on disk.
-            let entry = &self.entries[file as usize];
-            let synced = store.sync_name(&entry.path);
-            store.discard(self.key(entry));
-            match synced {
-                Ok(()) => self.stored(file, true),
-                Err(error) => self.on_disk_error(file, error),
-            }
-        } else {
+    fn on_whole(&mut self, file: u32, hash: [u8; 32], store: &mut dyn Store) -> Result<(), Violation> {
+        let unexpected = Violation::Unexpected(Message::Whole(0, [0; 32]).kind());
+        let told = self.take_told(file, true).ok_or(unexpected)?;
+        if told.whole != Some(blake3::Hash::from_bytes(hash)) {
             self.reject(file, Reject::Exists);
+            return Ok(());
+        }
+        // It may have got its name just before a crash, and its name may not be on disk.
+        let entry = &self.entries[file as usize];
+        let synced = store.sync_name(&entry.path);
+        store.discard(self.key(entry));
+        match synced {
+            Ok(()) => self.stored(file, true),
+            Err(error) => self.on_disk_error(file, error),
         }
         Ok(())
     }

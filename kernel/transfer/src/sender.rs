@@ -13,7 +13,7 @@ use net_base::mutant;
 use crate::disk::Source;
 use crate::limit::{AHEAD, CHUNK, HASHED_AT_ONCE, MAX_ENTRIES, MAX_PATHS};
 use crate::mark::Mark;
-use crate::message::{self, Kind, Message, Refusal, Reject, Skip, Totals, VERSION};
+use crate::message::{self, Kind, Message, Refusal, Reject, Skip, Token, Totals, VERSION};
 use crate::{Step, Violation};
 
 /// An entry to offer.
@@ -65,6 +65,7 @@ pub struct Sender {
     entries: Vec<Listed>,
     state: Vec<State>,
     totals: Totals,
+    token: Token,
     phase: Phase,
     /// What the receiver told of files that were not begun.
     have: VecDeque<Have>,
@@ -105,8 +106,10 @@ enum State {
     Settled,
 }
 
+/// What the receiver told of a file.
 struct Have {
     file: u32,
+    /// It has one of this name and size: the only mark is the end, and its hash is not known.
     complete: bool,
     marks: Vec<Mark>,
 }
@@ -135,11 +138,12 @@ struct Comparison {
 }
 
 impl Sender {
-    /// A sender of `entries`, directories before what lies in them.
+    /// A sender of `entries`, directories before what lies in them. A later sender with the same token goes on where this one
+    /// stopped.
     ///
     /// # Errors
     /// [`Unlistable`].
-    pub fn new(entries: Vec<Listed>) -> Result<Self, Unlistable> {
+    pub fn new(entries: Vec<Listed>, token: Token) -> Result<Self, Unlistable> {
         let mut scratch = Vec::new();
         let (mut paths, mut bytes) = (0, 0_u64);
         for (at, entry) in entries.iter().enumerate() {
@@ -157,6 +161,7 @@ impl Sender {
             state: alloc::vec![State::Open; entries.len()],
             entries,
             totals: Totals { entries: count, bytes },
+            token,
             phase: Phase::Offering(0),
             have: VecDeque::new(),
             told: None,
@@ -214,7 +219,8 @@ impl Sender {
                 self.events.push_back(Event::Refused(why, needed, room));
                 Ok(())
             }
-            (Phase::Sending, Message::Have(file, complete, marks)) => self.on_have(Have { file, complete, marks }),
+            (Phase::Sending, Message::Have(file, marks)) => self.on_have(file, false, marks),
+            (Phase::Sending, Message::Same(file)) => self.on_have(file, true, Vec::new()),
             (Phase::Sending, Message::Stored(entry)) => self.on_stored(entry).ok_or(unexpected),
             (Phase::Sending, Message::Reject(entry, why)) => self.on_reject(entry, why).ok_or(unexpected),
             (Phase::Sending, Message::Done) if self.unsettled == 0 => {
@@ -230,11 +236,12 @@ impl Sender {
                 | Message::Start(..)
                 | Message::Data(_)
                 | Message::End(_)
-                | Message::Verdict(..)
+                | Message::Whole(..)
                 | Message::Skip(..)
                 | Message::Accept
                 | Message::Refuse(..)
                 | Message::Have(..)
+                | Message::Same(_)
                 | Message::Stored(_)
                 | Message::Reject(..)
                 | Message::Done,
@@ -257,7 +264,7 @@ impl Sender {
 
     fn offer(&mut self, at: u32, out: &mut Vec<u8>) {
         match at.checked_sub(1).and_then(|entry| self.entries.get(entry as usize)) {
-            None => Message::Offer(VERSION, self.totals).encode(out),
+            None => Message::Offer(VERSION, self.totals, self.token).encode(out),
             Some(entry) => {
                 let fits = message::encode_entry(entry.kind, entry.names.iter().map(String::as_str), out);
                 debug_assert!(fits, "it fitted when it was listed");
@@ -308,7 +315,7 @@ impl Sender {
         now.at += wanted as u64;
         if now.at == mark.offset {
             let agrees = now.hasher.finalize() == blake3::Hash::from_bytes(mark.hash);
-            if !agrees && !mutant!(TransferMarksUncompared) {
+            if !agrees && !now.have.complete && !mutant!(TransferMarksUncompared) {
                 // What differs here differs at every later mark.
                 return self.begin(*now, out);
             }
@@ -325,7 +332,7 @@ impl Sender {
         let file = have.file;
         if have.complete {
             self.sent(file, true);
-            Message::Verdict(file, agreed == have.marks.len()).encode(out);
+            Message::Whole(file, best.finalize().into()).encode(out);
             return Step::Message;
         }
         let offset = agreed.checked_sub(1).map_or(0, |last| have.marks[last].offset);
@@ -384,29 +391,31 @@ impl Sender {
         Step::Message
     }
 
-    fn on_have(&mut self, have: Have) -> Result<(), Violation> {
-        let unexpected = Violation::Unexpected(Message::Have(0, false, Vec::new()).kind());
-        let file = have.file as usize;
+    fn on_have(&mut self, file: u32, complete: bool, mut marks: Vec<Mark>) -> Result<(), Violation> {
+        let unexpected = Violation::Unexpected(Message::Have(0, Vec::new()).kind());
         let Some(Listed {
             kind: Kind::File { size, .. },
             ..
-        }) = self.entries.get(file)
+        }) = self.entries.get(file as usize)
         else {
             return Err(unexpected);
         };
-        if self.state[file] != State::Open || self.told.is_some_and(|told| told >= have.file) {
+        if self.state[file as usize] != State::Open || self.told.is_some_and(|told| told >= file) {
             return Err(unexpected);
         }
         if self.have.len() >= AHEAD {
             return Err(Violation::Limit);
         }
-        let last = have.marks.last().map_or(0, |mark| mark.offset);
-        if last > *size || (have.complete && last != *size) {
+        if marks.last().is_some_and(|mark| mark.offset > *size) {
             return Err(Violation::Malformed);
         }
-        self.told = Some(have.file);
-        self.state[file] = State::Told;
-        self.have.push_back(have);
+        if complete && *size > 0 {
+            let (offset, hash) = (*size, [0; 32]);
+            marks.push(Mark { offset, hash });
+        }
+        self.told = Some(file);
+        self.state[file as usize] = State::Told;
+        self.have.push_back(Have { file, complete, marks });
         Ok(())
     }
 

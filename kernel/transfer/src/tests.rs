@@ -8,11 +8,11 @@ use alloc::vec::Vec;
 use crate::disk::{DiskError, Source};
 use crate::limit::{CHUNK, MARK_GRAIN};
 use crate::memory::{Fate, Memory};
-use crate::message::{self, Kind, Message, Refusal, Reject, Skip, Totals, VERSION};
+use crate::message::{self, Kind, Message, Refusal, Reject, Skip, Token, Totals, VERSION};
 use crate::sender::Listed;
 use crate::{Receiver, Sender, Step, Violation, receiver, sender};
 
-const SENDER: [u8; 32] = [7; 32];
+const TOKEN: Token = Token([7; 32]);
 
 /// Files of a sender, by entry.
 #[derive(Default)]
@@ -81,8 +81,8 @@ struct Attempt {
 impl Attempt {
     fn new(tree: &Tree) -> Self {
         Self {
-            sender: Sender::new(tree.listed.clone()).expect("a list within limits"),
-            receiver: Receiver::new(SENDER, u64::MAX),
+            sender: Sender::new(tree.listed.clone(), TOKEN).expect("a list within limits"),
+            receiver: Receiver::new(u64::MAX),
             to_receiver: VecDeque::new(),
             to_sender: VecDeque::new(),
             handed: 0,
@@ -322,6 +322,18 @@ fn a_file_that_changed_between_attempts_arrives_as_it_is_now() {
 }
 
 #[test]
+fn nobody_else_goes_on_with_what_arrived_under_a_token() {
+    let (mut tree, mut store) = (tree(&[("f", Some(bytes(1, 10 * CHUNK)))]), Memory::new());
+    assert_eq!(Attempt::new(&tree).run(&mut tree, &mut store, 10), Ok(false));
+    let mut attempt = Attempt::new(&tree);
+    attempt.sender = Sender::new(tree.listed.clone(), Token([8; 32])).expect("a list within limits");
+    assert_eq!(attempt.run(&mut tree, &mut store, u64::MAX), Ok(true));
+    assert!(attempt.receiver_events.contains(&receiver::Event::Began(0, 0)));
+    assert_eq!(store.partials(), 1, "the first sender's part stays");
+    same(&tree, &store);
+}
+
+#[test]
 fn a_file_that_shrinks_or_cannot_be_read_is_left_out_and_the_rest_arrives() {
     let mut tree = tree(&[
         ("shrinks", Some(bytes(1, 3 * CHUNK))),
@@ -394,7 +406,7 @@ fn an_offer_that_is_too_large_and_a_busy_receiver_refuse() {
     let mut tree = tree(&[("f", Some(bytes(1, 100)))]);
     let mut store = Memory::new();
     let mut attempt = Attempt::new(&tree);
-    attempt.receiver = Receiver::new(SENDER, 99);
+    attempt.receiver = Receiver::new(99);
     assert_eq!(attempt.run(&mut tree, &mut store, u64::MAX), Ok(true));
     assert_eq!(
         attempt.sender_events,
@@ -442,9 +454,9 @@ fn a_file_where_a_directory_should_be_rejects_what_lies_below_alone() {
 
 /// A receiver that has been told of one file of 10 bytes and waits for it.
 fn waiting(store: &mut Memory) -> Receiver {
-    let mut receiver = Receiver::new(SENDER, u64::MAX);
+    let mut receiver = Receiver::new(u64::MAX);
     let mut out = Vec::new();
-    Message::Offer(VERSION, Totals { entries: 1, bytes: 10 }).encode(&mut out);
+    Message::Offer(VERSION, Totals { entries: 1, bytes: 10 }, TOKEN).encode(&mut out);
     receiver.receive(&out, store).expect("an offer");
     let kind = Kind::File {
         size: 10,
@@ -496,14 +508,14 @@ fn a_sender_that_breaks_the_protocol_is_told_apart() {
         "a hash that does not match is no breach"
     );
     assert_eq!(
-        say(&[Message::Verdict(0, true)]),
+        say(&[Message::Whole(0, [0; 32])]),
         Err(Violation::Unexpected(0x06)),
         "nothing whole was told"
     );
     assert_eq!(say(&[Message::Skip(0, Skip::Changed)]), Ok(()));
-    assert_eq!(say(&[Message::Done]), Err(Violation::Unexpected(0x86)));
+    assert_eq!(say(&[Message::Done]), Err(Violation::Unexpected(0x87)));
     assert_eq!(
-        say(&[Message::Offer(VERSION, Totals::default())]),
+        say(&[Message::Offer(VERSION, Totals::default(), TOKEN)]),
         Err(Violation::Unexpected(0x01))
     );
 }
@@ -524,8 +536,8 @@ fn what_does_not_match_its_hash_gets_no_name() {
 
 #[test]
 fn another_version_is_refused() {
-    let (mut receiver, mut store, mut out) = (Receiver::new(SENDER, u64::MAX), Memory::new(), Vec::new());
-    Message::Offer(VERSION + 1, Totals::default()).encode(&mut out);
+    let (mut receiver, mut store, mut out) = (Receiver::new(u64::MAX), Memory::new(), Vec::new());
+    Message::Offer(VERSION + 1, Totals::default(), TOKEN).encode(&mut out);
     receiver.receive(&out, &mut store).expect("an offer");
     assert_eq!(receiver.step(&mut store, &mut out), Step::Message);
     assert_eq!(Message::decode(&out), Some(Message::Refuse(Refusal::Version, 0, 0)));
