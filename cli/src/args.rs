@@ -69,6 +69,10 @@ pub enum Command {
     Listen(ListenArgs),
     /// Connect stdin and stdout to the node that a ticket names
     Connect(ConnectArgs),
+    /// Send files and directories to whoever runs `net recv`; run again, it goes on where it stopped
+    Send(SendArgs),
+    /// Receive files into a directory
+    Recv(RecvArgs),
     /// Measure the round trip to the node that a ticket names
     Ping(PingArgs),
     /// Make or show this node's identity
@@ -80,16 +84,23 @@ pub enum Command {
         /// A code as printed with an error, such as E-SILENT; without one, all are listed
         code: Option<String>,
     },
-    /// Print a completion script
-    #[command(hide = true)]
+    /// Print the commands of everyday use on one screen
+    Cheat,
+    /// Print a completion script for a shell
     Completions {
         /// For which shell
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    #[command(hide = true)]
-    Man,
+    /// Print the manual page of a command, or write all of them to a directory
+    Man {
+        /// The command; without one, the page of `net` itself
+        #[arg(conflicts_with = "dir")]
+        command: Option<String>,
+        /// Write every page to this directory, made if there is none
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
 }
 
 /// Which network, and how long to wait for whom.
@@ -103,12 +114,9 @@ pub struct NetworkArgs {
     pub idle_timeout: Duration,
 }
 
-/// `net listen`
+/// Who waits for peers, and where.
 #[derive(Debug, Args)]
-pub struct ListenArgs {
-    /// Admit only these identities (64 hexadecimal digits each, see `net id show`)
-    #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',', value_parser = entity)]
-    pub allow: Vec<EntityId>,
+pub struct HostArgs {
     /// Where to listen: ADDRESS, :PORT or ADDRESS:PORT; by default all addresses and the port used last, or any free one
     #[arg(long, value_name = "ADDR", value_parser = bind)]
     pub bind: Option<Bind>,
@@ -118,14 +126,43 @@ pub struct ListenArgs {
     /// Use a fresh identity that is forgotten at the end
     #[arg(long)]
     pub ephemeral: bool,
-    /// Serve peers one after another until told to end
-    #[arg(long)]
-    pub keep: bool,
     /// Also write the ticket to a new private file; in a closed network it carries the network key
     #[arg(long, value_name = "FILE")]
     pub ticket_file: Option<PathBuf>,
     #[command(flatten)]
     pub network: NetworkArgs,
+}
+
+/// `net listen`
+#[derive(Debug, Args)]
+pub struct ListenArgs {
+    /// Admit only these identities (64 hexadecimal digits each, see `net id show`)
+    #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',', value_parser = entity)]
+    pub allow: Vec<EntityId>,
+    /// Serve peers one after another until told to end
+    #[arg(long)]
+    pub keep: bool,
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// `net recv`
+#[derive(Debug, Args)]
+pub struct RecvArgs {
+    /// Where files go, made if there is none; nothing in it is overwritten
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Take files only from these identities (64 hexadecimal digits each, see `net id show`)
+    #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',', value_parser = entity)]
+    pub from: Vec<EntityId>,
+    /// Refuse more than so many bytes at once (suffixes K, M, G)
+    #[arg(long, value_name = "BYTES", value_parser = size)]
+    pub max: Option<u64>,
+    /// Receive again and again until told to end
+    #[arg(long)]
+    pub keep: bool,
+    #[command(flatten)]
+    pub host: HostArgs,
 }
 
 /// Whom to connect to, and as whom.
@@ -137,6 +174,13 @@ pub struct PeerArgs {
     /// Read the ticket from a file
     #[arg(long, value_name = "FILE", conflicts_with = "ticket")]
     pub ticket_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub dial: DialArgs,
+}
+
+/// As whom to connect, and for how long to try.
+#[derive(Debug, Args)]
+pub struct DialArgs {
     /// Use the identity in this directory instead of a fresh one
     #[arg(long, value_name = "DIR")]
     pub id: Option<PathBuf>,
@@ -145,6 +189,23 @@ pub struct PeerArgs {
     pub timeout: Duration,
     #[command(flatten)]
     pub network: NetworkArgs,
+}
+
+/// `net send`
+#[derive(Debug, Args)]
+#[command(override_usage = "net send [OPTIONS] FILE... TICKET\n       net send [OPTIONS] FILE... --ticket-file FILE")]
+pub struct SendArgs {
+    /// Files and directories, then the ticket that `net recv` printed (- reads it from the first line of stdin)
+    #[arg(required = true, num_args = 1.., value_name = "FILE... TICKET")]
+    pub what: Vec<PathBuf>,
+    /// Read the ticket from a file
+    #[arg(long, value_name = "FILE")]
+    pub ticket_file: Option<PathBuf>,
+    /// Give up when nothing has moved for so long
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds)]
+    pub patience: Duration,
+    #[command(flatten)]
+    pub dial: DialArgs,
 }
 
 /// `net connect`

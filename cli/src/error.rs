@@ -18,7 +18,7 @@ use serde::Serialize;
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    a file, stdin or stdout failed
+  1    a file, stdin or stdout failed, or some files of a transfer were left out
   2    the command line or the ticket is wrong; nothing was done
   3    this host cannot start the node: address, rights, disk, state directory, key file
   4    the ticket belongs to another network; nothing was sent
@@ -65,6 +65,7 @@ macro_rules! codes {
 codes! {
     BrokenPipe = "E-BROKEN-PIPE", 0, "Whoever read stdout has closed it. That is no error: the command ends quietly, with status 0, and tells the peer that nothing more is wanted.";
     Io = "E-IO", 1, "Reading or writing a file, stdin or stdout failed. The text says which, and what the system answered.";
+    Incomplete = "E-INCOMPLETE", 1, "The transfer came to its end, but some files were left out: each was told with its reason. Nothing is ever overwritten: a file of the same name with other content stays, and the new one is left out. Move what is in the way, or mend what the reason names, and send again: what has arrived is not sent a second time.";
     Usage = "E-USAGE", 2, "The command line was not understood: an unknown command or option, or a value out of its range. Nothing was done. `net --help` and `net COMMAND --help` list what there is.";
     Unknown = "E-UNKNOWN-CODE", 2, "There is no error code of that name. `net explain` lists all.";
     Ticket = "E-TICKET", 2, "The ticket is damaged or was made by another version. Tickets have a checksum, so a mistyped character is always found; the text says at which character the trouble is, where that can be told. Copy the whole line again from where it was printed.";
@@ -89,6 +90,9 @@ codes! {
     SessionLost = "E-SESSION-LOST", 8, "The session was up and then nothing more was heard, or the peer restarted. What the peer had not confirmed may be lost. Connect again once the peer is back.";
     Closed = "E-CLOSED", 8, "The peer closed the session, or stopped reading, before everything was done.";
     Busy = "E-BUSY", 8, "The peer is connected with somebody else. `net listen` serves one peer, `net listen --keep` one after another.";
+    PeerFull = "E-PEER-FULL", 8, "The receiver has too little space: sizes are checked before the first byte is sent, and the disk may fill up meanwhile. What has arrived is kept. Free some space there and send again: it goes on where it stopped.";
+    PeerLimit = "E-PEER-LIMIT", 8, "The offer is larger than the receiver allows (`net recv --max`). Nothing was sent.";
+    Protocol = "E-PROTOCOL", 8, "The peer said something that the file transfer does not allow, or speaks another version of it. Nothing of that was believed; what had arrived before is kept.";
     Unproved = "E-UNPROVED", 9, "`net demo` ended, but not everything that it shows was found true. The list says what.";
     Interrupted = "E-INTERRUPTED", 130, "The command was interrupted (ctrl-c) before it was done. What was read was delivered first, as far as the peer took it within a few seconds.";
     Terminated = "E-TERMINATED", 143, "The command was asked to end (SIGTERM) before it was done. What was read was delivered first, as far as the peer took it within a few seconds.";

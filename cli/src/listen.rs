@@ -5,21 +5,17 @@
 //! Not here: how bytes are moved (`pipe.rs`), who is admitted (the kernel).
 
 use std::fmt;
-use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
 use std::time::Duration;
 
-use net_io_real::tokio::any_address;
 use net_io_real::{Node, Session, Stream};
 use serde::Serialize;
 use tokio::sync::mpsc;
-use zeroize::Zeroizing;
 
-use crate::args::{Bind, ListenArgs};
+use crate::args::ListenArgs;
 use crate::connect::Connected;
-use crate::error::{BUSY, Failure, wrap};
+use crate::error::{BUSY, Failure};
+use crate::host::{self, Hosting};
 use crate::output::{Note, Out, Record, hex};
-use crate::peer;
 use crate::pipe::{self, Extras, Input};
 use crate::signals::Signals;
 
@@ -27,14 +23,19 @@ use crate::signals::Signals;
 const QUEUE: usize = 16;
 /// How long the peer may take to close a session in which both have everything.
 const CLOSE_GRACE: Duration = Duration::from_secs(3);
-/// Dialling is not what a listener does.
-const NO_DIAL: Duration = Duration::from_secs(10);
 
 /// `net listen`
 pub async fn run(args: &ListenArgs, out: Out) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
-    let node = start(args).await?;
-    announce(args, &node, out)?;
+    let node = host::start(&args.host, &args.allow).await?;
+    let ticket = host::ticket(&args.host, &node)?;
+    out.event(&Listening(Hosting::new(
+        &args.host,
+        &node,
+        &ticket,
+        "connect",
+        !args.allow.is_empty(),
+    )));
     let (arrived, mut arrivals) = mpsc::channel(QUEUE);
     tokio::spawn(accept(node.clone(), arrived));
     let mut input = Input::new();
@@ -45,61 +46,6 @@ pub async fn run(args: &ListenArgs, out: Out) -> Result<(), Failure> {
     };
     node.close_within(pipe::DRAIN_GRACE).await;
     result
-}
-
-async fn start(args: &ListenArgs) -> Result<Node, Failure> {
-    let mut builder = Node::builder()
-        .network(peer::network(args.network.network_key.as_deref())?)
-        .config(peer::config(&args.network, NO_DIAL))
-        .address(address(args.bind));
-    if !args.allow.is_empty() {
-        builder = builder.allow(args.allow.iter().copied());
-    }
-    if !args.ephemeral {
-        builder = builder.state_dir(peer::state_dir(args.id.as_ref())?);
-    }
-    Ok(builder.bind().await?)
-}
-
-/// All addresses of both families unless told otherwise.
-fn address(bind: Option<Bind>) -> SocketAddr {
-    let Bind { ip, port } = bind.unwrap_or(Bind { ip: None, port: 0 });
-    match ip {
-        Some(ip) => SocketAddr::new(ip, port),
-        None => any_address(UdpSocket::bind(any_address(true, 0)).is_ok(), port),
-    }
-}
-
-fn announce(args: &ListenArgs, node: &Node, out: Out) -> Result<(), Failure> {
-    let ticket = node.ticket().to_string();
-    if let Some(file) = &args.ticket_file {
-        write_private(file, &Zeroizing::new(node.secret_ticket().to_string()))?;
-    }
-    let closed = args.network.network_key.is_some();
-    out.event(&Listening {
-        id: hex(&node.entity().0),
-        address: node.local_addr().to_string(),
-        command: format!(
-            "net connect {ticket}{}",
-            if closed { " --network-key FILE" } else { "" }
-        ),
-        ticket,
-        open_network: !closed,
-        open_to_all: args.allow.is_empty(),
-    });
-    Ok(())
-}
-
-/// Writes a new file that only its owner can read.
-fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
-    use std::io::Write as _;
-    let failed = |error| Failure::file("write the ticket file", path, &error);
-    let mut options = std::fs::File::options();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path).map_err(failed)?;
-    writeln!(file, "{text}").map_err(failed)
 }
 
 /// A peer that opened a stream.
@@ -176,32 +122,11 @@ async fn serve((session, stream): Arrival, input: &mut Input, signals: &mut Sign
 
 /// Peers can come.
 #[derive(Serialize)]
-struct Listening {
-    id: String,
-    address: String,
-    ticket: String,
-    /// What a peer runs.
-    command: String,
-    /// Whether there is no network key.
-    open_network: bool,
-    /// Whether there is no list of those allowed.
-    open_to_all: bool,
-}
+struct Listening(Hosting);
 
 impl fmt::Display for Listening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "listening on UDP {} as {}", self.address, &self.id[..16])?;
-        writeln!(f, "a peer runs:\n\n  {}\n", self.command)?;
-        let warning = match (self.open_network, self.open_to_all) {
-            (true, true) => {
-                "warning: open network and no --allow list: whoever has this ticket is admitted. Close it with \
-                 --network-key FILE (net key new FILE), or with --allow ID."
-            }
-            (true, false) => "only identities on the --allow list are admitted",
-            (false, true) => "closed network: a peer needs the network key, and whoever has it is admitted",
-            (false, false) => "closed network: a peer needs the network key and must be on the --allow list",
-        };
-        f.write_str(&wrap(warning, 0))
+        self.0.fmt(f)
     }
 }
 

@@ -6,9 +6,12 @@
 //! | `error.rs` | every way to fail, with code, exit status and remedy |
 //! | `output.rs` | stdout and stderr, as text or JSON |
 //! | `signals.rs` | ctrl-c and SIGTERM |
-//! | `peer.rs` | ticket, network, identity and session for `connect` and `ping` |
+//! | `progress.rs` | a bar on a terminal, lines elsewhere |
+//! | `peer.rs` | ticket, network, identity and session for those who dial |
+//! | `host.rs` | node and ticket for those who are dialled |
+//! | `files/` | what `send` and `recv` share: a transfer over a stream, files on disk |
 //! | `pipe.rs` | one stream joined to stdin and stdout |
-//! | `listen.rs` `connect.rs` `ping.rs` `id.rs` `explain.rs` `demo/` | one command each |
+//! | `listen.rs` `connect.rs` `send.rs` `recv.rs` `ping.rs` `id.rs` `explain.rs` `manual.rs` `demo/` | one command each |
 //!
 //! Invariants: stdout carries results and nothing else; the exit status is that of the error's code.
 //! Not here: the protocol (`net-kernel`), sockets and files of a node (`net-io-real`).
@@ -19,18 +22,24 @@ mod connect;
 mod demo;
 mod error;
 mod explain;
+mod files;
+mod host;
 mod id;
 mod listen;
+mod manual;
 mod output;
 mod peer;
 mod ping;
 mod pipe;
+mod progress;
+mod recv;
+mod send;
 mod signals;
 
 use std::process::ExitCode;
 
+use clap::Parser as _;
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser as _};
 
 use args::{Cli, Command, Format};
 use error::{Code, Failure};
@@ -60,12 +69,12 @@ fn run(command: &Command, out: Out) -> Result<(), Failure> {
         Command::Explain { code } => explain::run(code.as_deref(), out),
         Command::Listen(args) => on_runtime(listen::run(args, out)),
         Command::Connect(args) => on_runtime(connect::run(args, out)),
+        Command::Send(args) => on_runtime(send::run(args, out)),
+        Command::Recv(args) => on_runtime(recv::run(args, out)),
         Command::Ping(args) => on_runtime(ping::run(args, out)),
-        Command::Completions { shell } => generated(|text| {
-            clap_complete::generate(*shell, &mut Cli::command(), "net", text);
-            Ok(())
-        }),
-        Command::Man => generated(|text| clap_mangen::Man::new(Cli::command()).render(text)),
+        Command::Cheat => manual::cheat(out),
+        Command::Completions { shell } => manual::completions(*shell),
+        Command::Man { command, dir } => manual::pages(command.as_deref(), dir.as_deref()),
     }
 }
 
@@ -79,15 +88,6 @@ fn on_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), 
     // A read of stdin that is under way never ends where nobody types: it must not hold the process up.
     runtime.shutdown_background();
     result
-}
-
-/// Prints what a generator writes; whole, because generators panic on a broken pipe.
-fn generated(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> Result<(), Failure> {
-    use std::io::Write as _;
-    let mut text = Vec::new();
-    write(&mut text)
-        .and_then(|()| std::io::stdout().write_all(&text))
-        .map_err(|error| Failure::stdio("write to stdout", &error))
 }
 
 /// Help and version, or a command line that was not understood.

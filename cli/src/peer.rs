@@ -1,4 +1,4 @@
-//! What `connect` and `ping` share: reading the ticket, choosing network and identity, getting a session.
+//! What `connect`, `ping` and `send` share: reading the ticket, choosing network and identity, getting a session.
 //!
 //! Invariants: nothing is sent before the ticket's network was compared with ours; a secret ticket is never taken from
 //! the command line, nor from a file that others may read.
@@ -15,7 +15,7 @@ use net_kernel::base::rng::Secret;
 use net_kernel::wire::ticket::SECRET_PREFIX;
 use zeroize::Zeroizing;
 
-use crate::args::{NetworkArgs, PeerArgs};
+use crate::args::{DialArgs, NetworkArgs, PeerArgs};
 use crate::error::{Code, Failure};
 use crate::output::hex;
 use crate::signals::Signals;
@@ -33,32 +33,53 @@ pub struct Peer {
 
 /// Connects as the arguments say.
 pub async fn connect(args: &PeerArgs, signals: &mut Signals) -> Result<Peer, Failure> {
-    let mut ticket = read_ticket(args)?;
-    let network = network_of(&ticket, args.network.network_key.as_deref())?;
-    let mut builder = Node::builder()
-        .network(network)
-        .config(config(&args.network, args.timeout));
-    if let Some(path) = &args.id {
-        let state = StateDir::open(path)?;
-        if state.identity().entity() == ticket.entity {
-            return Err(Failure::own_ticket());
-        }
-        builder = builder.state(state);
-    }
-    let v6 = ticket.addresses.iter().any(SocketAddr::is_ipv6) && UdpSocket::bind(any_address(true, 0)).is_ok();
-    if !v6 {
-        ticket.addresses.retain(SocketAddr::is_ipv4);
-    }
-    let node = builder.address(any_address(v6, 0)).bind().await?;
-    let tried = ticket
-        .addresses
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ");
-    let connected = signals.or(node.connect(&ticket)).await?;
-    let session = connected.map_err(|error| Failure::connect(error, &tried, args.timeout.as_secs_f64()))?;
+    let ticket = read_ticket(args.ticket.as_deref(), args.ticket_file.as_deref())?;
+    let dialler = Dialler::new(ticket, &args.dial).await?;
+    let session = dialler.dial(signals).await?;
+    let node = dialler.node;
     Ok(Peer { node, session })
+}
+
+/// Our own node, and the one to connect to, again if need be.
+pub struct Dialler {
+    pub node: Node,
+    ticket: Ticket,
+    tried: String,
+    timeout: Duration,
+}
+
+impl Dialler {
+    pub async fn new(mut ticket: Ticket, args: &DialArgs) -> Result<Self, Failure> {
+        let network = network_of(&ticket, args.network.network_key.as_deref())?;
+        let mut builder = Node::builder()
+            .network(network)
+            .config(config(&args.network, args.timeout));
+        if let Some(path) = &args.id {
+            let state = StateDir::open(path)?;
+            if state.identity().entity() == ticket.entity {
+                return Err(Failure::own_ticket());
+            }
+            builder = builder.state(state);
+        }
+        let v6 = ticket.addresses.iter().any(SocketAddr::is_ipv6) && UdpSocket::bind(any_address(true, 0)).is_ok();
+        if !v6 {
+            ticket.addresses.retain(SocketAddr::is_ipv4);
+        }
+        let node = builder.address(any_address(v6, 0)).bind().await?;
+        let tried: Vec<_> = ticket.addresses.iter().map(ToString::to_string).collect();
+        Ok(Self {
+            node,
+            ticket,
+            tried: tried.join(", "),
+            timeout: args.timeout,
+        })
+    }
+
+    /// One session, unless a signal comes first.
+    pub async fn dial(&self, signals: &mut Signals) -> Result<Session, Failure> {
+        let connected = signals.or(self.node.connect(&self.ticket)).await?;
+        connected.map_err(|error| Failure::connect(error, &self.tried, self.timeout.as_secs_f64()))
+    }
 }
 
 /// Limits and times as the arguments say.
@@ -107,11 +128,11 @@ fn kernel_duration(duration: Duration) -> net_kernel::base::Duration {
 }
 
 /// The ticket from wherever the arguments say it is.
-fn read_ticket(args: &PeerArgs) -> Result<Ticket, Failure> {
-    let text = match (&args.ticket, &args.ticket_file) {
-        (Some(dash), _) if dash == "-" => from_stdin()?,
+pub fn read_ticket(given: Option<&str>, file: Option<&Path>) -> Result<Ticket, Failure> {
+    let text = match (given, file) {
+        (Some("-"), _) => from_stdin()?,
         (Some(ticket), _) if is_secret(ticket) => return Err(Failure::secret_in_argv()),
-        (Some(ticket), _) => Zeroizing::new(ticket.clone()),
+        (Some(ticket), _) => Zeroizing::new(ticket.to_owned()),
         (None, Some(file)) => from_file(file)?,
         (None, None) => return Err(Failure::ticket(&TicketError::Empty)),
     };

@@ -5,14 +5,12 @@
 //! | `transfer.rs` | a file between two processes, with a proxy between them |
 //! | `child.rs` | one of the two processes |
 //! | `simulate.rs` | the same scenario in many simulated worlds |
-//! | `progress.rs` | a bar on a terminal, lines elsewhere |
 //! | `report.rs` | what was proved |
 //!
 //! Invariants: the two processes run the commands that users run; nothing is called proved that was not measured here.
 //! Not here: the proxy and the simulation (`net-io-sim`).
 
 mod child;
-mod progress;
 mod report;
 mod simulate;
 mod transfer;

@@ -10,10 +10,10 @@ use net_io_sim::kernel::RealKernel;
 use net_io_sim::run::{Spec, Task, Verdict, run_all};
 use serde::Serialize;
 
-use super::progress::Progress;
 use super::say;
 use crate::error::{Code, Failure};
 use crate::output::Out;
+use crate::progress::Progress;
 
 const FILE: &str = "scenarios/demo.toml";
 const TEXT: &str = include_str!("../../../scenarios/demo.toml");

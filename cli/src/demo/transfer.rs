@@ -18,11 +18,11 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::watch;
 
 use super::child::Child;
-use super::progress::Progress;
 use super::{bad_link, say};
 use crate::error::{Code, Failure};
 use crate::output::{Out, bytes};
 use crate::pipe::Done;
+use crate::progress::Progress;
 use crate::signals::Signals;
 
 /// Fates of datagrams follow from this and their numbers.

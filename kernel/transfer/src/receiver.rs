@@ -156,6 +156,12 @@ impl Receiver {
         self.entries.get(entry as usize).map(|entry| &entry.path)
     }
 
+    /// What an entry is; `None` for one that was not listed.
+    #[must_use]
+    pub fn kind(&self, entry: u32) -> Option<Kind> {
+        self.entries.get(entry as usize).map(|entry| entry.kind)
+    }
+
     /// What the offer holds; nothing before it came.
     #[must_use]
     pub const fn totals(&self) -> Totals {

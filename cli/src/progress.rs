@@ -6,7 +6,7 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
 
-use crate::output::Out;
+use crate::output::{Note, Out, bytes};
 
 /// A progress display on stderr.
 pub struct Progress {
@@ -21,7 +21,7 @@ impl Progress {
     pub fn new(out: Out, total: u64, template: &str) -> Self {
         let is_bar = out.is_text() && std::io::stderr().is_terminal();
         let bar = is_bar.then(|| {
-            let style = ProgressStyle::with_template(template).expect("templates are constants of this folder");
+            let style = ProgressStyle::with_template(template).expect("templates are constants of this crate");
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
             bar.set_style(style.progress_chars("=> "));
             bar
@@ -43,16 +43,38 @@ impl Progress {
         }
         let tenth = (done * 10).checked_div(self.total).unwrap_or(10);
         if tenth > self.tenth && self.out.is_text() {
-            super::say(self.out, format!("  {:>3} %  {}", tenth * 10, what()));
+            self.note(format!("  {:>3} %  {}", tenth * 10, what()));
         }
         self.tenth = self.tenth.max(tenth);
+    }
+
+    /// Of another total, from the start.
+    pub fn restart(&mut self, total: u64) {
+        self.total = total;
+        self.tenth = 0;
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+            bar.reset();
+        }
+    }
+
+    /// A file is whole: said where no bar shows that something moves, and to programs.
+    pub fn saved(&self, path: &str, size: u64, already: bool) {
+        if self.bar.is_none() {
+            let before = if already { ", there before" } else { "" };
+            self.note(format!("saved {path} ({}{before})", bytes(size)));
+        }
+    }
+
+    fn note(&self, text: impl Into<String>) {
+        self.out.event(&Note::new(text));
     }
 
     /// Says something that stays.
     pub fn say(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => super::say(self.out, text),
+            None => self.note(text),
         }
     }
 }
