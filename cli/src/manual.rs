@@ -124,9 +124,8 @@ pub fn pages(command: Option<&str>, dir: Option<&Path>) -> Result<(), Failure> {
         Some(name) => {
             // Once built, a command knows its whole name: net-send.
             let found = all.find_subcommand(name).cloned();
-            let found = found
-                .ok_or_else(|| Failure::new(Code::Usage, format!("there is no command {name:?}")).next("net --help"))?;
             found
+                .ok_or_else(|| Failure::new(Code::Usage, format!("there is no command {name:?}")).next("net --help"))?
         }
     };
     generated(|text| clap_mangen::Man::new(page).render(text))

@@ -6,7 +6,7 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal as _;
 
-use crate::output::{Note, Out, bytes};
+use crate::output::{Note, Out, Record};
 
 /// A progress display on stderr.
 pub struct Progress {
@@ -58,24 +58,31 @@ impl Progress {
         }
     }
 
-    /// A file is whole: said where no bar shows that something moves, and to programs.
-    pub fn saved(&self, path: &str, size: u64, already: bool) {
-        if self.bar.is_none() {
-            let before = if already { ", there before" } else { "" };
-            self.note(format!("saved {path} ({}{before})", bytes(size)));
-        }
-    }
-
-    fn note(&self, text: impl Into<String>) {
-        self.out.event(&Note::new(text));
-    }
-
     /// Says something that stays.
     pub fn say(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
             None => self.note(text),
         }
+    }
+
+    /// Tells an event, above the bar where there is one.
+    pub fn event<R: Record>(&self, record: &R) {
+        match &self.bar {
+            Some(bar) => bar.println(record.to_string()),
+            None => self.out.event(record),
+        }
+    }
+
+    /// Tells an event that a bar says well enough.
+    pub fn detail<R: Record>(&self, record: &R) {
+        if self.bar.is_none() {
+            self.out.event(record);
+        }
+    }
+
+    fn note(&self, text: impl Into<String>) {
+        self.out.event(&Note::new(text));
     }
 }
 

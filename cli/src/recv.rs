@@ -20,12 +20,12 @@ use crate::args::RecvArgs;
 use crate::connect::Connected;
 use crate::error::{Code, Failure};
 use crate::files::directory::Directory;
+use crate::files::told::{LeftOut, Resumed, Saved, verdict};
 use crate::files::{self, Ended, Next, Side, Transfer};
 use crate::host::{self, Hosting};
 use crate::output::{Note, Out, Record, bytes, hex};
 use crate::pipe;
 use crate::progress::Progress;
-use crate::send::{LeftOut, verdict};
 use crate::signals::Signals;
 
 /// Senders that may wait to be looked at.
@@ -130,17 +130,18 @@ struct Active {
 impl Host {
     async fn serve(&mut self, signals: &mut Signals) -> Result<(), Failure> {
         loop {
-            let Some(first) = signals.or(self.arrivals.recv()).await? else {
-                return Ok(());
+            let first = match signals.or(self.arrivals.recv()).await {
+                Ok(Some(first)) => first,
+                Ok(None) => return Ok(()),
+                // To be told to end is how this ends.
+                Err(_) if self.keep => return Ok(()),
+                Err(failure) => return Err(failure),
             };
             match self.receive(first, signals).await {
                 Ok(received) => {
-                    self.out.part(&received)?;
+                    self.out.result(&received)?;
                     let verdict = verdict(&received.left_out);
                     if !self.keep {
-                        if self.out.format() == crate::args::Format::Json {
-                            self.out.result(&received)?;
-                        }
                         return verdict;
                     }
                     if let Err(failure) = verdict {
@@ -265,12 +266,9 @@ struct Incoming {
 enum Told {
     Accepted(Totals),
     Refused(Refusal, u64, u64),
-    Resumed(String, u64),
-    Stored {
-        path: String,
-        size: Option<u64>,
-        already: bool,
-    },
+    Resumed(Resumed),
+    Directory,
+    Saved(Saved),
     LeftOut(LeftOut),
 }
 
@@ -293,14 +291,17 @@ impl Side for Incoming {
                 Event::Accepted(totals) => Told::Accepted(totals),
                 Event::Refused(why, needed, room) => Told::Refused(why, needed, room),
                 Event::Began(_, 0) => continue,
-                Event::Began(entry, offset) => Told::Resumed(path(entry), offset),
-                Event::Stored(entry, already) => Told::Stored {
+                Event::Began(entry, offset) => Told::Resumed(Resumed {
                     path: path(entry),
-                    size: self.receiver.kind(entry).and_then(|kind| match kind {
-                        Kind::Directory => None,
-                        Kind::File { size, .. } => Some(size),
+                    offset,
+                }),
+                Event::Stored(entry, there_before) => match self.receiver.kind(entry) {
+                    Some(Kind::File { size, .. }) => Told::Saved(Saved {
+                        path: path(entry),
+                        bytes: size,
+                        there_before,
                     }),
-                    already,
+                    Some(Kind::Directory) | None => Told::Directory,
                 },
                 Event::Rejected(entry, why) => {
                     let path = path(entry);
@@ -362,23 +363,19 @@ impl Tally {
                 ));
             }
             Told::Refused(why, needed, room) => self.refused = Some((why, needed, room)),
-            Told::Resumed(path, offset) => {
-                self.bytes_resumed += offset;
-                progress.say(&format!("going on with {path} after {}", bytes(offset)));
+            Told::Resumed(resumed) => {
+                self.bytes_resumed += resumed.offset;
+                progress.event(&resumed);
             }
-            Told::Stored { size: None, .. } => self.directories += 1,
-            Told::Stored {
-                path,
-                size: Some(size),
-                already,
-            } => {
+            Told::Directory => self.directories += 1,
+            Told::Saved(saved) => {
                 self.files += 1;
-                self.bytes += size;
-                self.files_there_before += u64::from(already);
-                progress.saved(&path, size, already);
+                self.bytes += saved.bytes;
+                self.files_there_before += u64::from(saved.there_before);
+                progress.detail(&saved);
             }
             Told::LeftOut(left_out) => {
-                progress.say(&format!("left out: {} ({})", left_out.path, left_out.why));
+                progress.event(&left_out);
                 self.left_out.push(left_out);
             }
         }

@@ -17,6 +17,7 @@ use serde::Serialize;
 use crate::args::SendArgs;
 use crate::connect::Connected;
 use crate::error::{Code, Failure};
+use crate::files::told::{LeftOut, Resumed, verdict};
 use crate::files::tree::{Files, Tree};
 use crate::files::{self, Ended, Next, Side, Transfer, token};
 use crate::output::{Note, Out, Record, bytes, hex};
@@ -27,6 +28,7 @@ use crate::signals::Signals;
 
 /// Between two attempts to reach a receiver that was lost.
 const PAUSE: Duration = Duration::from_secs(1);
+const AGAIN: &str = "run the same command again: it goes on where it stopped";
 const BAR: &str = "  [{bar:30}] {bytes}/{total_bytes} {binary_bytes_per_sec}, {eta} left  {msg}";
 
 /// `net send`
@@ -34,9 +36,6 @@ pub async fn run(args: &SendArgs, out: Out) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let (what, ticket) = split(args)?;
     let tree = Tree::list(what)?;
-    for (path, why) in &tree.left_out {
-        out.event(&Note::new(format!("left out: {} ({why})", path.display())));
-    }
     let (token, trouble) = token::towards(&ticket.entity)?;
     if let Some(trouble) = trouble {
         let note = format!(
@@ -138,12 +137,16 @@ impl<'t> Sending<'t> {
             path: path.display().to_string(),
             why: why.clone(),
         });
+        let left_out: Vec<LeftOut> = left_out.collect();
+        for left_out in &left_out {
+            out.event(left_out);
+        }
         Ok(Self {
             tree,
             token,
             out,
             outcomes: vec![Outcome::Open; tree.listed.len()],
-            left_out: left_out.collect(),
+            left_out,
             refused: None,
             progress: Progress::new(out, total, BAR),
             farthest: 0,
@@ -173,7 +176,7 @@ impl<'t> Sending<'t> {
             };
             let passes = matches!(failure.code, Code::SessionLost | Code::Silent | Code::Unreachable);
             if !passes || started.is_none() || self.moved_at.elapsed() > patience {
-                return Err(failure.next("run the same command again: it goes on where it stopped"));
+                return Err(if passes { failure.next(AGAIN) } else { failure });
             }
             self.progress.say(&format!("{}; trying again", failure.message));
             signals.or(tokio::time::sleep(PAUSE)).await?;
@@ -206,7 +209,7 @@ impl<'t> Sending<'t> {
                 biased;
                 signal = signals.next() => {
                     session.close(0, "the sender was asked to end").await;
-                    return Err(Failure::signalled(signal).next("run the same command again: it goes on where it stopped"));
+                    return Err(Failure::signalled(signal).next(AGAIN));
                 }
                 next = transfer.next() => match next {
                     Next::Event(event) => self.note(event),
@@ -247,9 +250,8 @@ impl<'t> Sending<'t> {
             Event::Refused(why, needed, room) => self.refused = Some((why, needed, room)),
             Event::Began(file, offset) if offset > 0 => {
                 self.resumed += offset;
-                let path = self.tree.path(file).display();
-                self.progress
-                    .say(&format!("going on with {path} after {}", bytes(offset)));
+                let path = self.tree.path(file).display().to_string();
+                self.progress.event(&Resumed { path, offset });
             }
             Event::Began(..) => {}
             // What an earlier attempt of this run stored was not there before it.
@@ -269,11 +271,12 @@ impl<'t> Sending<'t> {
             return;
         }
         self.outcomes[entry as usize] = Outcome::Out;
-        self.progress.say(&format!("left out: {path} ({why})"));
-        self.left_out.push(LeftOut {
+        let left_out = LeftOut {
             path,
             why: why.to_owned(),
-        });
+        };
+        self.progress.event(&left_out);
+        self.left_out.push(left_out);
     }
 
     fn report(self, (peer, took): (String, Duration)) -> Sent {
@@ -326,7 +329,8 @@ fn refusal(why: Refusal, needed: u64, room: u64) -> Failure {
         Refusal::Room => Failure::new(
             Code::PeerFull,
             format!("{why}: {} are needed, there is room for {}", bytes(needed), bytes(room)),
-        ),
+        )
+        .next("free some space there and run the same command again"),
         Refusal::Full => Failure::new(Code::PeerFull, format!("{why}: {} were still to come", bytes(needed)))
             .next("free some space there and run the same command again: it goes on where it stopped"),
         Refusal::TooLarge => Failure::new(
@@ -341,13 +345,6 @@ fn refusal(why: Refusal, needed: u64, room: u64) -> Failure {
     }
 }
 
-/// Something that was not sent or not taken.
-#[derive(Clone, Serialize)]
-pub struct LeftOut {
-    pub path: String,
-    pub why: String,
-}
-
 /// The result.
 #[derive(Serialize)]
 struct Sent {
@@ -360,21 +357,6 @@ struct Sent {
     attempts: u64,
     seconds: f64,
     left_out: Vec<LeftOut>,
-}
-
-/// Whether everything arrived.
-pub fn verdict(left_out: &[LeftOut]) -> Result<(), Failure> {
-    match left_out {
-        [] => Ok(()),
-        [one] => Err(Failure::new(
-            Code::Incomplete,
-            format!("everything but {} arrived", one.path),
-        )),
-        several => Err(Failure::new(
-            Code::Incomplete,
-            format!("everything but {} entries arrived", several.len()),
-        )),
-    }
 }
 
 impl fmt::Display for Sent {

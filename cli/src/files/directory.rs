@@ -261,13 +261,17 @@ impl Store for Directory {
 
 /// What a failure of the system means to the protocol.
 pub fn disk_error(error: &io::Error) -> DiskError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskError::Full,
-        io::ErrorKind::AlreadyExists => DiskError::Exists,
-        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => DiskError::InTheWay,
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => DiskError::Denied,
-        _ => DiskError::Failed,
-    }
+    const KINDS: [(io::ErrorKind, DiskError); 7] = [
+        (io::ErrorKind::StorageFull, DiskError::Full),
+        (io::ErrorKind::QuotaExceeded, DiskError::Full),
+        (io::ErrorKind::AlreadyExists, DiskError::Exists),
+        (io::ErrorKind::NotADirectory, DiskError::InTheWay),
+        (io::ErrorKind::IsADirectory, DiskError::InTheWay),
+        (io::ErrorKind::PermissionDenied, DiskError::Denied),
+        (io::ErrorKind::ReadOnlyFilesystem, DiskError::Denied),
+    ];
+    let known = KINDS.iter().find(|(kind, _)| *kind == error.kind());
+    known.map_or(DiskError::Failed, |(_, means)| *means)
 }
 
 fn name(key: PartialKey) -> String {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `directory.rs` | the directory that receives |
 //! | `tree.rs` | the files and directories that are sent |
+//! | `told.rs` | what both sides tell of single files |
 //! | `token.rs` | the word by which a later `net send` goes on with what an earlier one sent |
 //!
 //! A side works in a thread of its own, because disks and hashes block; the stream is read and written on the runtime.
@@ -12,6 +13,7 @@
 
 pub mod directory;
 pub mod token;
+pub mod told;
 pub mod tree;
 
 use bytes::Bytes;

@@ -6,4 +6,5 @@ mod common;
 mod contents;
 mod demo;
 mod errors;
+mod files;
 mod pipe;
