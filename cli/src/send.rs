@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use net_io_real::Ticket;
+use net_io_real::{Session, Ticket};
 use net_kernel::transfer::message::Kind;
 use net_kernel::transfer::sender::{Event, Unlistable};
 use net_kernel::transfer::{Refusal, Sender, Step, Token, Violation};
@@ -26,6 +26,9 @@ use crate::pipe;
 use crate::progress::Progress;
 use crate::signals::Signals;
 
+/// When nothing moves for so long the keys are replaced: a receiver that was started anew knows nothing of the session, and
+/// its answer says so long before silence would.
+const STALLED: Duration = Duration::from_secs(2);
 /// Between two attempts to reach a receiver that was lost.
 const PAUSE: Duration = Duration::from_secs(1);
 const AGAIN: &str = "run the same command again: it goes on where it stopped";
@@ -101,6 +104,27 @@ impl Side for Outgoing {
 
     fn progress(&self) -> u64 {
         self.sender.progress()
+    }
+}
+
+/// A rekey under way, by which a receiver shows that it still knows the session.
+struct Asking(Option<tokio::task::JoinHandle<()>>);
+
+impl Asking {
+    fn ask(&mut self, session: &Session) {
+        if self.0.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+            let session = session.clone();
+            // That it fails is told by the session's end, or by the next time nothing moves.
+            self.0 = Some(tokio::spawn(async move { drop(session.rekey().await) }));
+        }
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
     }
 }
 
@@ -204,6 +228,7 @@ impl<'t> Sending<'t> {
             files: self.tree.source(),
         };
         let mut transfer = Transfer::start(stream, side, None);
+        let mut asking = Asking(None);
         let ended = loop {
             tokio::select! {
                 biased;
@@ -216,6 +241,7 @@ impl<'t> Sending<'t> {
                     Next::Progress(now) => self.advance(now),
                     Next::Ended(ended) => break ended,
                 },
+                () = tokio::time::sleep(STALLED) => asking.ask(&session),
             }
         };
         if let Some((why, needed, room)) = self.refused {

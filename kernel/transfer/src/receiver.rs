@@ -475,11 +475,18 @@ impl Receiver {
                 self.events.push_back(Event::Began(file, offset));
             }
             Err(error) => {
-                self.incoming = Incoming::Unwanted(file);
                 self.on_disk_error(file, error);
+                self.leave(file);
             }
         }
         Ok(())
+    }
+
+    /// The rest of this file is not wanted; the sender hears of it while it still sends.
+    fn leave(&mut self, file: u32) {
+        if self.phase == Phase::Taking {
+            self.incoming = Incoming::Unwanted(file);
+        }
     }
 
     fn on_data(&mut self, bytes: &[u8], store: &mut dyn Store) -> Result<(), Violation> {
@@ -499,8 +506,9 @@ impl Receiver {
             }
         };
         if let Err(error) = written {
-            self.incoming = Incoming::Unwanted(file);
+            // What came of it counts as long as it is known whose it is.
             self.on_disk_error(file, error);
+            self.leave(file);
         }
         Ok(())
     }
