@@ -63,7 +63,7 @@ pub enum Format {
 /// What `net` does.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// See it work: a file between two processes over a bad network, then 100 simulated ones
+    /// See it work: files between processes over a bad network, one of them killed, then 100 simulated networks
     Demo(DemoArgs),
     /// Wait for a peer and connect it to stdin and stdout
     Listen(ListenArgs),

@@ -1,8 +1,9 @@
-//! One of the two processes of the demo: this program, run as `net listen` or `net connect`.
+//! One of the two processes of a step: this program, run as its users run it.
 //!
 //! Invariants: a child ends with its handle; whatever it says on stderr is one JSON document per line.
 //! Not here: what is sent through it (`transfer.rs`).
 
+use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -24,10 +25,15 @@ pub struct Child {
 
 impl Child {
     /// Starts `net ARGS`. A child that is given no input reads none; its output is piped.
-    pub fn start(name: &'static str, args: &[&str], has_input: bool) -> Result<Self, Failure> {
+    /// With a `home` it keeps there whatever it keeps of its user.
+    pub fn start(name: &'static str, args: &[&str], has_input: bool, home: Option<&Path>) -> Result<Self, Failure> {
         let failed = |error| Failure::stdio(&format!("start {name}"), &error);
         let program = std::env::current_exe().map_err(failed)?;
-        let mut process = Command::new(program)
+        let mut command = Command::new(program);
+        if let Some(home) = home {
+            command.env("XDG_STATE_HOME", home.join("state"));
+        }
+        let mut process = command
             .args(args)
             .args(["-o", "jsonl"])
             // Logs on request are for the demo itself: the children's stderr is read by it.
@@ -74,6 +80,12 @@ impl Child {
                 None => return Err(self.failed(&format!("it ended without the event {kind:?}"))),
             }
         }
+    }
+
+    /// Ends it as nothing can be ended less gently.
+    pub async fn kill(&mut self) -> Result<(), Failure> {
+        let killed = self.process.kill().await;
+        killed.map_err(|error| self.failed(&error.to_string()))
     }
 
     /// Waits for its end, which must be a success.

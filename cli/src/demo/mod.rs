@@ -3,6 +3,7 @@
 //! | file | role |
 //! |---|---|
 //! | `transfer.rs` | a file between two processes, with a proxy between them |
+//! | `resume.rs` | a file whose receiver is killed midway |
 //! | `child.rs` | one of the two processes |
 //! | `simulate.rs` | the same scenario in many simulated worlds |
 //! | `report.rs` | what was proved |
@@ -12,6 +13,7 @@
 
 mod child;
 mod report;
+mod resume;
 mod simulate;
 mod transfer;
 
@@ -40,13 +42,14 @@ pub async fn run(args: &DemoArgs, out: Out) -> Result<(), Failure> {
     };
     let mut signals = Signals::new()?;
     let transfer = transfer::run(&file, is_own, args.limit, &mut signals, out).await?;
+    let resume = resume::run(&file, args.limit.div_ceil(2), &mut signals, out).await?;
     let seeds = args.seeds;
     let simulation = tokio::task::spawn_blocking(move || simulate::run(seeds, out));
     let simulation = signals
         .or(simulation)
         .await?
         .map_err(|error| Failure::new(Code::Unproved, format!("the simulation broke: {error}")))??;
-    let report = Report::new(transfer, simulation);
+    let report = Report::new(transfer, resume, simulation);
     out.result(&report)?;
     match report.unproved() {
         unproved if unproved.is_empty() => Ok(()),

@@ -1,12 +1,13 @@
 //! What the demo proved, and what it did not.
 //!
 //! Invariants: each claim stands beside the figures it rests on; a claim that does not hold is shown as such.
-//! Not here: how the figures came about (`transfer.rs`, `simulate.rs`).
+//! Not here: how the figures came about (`transfer.rs`, `resume.rs`, `simulate.rs`).
 
 use std::fmt;
 
 use serde::Serialize;
 
+use super::resume::Resume;
 use super::simulate::Simulation;
 use super::transfer::Transfer;
 use crate::output::{Record, bytes};
@@ -29,6 +30,7 @@ pub struct Report {
     address_changes: u64,
     rtt: Option<Rtt>,
     proxy: Proxy,
+    resume: Resume,
     simulation: Simulation,
 }
 
@@ -47,8 +49,8 @@ struct Claim {
 }
 
 impl Report {
-    pub fn new(transfer: Transfer, simulation: Simulation) -> Self {
-        let claims = claims(&transfer, &simulation);
+    pub fn new(transfer: Transfer, resume: Resume, simulation: Simulation) -> Self {
+        let claims = claims(&transfer, &resume, &simulation);
         Self {
             proved: claims.iter().all(|claim| claim.holds),
             claims,
@@ -69,6 +71,7 @@ impl Report {
                 reordered: transfer.proxy.reordered(),
                 doubled: transfer.proxy.duplicated(),
             },
+            resume,
             simulation,
         }
     }
@@ -80,7 +83,7 @@ impl Report {
     }
 }
 
-fn claims(transfer: &Transfer, simulation: &Simulation) -> Vec<Claim> {
+fn claims(transfer: &Transfer, resume: &Resume, simulation: &Simulation) -> Vec<Claim> {
     let same = transfer.sent_hash == transfer.received_hash && transfer.received_bytes == transfer.bytes;
     let proxy = &transfer.proxy;
     let treated_badly = proxy.dropped() > 0 && proxy.reordered() > 0 && proxy.duplicated() > 0;
@@ -96,6 +99,14 @@ fn claims(transfer: &Transfer, simulation: &Simulation) -> Vec<Claim> {
         (
             "the keys were replaced while data was under way".to_owned(),
             transfer.sender.rekeys >= 1,
+        ),
+        (
+            "a receiver killed -9 midway left nothing half under the file's name".to_owned(),
+            resume.killed_after < resume.bytes && !resume.half_file && resume.same,
+        ),
+        (
+            "and what had arrived at it was not sent again".to_owned(),
+            resume.sessions >= 2 && resume.resumed_after >= resume.killed_after,
         ),
         (
             format!("all {} simulated worlds passed every checker", simulation.worlds),
@@ -131,10 +142,21 @@ impl fmt::Display for Report {
         for claim in &self.claims {
             writeln!(f, "  {:<3} {}", if claim.holds { "yes" } else { "NO" }, claim.claim)?;
         }
+        self.sockets(f)?;
+        self.simulated(f)
+    }
+}
+
+/// A figure with its name.
+fn row(f: &mut fmt::Formatter<'_>, name: &str, value: impl fmt::Display) -> fmt::Result {
+    writeln!(f, "  {name:<18} {value}")
+}
+
+impl Report {
+    fn sockets(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\nOver real sockets\n")?;
-        let row = |f: &mut fmt::Formatter<'_>, name: &str, value: String| writeln!(f, "  {name:<18} {value}");
-        row(f, "BLAKE3 sent", self.blake3_sent.clone())?;
-        row(f, "BLAKE3 received", self.blake3_received.clone())?;
+        row(f, "BLAKE3 sent", &self.blake3_sent)?;
+        row(f, "BLAKE3 received", &self.blake3_received)?;
         let rate = bytes(self.bytes_per_second as u64);
         row(
             f,
@@ -160,8 +182,8 @@ impl fmt::Display for Report {
                 self.datagrams_sent, self.datagrams_sent_again
             ),
         )?;
-        row(f, "address changes", self.address_changes.to_string())?;
-        row(f, "rekeys", self.rekeys.to_string())?;
+        row(f, "address changes", self.address_changes)?;
+        row(f, "rekeys", self.rekeys)?;
         if let Some(rtt) = &self.rtt {
             let ms = |us: u64| us as f64 / 1e3;
             let (p50, p90, p99) = (ms(rtt.p50_us), ms(rtt.p90_us), ms(rtt.p99_us));
@@ -171,6 +193,22 @@ impl fmt::Display for Report {
             );
             row(f, "round trip", text)?;
         }
+        let resume = &self.resume;
+        row(
+            f,
+            "file, resumed",
+            format!(
+                "{} in {:.1} s over {} sessions; killed after {}, went on after {}",
+                bytes(resume.bytes),
+                resume.seconds,
+                resume.sessions,
+                bytes(resume.killed_after),
+                bytes(resume.resumed_after)
+            ),
+        )
+    }
+
+    fn simulated(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\nIn simulation\n")?;
         let simulation = &self.simulation;
         row(

@@ -75,6 +75,7 @@ async fn between(
         "process B (net listen)",
         &["listen", "--ephemeral", "--bind", "127.0.0.1"],
         false,
+        None,
     )?;
     let ticket = ticket_of(&b.wait_for("listening").await?)?;
     let upstream = *ticket
@@ -89,7 +90,7 @@ async fn between(
     let through = Ticket::new(ticket.entity, ticket.fingerprint, vec![proxy.addr()]).to_string();
     let rekey_at = (total.saturating_sub(HELD_BACK) * 2 / 5).to_string();
     let args = ["connect", &through, "--sample", "50", "--rekey-at", &rekey_at];
-    let mut a = Child::start("process A (net connect)", &args, true)?;
+    let mut a = Child::start("process A (net connect)", &args, true, None)?;
     a.wait_for("connected").await?;
     b.wait_for("connected").await?;
 
@@ -120,7 +121,8 @@ async fn between(
     })
 }
 
-fn ticket_of(event: &Value) -> Result<Ticket, Failure> {
+/// The ticket in what a host says.
+pub fn ticket_of(event: &Value) -> Result<Ticket, Failure> {
     let text = event["ticket"].as_str().unwrap_or_default();
     Ticket::parse(text).map_err(|error| Failure::ticket(&error))
 }

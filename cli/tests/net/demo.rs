@@ -22,6 +22,12 @@ fn prove(len: usize) {
         report["rekeys"].as_u64() >= Some(1) && report["address_changes"].as_u64() >= Some(1),
         "{report}"
     );
+    let resume = &report["resume"];
+    assert_eq!(resume["same"], true, "{resume}");
+    assert!(
+        resume["sessions"].as_u64() >= Some(2) && resume["resumed_after"].as_u64() >= resume["killed_after"].as_u64(),
+        "{resume}"
+    );
     assert_eq!(report["simulation"]["passed"], 2);
     ended.stderr.lines().for_each(|line| drop(json(line)));
 }
