@@ -71,7 +71,7 @@ struct Draining {
     key: Key,
     since: Instant,
     until: Instant,
-    /// When the peer last used it.
+    /// When the peer last used it, as far as we heard.
     heard: Instant,
     /// The counter at which it was replaced.
     #[cfg(net_mutants)]
@@ -333,17 +333,21 @@ impl<C: Check> Association<C> {
         (self.draining.len() > MAX_DRAINING).then(|| self.draining.remove(0).key.id)
     }
 
-    /// Something authentic arrived under the key `id`.
+    /// Something authentic arrived under the key `id`. Whoever started a handshake confirms its key, again and again,
+    /// before it seals anything else under it; so only of a key that we started does this say that the peer uses it.
     pub(crate) fn heard(&mut self, id: SessionId, config: &SessionConfig, now: Instant) -> Option<SessionId> {
         if id == self.current.id {
-            self.heard_current = now;
             self.current.confirmed = true;
-            self.agrees = true;
+            if self.current.initiator {
+                self.used(id, now);
+            }
             return None;
         }
         if let Some(draining) = self.draining.iter_mut().find(|draining| draining.key.id == id) {
-            draining.heard = now;
             reachable!(self.passed, KeyDrainedUsed);
+            if draining.key.initiator {
+                draining.heard = now;
+            }
             let first = !core::mem::replace(&mut draining.key.confirmed, true);
             // The peer holds it after all: the rule for keys that crossed can be followed.
             if first && draining.key.crosses(&self.current) && draining.key.initiator == self.greater {
@@ -355,7 +359,7 @@ impl<C: Check> Association<C> {
                 core::mem::swap(&mut draining.key, &mut self.current);
                 (draining.since, draining.until) = (now, now + config.previous_drain);
                 self.heard_current = now;
-                self.agrees = true;
+                self.agrees = self.current.initiator;
             }
             return None;
         }
@@ -365,6 +369,16 @@ impl<C: Check> Association<C> {
             ..next.key
         };
         self.replace(key, next.peer_epoch, config, now)
+    }
+
+    /// A packet under the key `id` carried more than confirms do: the peer has taken the key into use.
+    pub(crate) fn used(&mut self, id: SessionId, now: Instant) {
+        if id == self.current.id {
+            self.heard_current = now;
+            self.agrees = true;
+        } else if let Some(draining) = self.draining.iter_mut().find(|draining| draining.key.id == id) {
+            draining.heard = now;
+        }
     }
 
     /// The number of the next packet.
