@@ -8,7 +8,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use net_base::{Addr, AssociationId, Duration, EntityId, Epoch, Instant, SessionId, reachable, sometimes};
+use net_base::{Addr, AssociationId, Duration, EntityId, Epoch, Instant, SessionId, mutant, reachable, sometimes};
 use net_wire::DropReason;
 use net_wire::handshake::{
     CookieReply, Initiation, InitiationPayload, RESPONSE_NOISE_LEN, Response, ResponsePayload, Suite,
@@ -89,7 +89,8 @@ impl Responder {
     /// Our label in the latest answer to `peer` that it has not confirmed yet. A dial to it carries the same one, or
     /// the two handshakes of a pair that dials at once would begin two associations.
     pub(super) fn label_of(&self, peer: EntityId) -> Option<AssociationId> {
-        let answering = self.answering.iter().rfind(|labels| labels.peer == peer);
+        let mut answering = self.answering.iter().filter(|_| !mutant!(AnsweringForgotten));
+        let answering = answering.rfind(|labels| labels.peer == peer);
         let label = answering.map(|labels| labels.local);
         label.or_else(|| {
             let latest = self.of_peer(peer).next_back()?;
@@ -404,7 +405,7 @@ impl Handshakes {
         sometimes!(*fx, AnswerAgain, answered.is_some());
         dialled
             .or_else(|| live.map(|live| live.local))
-            .or(answered)
+            .or(answered.filter(|_| !mutant!(AnswersDiffer)))
             .unwrap_or_else(|| AssociationId(fx.rng().next_u64()))
     }
 

@@ -299,7 +299,8 @@ impl<C: Check> Association<C> {
     fn replace(&mut self, key: Key, peer_epoch: Epoch, config: &SessionConfig, now: Instant) -> Option<SessionId> {
         self.peer_epoch = peer_epoch;
         let crossed = self.current.crosses(&key);
-        let keeps = crossed && self.current.initiator == self.greater && self.current.confirmed;
+        let keeps =
+            crossed && self.current.initiator == self.greater && (self.current.confirmed || mutant!(CrossedKeyUnheard));
         sometimes!(self.passed, KeyCrossed, crossed);
         sometimes!(self.passed, KeyCrossedKept, keeps);
         sometimes!(self.passed, KeyReplaced, !keeps);
@@ -338,7 +339,7 @@ impl<C: Check> Association<C> {
     pub(crate) fn heard(&mut self, id: SessionId, config: &SessionConfig, now: Instant) -> Option<SessionId> {
         if id == self.current.id {
             self.current.confirmed = true;
-            if self.current.initiator {
+            if self.current.initiator || mutant!(ConfirmTakenForUse) {
                 self.used(id, now);
             }
             return None;
@@ -595,7 +596,7 @@ impl<C: Check> Association<C> {
         let settled = draining.since + config.previous_drain / 2;
         let used = draining.heard > self.heard_current && draining.heard >= settled;
         let expired = now >= draining.key.installed + config.reject_after;
-        if expired || (self.agrees && !used) {
+        if expired || ((self.agrees || mutant!(DrainedKeyForgotten)) && !used) {
             reachable!(self.passed, KeyDrainedForgotten);
             return Some(self.draining.remove(at).key.id);
         }
