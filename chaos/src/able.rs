@@ -46,13 +46,14 @@ pub fn counts(counter: &str) -> bool {
 pub const fn fault(kind: &FaultKind) -> Option<&'static str> {
     match kind {
         FaultKind::Link { .. }
-        | FaultKind::Crash { .. }
+        | FaultKind::Crash { same_seed: false, .. }
         | FaultKind::RestoreDisk { .. }
         | FaultKind::Pause { .. }
         | FaultKind::Suspend { .. }
         | FaultKind::Rebind { .. }
         | FaultKind::Interface { .. } => None,
         FaultKind::NatRebind { .. } | FaultKind::NatReboot { .. } => Some("NAT boxes are simulated"),
+        FaultKind::Crash { same_seed: true, .. } => Some("the seeds of processes are their host's"),
         FaultKind::Clone { .. } => Some("two processes would need one address"),
         FaultKind::ClockJump { .. } | FaultKind::ClockDrift { .. } | FaultKind::ClockFreeze { .. } => {
             Some("processes share the clocks of their host")

@@ -562,7 +562,7 @@ impl Run {
     async fn fault(&mut self, index: u32) -> io::Result<()> {
         let kind = self.scenario.faults[index as usize].kind.clone();
         match kind {
-            FaultKind::Crash { node } => self.kill(node, Next::Stay),
+            FaultKind::Crash { node, .. } => self.kill(node, Next::Stay),
             FaultKind::RestoreDisk { node, .. } => {
                 let copy = self.backup(index);
                 self.kill(node, Next::Restore(copy))
@@ -599,7 +599,7 @@ impl Run {
 
     async fn end_fault(&mut self, index: u32) -> io::Result<()> {
         match self.scenario.faults[index as usize].kind {
-            FaultKind::Crash { node } => self.boot(node).await,
+            FaultKind::Crash { node, .. } => self.boot(node).await,
             FaultKind::Pause { node } | FaultKind::Suspend { node } => self.go_on(node),
             FaultKind::Interface { node, told, .. } => {
                 self.fabric.set_interface(node, None);

@@ -82,7 +82,7 @@ fn able(kind: &FaultKind) -> bool {
     matches!(
         kind,
         FaultKind::Link { .. }
-            | FaultKind::Crash { .. }
+            | FaultKind::Crash { same_seed: false, .. }
             | FaultKind::RestoreDisk { .. }
             | FaultKind::Pause { .. }
             | FaultKind::Suspend { .. }
@@ -123,7 +123,7 @@ impl<R: Runtime> Processes<R> {
 
     fn fault(&mut self, index: usize) -> Option<NodeIndex> {
         let kind = self.bed.scenario.faults[index].kind.clone();
-        if let FaultKind::Crash { node } = kind {
+        if let FaultKind::Crash { node, .. } = kind {
             self.kill(node);
         } else if let FaultKind::RestoreDisk { node, .. } = kind {
             self.kill(node);
@@ -147,7 +147,7 @@ impl<R: Runtime> Processes<R> {
 
     fn end(&mut self, index: usize) -> Option<NodeIndex> {
         let kind = self.bed.scenario.faults[index].kind.clone();
-        if let FaultKind::Crash { node } = kind {
+        if let FaultKind::Crash { node, .. } = kind {
             return Some(node);
         } else if let FaultKind::Pause { node } | FaultKind::Suspend { node } = kind {
             go_on(&self.bed, node);

@@ -5,7 +5,7 @@
 //! | `stream.rs` | order, exactly once, byte equality; unread data within its credit |
 //! | `packet.rs` | nonces and ephemerals, packets accepted at most once, canaries, amplification |
 //! | `key.rs` | the end of every key; genuine packets are not taken for replays |
-//! | `node.rs` | one session per pair, no false accusation, bounded work |
+//! | `node.rs` | one session per pair, none with a process of the past, no false accusation, bounded work |
 //! | `account.rs` | datagrams conserved |
 //!
 //! Invariants: a checker never changes the world; each has a test in which it fires.
@@ -26,7 +26,7 @@ use crate::history::{Cursor, NONE};
 
 pub use account::{Accounts, Conservation, MemoryBound};
 pub use key::{GenuineRefused, KeyLifetime};
-pub use node::{FalseRollback, JobCap, OneSession};
+pub use node::{FalseRollback, JobCap, OlderIncarnation, OneSession};
 pub use packet::{Amplification, CanaryOnLink, NonceReuse, ReplayAccepted};
 pub use stream::{StreamOrder, UnreadBound};
 
@@ -59,6 +59,10 @@ pub const CHECKERS: crate::scenario::Words = &[
     (
         "one-session",
         "two machines settle on one session, however both dialled",
+    ),
+    (
+        "older-incarnation",
+        "no session begins with an older incarnation of a peer than one before",
     ),
     ("false-rollback", "nobody is told of a peer rolled back that never was"),
     ("job-cap", "no machine has more jobs under way than it may"),
@@ -145,6 +149,17 @@ pub enum Observation<'a> {
         peer: u32,
         /// How many.
         live: u32,
+    },
+    /// A machine says that it has a session.
+    Begun {
+        /// Which machine.
+        node: u32,
+        /// Which of its processes, counted from 1.
+        process: u32,
+        /// With whom: a clone goes by its original's number.
+        peer: u32,
+        /// The epoch of the process that is at the other end in truth.
+        epoch: u64,
     },
     /// A peer refused a machine because it had seen a later epoch of it.
     Accused {
@@ -255,7 +270,8 @@ pub mod wants {
     pub const HOLDING: u8 = 16;
     /// [`super::Observation::Genuine`].
     pub const GENUINE: u8 = 32;
-    /// [`super::Observation::Sessions`], [`super::Observation::Accused`] and [`super::Observation::Jobs`].
+    /// [`super::Observation::Sessions`], [`super::Observation::Begun`], [`super::Observation::Accused`] and
+    /// [`super::Observation::Jobs`].
     pub const NODE: u8 = 64;
 }
 
@@ -349,6 +365,7 @@ impl Panel {
         panel.add(Box::new(ReplayAccepted));
         panel.add(Box::new(GenuineRefused));
         panel.add(Box::new(OneSession));
+        panel.add(Box::<OlderIncarnation>::default());
         panel.add(Box::new(FalseRollback));
         panel.add(Box::new(JobCap));
         panel.add(Box::new(Amplification::default()));

@@ -237,7 +237,7 @@ fn fault_of(kind: &FaultKind) -> (String, Vec<u32>) {
             };
             (variant(effect), nodes)
         }
-        FaultKind::Crash { node }
+        FaultKind::Crash { node, .. }
         | FaultKind::RestoreDisk { node, .. }
         | FaultKind::Clone { node, .. }
         | FaultKind::Pause { node }

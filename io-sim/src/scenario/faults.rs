@@ -187,7 +187,10 @@ pub(super) fn fault(mut table: Table<'_>, n: usize, names: &Names) -> Read<Fault
 fn machine_fault(table: &mut Table<'_>, word: &str, names: &Names) -> Read<FaultKind> {
     let node = names.one(table, "node")?;
     Ok(match word {
-        "crash" | "restart" => FaultKind::Crash { node },
+        "crash" | "restart" => FaultKind::Crash {
+            node,
+            same_seed: table.flag("same_seed")?,
+        },
         "restore_disk" => FaultKind::RestoreDisk {
             node,
             taken: table.need_time("taken")?,

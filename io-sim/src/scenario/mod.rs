@@ -352,6 +352,8 @@ pub enum FaultKind {
     Crash {
         /// Which machine.
         node: NodeIndex,
+        /// Whether it starts again from the seed of its first boot, as a virtual machine put back to a snapshot may.
+        same_seed: bool,
     },
     /// The process dies and its disk is replaced by a copy taken earlier.
     RestoreDisk {

@@ -46,6 +46,8 @@ pub struct Node<H> {
     pub state: State,
     /// Processes started so far.
     pub incarnation: u32,
+    /// The epoch of the process that runs, or ran last.
+    pub epoch: u64,
     /// Digests of the processes that ended.
     pub ended: Vec<[u8; 32]>,
     /// Turns of the processes that ended.
@@ -56,7 +58,7 @@ pub struct Node<H> {
     pub jobs: u32,
     /// The probes that its ended processes passed.
     pub ended_probes: Hits,
-    /// Whether it boots from its original's seed.
+    /// Whether it boots from its original's seed, or from that of its own first boot.
     pub same_seed: bool,
     /// Entropy blocks handed out.
     pub entropy: u64,
@@ -95,6 +97,7 @@ impl<H> Node<H> {
             host: None,
             state: State::Down,
             incarnation: 0,
+            epoch: 0,
             ended: Vec::new(),
             ended_turns: 0,
             ended_drops: Drops::default(),

@@ -144,6 +144,7 @@ impl<H: Host> World<H> {
             self.tell_on(Some(node), || Fact::BootFailed);
             return;
         };
+        machine.epoch = epoch.0;
         match H::boot(Start { epoch, ..start }, now) {
             Ok(mut host) => {
                 if let Some(tape) = &self.tape {
@@ -169,7 +170,7 @@ impl<H: Host> World<H> {
     fn start(&self, node: u32, identity: u32) -> Start {
         let spec = &self.scenario.nodes[identity as usize];
         let machine = &self.nodes[node as usize];
-        // A copied virtual machine starts from its original's boot seed; everybody else from a fresh one.
+        // A virtual machine that was copied or put back starts from its original's boot seed; others from a fresh one.
         let origin = if machine.same_seed { identity } else { node };
         let incarnation = if machine.same_seed { 1 } else { machine.incarnation + 1 };
         let seeds = self
@@ -243,8 +244,9 @@ impl<H: Host> World<H> {
                 return self.watch_disk(index, node);
             }
             FaultKind::DiskRot { node, cell } => bites = self.nodes[node as usize].disk.rot(cell),
-            FaultKind::Crash { node } => {
+            FaultKind::Crash { node, same_seed } => {
                 bites = self.running(node);
+                self.nodes[node as usize].same_seed = same_seed;
                 self.kill(node);
             }
             FaultKind::RestoreDisk { node, .. } => {
@@ -287,7 +289,7 @@ impl<H: Host> World<H> {
             | FaultKind::Rebind { .. }
             | FaultKind::NatRebind { .. }
             | FaultKind::DiskRot { .. } => {}
-            FaultKind::Crash { node } => self.boot(node),
+            FaultKind::Crash { node, .. } => self.boot(node),
             FaultKind::Clone { node, .. } => self.kill_clones(node),
             FaultKind::Pause { node } | FaultKind::Suspend { node } => self.go_on(node),
             FaultKind::Interface { node, told, .. } => {

@@ -76,7 +76,17 @@ impl<H: Host> World<H> {
             let what = format!(
                 "node {node} has a session with node {named}, but another machine is at the other end, {address}"
             );
-            self.panel.fail(self.now, "identity", what);
+            return self.panel.fail(self.now, "identity", what);
+        }
+        if let Some(machine) = machine {
+            let (process, epoch) = (self.nodes[node as usize].incarnation, machine.epoch);
+            let seen = Observation::Begun {
+                node,
+                process,
+                peer: named,
+                epoch,
+            };
+            self.panel.observe(self.now, wants::NODE, &seen);
         }
     }
 

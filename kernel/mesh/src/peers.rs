@@ -331,7 +331,7 @@ impl Peers {
         };
         debug_assert_eq!(id, agreed.peer, "a dial ends with its peer");
         match self.by_id.get(&id).and_then(|peer| peer.live) {
-            Some(live) if live.serves(&agreed) => {
+            Some(live) if live.serves(&agreed) || mutant!(FinishedUnchecked) => {
                 fx.emit(Out::Propose(live.session, agreed));
                 self.answer(live, id, dial.waiting, fx);
             }
@@ -450,7 +450,7 @@ impl Peers {
         let Some(entry) = self.by_id.get_mut(&peer) else { return };
         entry.live = None;
         // A dial nobody waits for was a rekey of what ended.
-        if entry.dial.as_ref().is_some_and(|dial| dial.waiting.is_empty()) {
+        if entry.dial.as_ref().is_some_and(|dial| dial.waiting.is_empty()) && !mutant!(RekeyOutlivesSession) {
             reachable!(*fx, RekeyAbandoned);
             self.end_dial(&peer, fx);
         }
@@ -468,7 +468,7 @@ impl Peers {
     }
 
     fn moved(&mut self, session: SessionKey, address: Addr) {
-        let Some(id) = self.by_session.get(&session) else {
+        let Some(id) = self.by_session.get(&session).filter(|_| !mutant!(MovedUntold)) else {
             return;
         };
         if let Some(live) = self.by_id.get_mut(id).and_then(|peer| peer.live.as_mut()) {
@@ -512,7 +512,9 @@ impl Live {
     /// Whether `agreed` is a new key for this very association. A peer in a later epoch knows nothing of it, even
     /// if it came up from the same seed and draws the same labels again.
     fn serves(&self, agreed: &Agreed) -> bool {
-        self.epoch == agreed.epoch && self.local == agreed.local_association && self.remote == agreed.remote_association
+        (self.epoch == agreed.epoch || mutant!(RestartUnnoticed))
+            && self.local == agreed.local_association
+            && self.remote == agreed.remote_association
     }
 }
 

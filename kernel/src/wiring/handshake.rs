@@ -32,7 +32,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                 let Some(attempt) = attempt else { return };
                 let info = KeyInfo::of(&install);
                 let admission = self.admission(&info);
-                if matches!(admission, Admission::RolledBack { .. }) {
+                if matches!(admission, Admission::RolledBack { .. }) && !mutant!(AnswerUnchecked) {
                     let input = PeersIn::DialledRefused(attempt, agreed(&info), admission);
                     return self.peers.handle(now, input, ());
                 }

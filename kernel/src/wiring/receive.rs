@@ -4,7 +4,7 @@
 //! Not here: opening packets (`net-session`).
 
 use net_base::trace::digest;
-use net_base::{Check, Now, sometimes};
+use net_base::{Check, Now, mutant, sometimes};
 use net_mesh::{Admission, Agreed};
 use net_session::aead::Aead;
 use net_session::handshake::{In, View};
@@ -61,6 +61,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         // Another handshake of the same peer may have been confirmed since this one was answered.
         if table.floor(&info.peer) >= Some((info.peer_epoch, info.handshake))
             && self.admission(info) == Admission::Admitted
+            && !mutant!(LateConfirmTaken)
         {
             return self.lanes.by_id(info.local).forget(info.local);
         }

@@ -10,7 +10,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use net_base::limit::MAX_ATTEMPTS;
-use net_base::{Addr, AssociationId, Duration, EntityId, SessionId, reachable, sometimes};
+use net_base::{Addr, AssociationId, Duration, EntityId, SessionId, mutant, reachable, sometimes};
 use net_wire::DropReason;
 use net_wire::handshake::{
     CookieReply, Initiation, InitiationPayload, RESPONSE_NOISE_LEN, Response, ResponsePayload, Suite,
@@ -206,7 +206,11 @@ impl Handshakes {
         }
         self.initiator.serial += 1;
         let live = view.roster.get(&peer).is_some();
-        let answered = if live { None } else { self.responder.label_of(peer) };
+        let answered = if live || mutant!(DialIgnoresAnswer) {
+            None
+        } else {
+            self.responder.label_of(peer)
+        };
         sometimes!(*fx, DialTakesLabel, answered.is_some());
         let attempt = Attempt {
             serial: self.initiator.serial,

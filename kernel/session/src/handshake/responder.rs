@@ -8,7 +8,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use net_base::{Addr, AssociationId, Duration, EntityId, Epoch, Instant, SessionId, reachable, sometimes};
+use net_base::{Addr, AssociationId, Duration, EntityId, Epoch, Instant, SessionId, mutant, reachable, sometimes};
 use net_wire::DropReason;
 use net_wire::handshake::{
     CookieReply, Initiation, InitiationPayload, RESPONSE_NOISE_LEN, Response, ResponsePayload, Suite,
@@ -73,16 +73,25 @@ pub(super) struct Responder {
     by_session: BTreeMap<SessionId, u64>,
     by_peer: BTreeSet<(EntityId, u64)>,
     next: u64,
-    /// The labels in answers being made.
-    answering: Vec<(EntityId, AssociationId)>,
+    /// Answers being made, the oldest first.
+    answering: Vec<Labels>,
+}
+
+/// The two labels of an association that an answer is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Labels {
+    peer: EntityId,
+    remote: AssociationId,
+    local: AssociationId,
 }
 
 impl Responder {
     /// Our label in the latest answer to `peer` that it has not confirmed yet. A dial to it carries the same one, or
     /// the two handshakes of a pair that dials at once would begin two associations.
     pub(super) fn label_of(&self, peer: EntityId) -> Option<AssociationId> {
-        let answering = self.answering.iter().rfind(|(to, _)| *to == peer);
-        let label = answering.map(|&(_, label)| label);
+        let mut answering = self.answering.iter().filter(|_| !mutant!(AnsweringForgotten));
+        let answering = answering.rfind(|labels| labels.peer == peer);
+        let label = answering.map(|labels| labels.local);
         label.or_else(|| {
             let latest = self.of_peer(peer).next_back()?;
             self.pending.get(&latest).map(|pending| pending.local_association)
@@ -123,8 +132,13 @@ impl Responder {
         self.by_peer.range((peer, 0)..=(peer, u64::MAX)).map(|(_, age)| *age)
     }
 
-    /// Our label in an answer to the same association that still waits: the initiator may take either.
+    /// Our label in an answer to the same association that is being made or still waits: the initiator may take either.
     fn label_for(&self, hello: &InitiationPayload) -> Option<AssociationId> {
+        let mut answering = self.answering.iter();
+        let same = answering.find(|labels| labels.peer == hello.entity && labels.remote == hello.association);
+        if let Some(labels) = same {
+            return Some(labels.local);
+        }
         self.of_peer(hello.entity)
             .filter_map(|age| self.pending.get(&age))
             .find(|pending| pending.remote_association == hello.association)
@@ -133,7 +147,7 @@ impl Responder {
 
     pub(super) fn check(&self, max_pending: usize) {
         assert!(self.pending.len() <= max_pending.max(1));
-        assert!(self.reading <= MAX_JOBS);
+        assert!(self.reading <= MAX_JOBS && self.answering.len() <= MAX_JOBS);
         assert!(self.seen.len() <= self.pending.len() + MAX_JOBS);
         assert_eq!(
             (self.by_session.len(), self.by_peer.len()),
@@ -254,6 +268,11 @@ impl Handshakes {
         };
         let local = self.fresh_session(&hello.entity, fx);
         let association = self.label_for(&hello, view, fx);
+        self.responder.answering.push(Labels {
+            peer: hello.entity,
+            remote: hello.association,
+            local: association,
+        });
         let psk = bind_psk(&self.networks[reading.network].psk, reading.remote, local);
         let payload = ResponsePayload {
             epoch: view.trust.epoch(),
@@ -298,9 +317,13 @@ impl Handshakes {
         if made.is_ok() {
             self.vetted.insert(hello.entity, proved);
         }
-        let label = (hello.entity, association);
-        if let Some(at) = self.responder.answering.iter().position(|known| *known == label) {
-            self.responder.answering.swap_remove(at);
+        let labels = Labels {
+            peer: hello.entity,
+            remote: hello.association,
+            local: association,
+        };
+        if let Some(at) = self.responder.answering.iter().position(|known| *known == labels) {
+            self.responder.answering.remove(at);
         }
         let made = made.and_then(|made| self.check_hello(&hello, view, fx).map(|()| made));
         let (message, secrets) = match made {
@@ -382,7 +405,7 @@ impl Handshakes {
         sometimes!(*fx, AnswerAgain, answered.is_some());
         dialled
             .or_else(|| live.map(|live| live.local))
-            .or(answered)
+            .or(answered.filter(|_| !mutant!(AnswersDiffer)))
             .unwrap_or_else(|| AssociationId(fx.rng().next_u64()))
     }
 

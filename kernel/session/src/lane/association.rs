@@ -71,7 +71,7 @@ struct Draining {
     key: Key,
     since: Instant,
     until: Instant,
-    /// When the peer last used it.
+    /// When the peer last used it, as far as we heard.
     heard: Instant,
     /// The counter at which it was replaced.
     #[cfg(net_mutants)]
@@ -299,7 +299,8 @@ impl<C: Check> Association<C> {
     fn replace(&mut self, key: Key, peer_epoch: Epoch, config: &SessionConfig, now: Instant) -> Option<SessionId> {
         self.peer_epoch = peer_epoch;
         let crossed = self.current.crosses(&key);
-        let keeps = crossed && self.current.initiator == self.greater && self.current.confirmed;
+        let keeps =
+            crossed && self.current.initiator == self.greater && (self.current.confirmed || mutant!(CrossedKeyUnheard));
         sometimes!(self.passed, KeyCrossed, crossed);
         sometimes!(self.passed, KeyCrossedKept, keeps);
         sometimes!(self.passed, KeyReplaced, !keeps);
@@ -333,17 +334,21 @@ impl<C: Check> Association<C> {
         (self.draining.len() > MAX_DRAINING).then(|| self.draining.remove(0).key.id)
     }
 
-    /// Something authentic arrived under the key `id`.
+    /// Something authentic arrived under the key `id`. Whoever started a handshake confirms its key, again and again,
+    /// before it seals anything else under it; so only of a key that we started does this say that the peer uses it.
     pub(crate) fn heard(&mut self, id: SessionId, config: &SessionConfig, now: Instant) -> Option<SessionId> {
         if id == self.current.id {
-            self.heard_current = now;
             self.current.confirmed = true;
-            self.agrees = true;
+            if self.current.initiator || mutant!(ConfirmTakenForUse) {
+                self.used(id, now);
+            }
             return None;
         }
         if let Some(draining) = self.draining.iter_mut().find(|draining| draining.key.id == id) {
-            draining.heard = now;
             reachable!(self.passed, KeyDrainedUsed);
+            if draining.key.initiator {
+                draining.heard = now;
+            }
             let first = !core::mem::replace(&mut draining.key.confirmed, true);
             // The peer holds it after all: the rule for keys that crossed can be followed.
             if first && draining.key.crosses(&self.current) && draining.key.initiator == self.greater {
@@ -355,7 +360,7 @@ impl<C: Check> Association<C> {
                 core::mem::swap(&mut draining.key, &mut self.current);
                 (draining.since, draining.until) = (now, now + config.previous_drain);
                 self.heard_current = now;
-                self.agrees = true;
+                self.agrees = self.current.initiator;
             }
             return None;
         }
@@ -365,6 +370,16 @@ impl<C: Check> Association<C> {
             ..next.key
         };
         self.replace(key, next.peer_epoch, config, now)
+    }
+
+    /// A packet under the key `id` carried more than confirms do: the peer has taken the key into use.
+    pub(crate) fn used(&mut self, id: SessionId, now: Instant) {
+        if id == self.current.id {
+            self.heard_current = now;
+            self.agrees = true;
+        } else if let Some(draining) = self.draining.iter_mut().find(|draining| draining.key.id == id) {
+            draining.heard = now;
+        }
     }
 
     /// The number of the next packet.
@@ -581,7 +596,7 @@ impl<C: Check> Association<C> {
         let settled = draining.since + config.previous_drain / 2;
         let used = draining.heard > self.heard_current && draining.heard >= settled;
         let expired = now >= draining.key.installed + config.reject_after;
-        if expired || (self.agrees && !used) {
+        if expired || ((self.agrees || mutant!(DrainedKeyForgotten)) && !used) {
             reachable!(self.passed, KeyDrainedForgotten);
             return Some(self.draining.remove(at).key.id);
         }

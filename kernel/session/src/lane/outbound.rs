@@ -4,7 +4,7 @@
 //! with its number; only acknowledgements, probes and the close may exceed the congestion window.
 //! Not here: which association may send next (`mod.rs`), what was lost (`recovery/`).
 
-use net_base::{Addr, Check, Instant, SessionId, StreamId, reachable, sometimes};
+use net_base::{Addr, Check, Instant, SessionId, StreamId, mutant, reachable, sometimes};
 use net_wire::{Flags, Frame, FrameWriter, HEADER_LEN, Header, OVERHEAD, TAG_LEN};
 
 use crate::aead::Aead;
@@ -73,7 +73,7 @@ impl<C: Check> Association<C> {
                 Some(Sent::All) => {}
                 Some(Sent::Blocked) => return Sent::Blocked,
                 // What found no credit now owes the peer the news, and nothing else may ever wake us to tell it.
-                None if self.streams.owes() => {}
+                None if self.streams.owes() && !mutant!(BlockedUnsaid) => {}
                 None => break,
             }
         }

@@ -38,6 +38,8 @@ pub(crate) struct Open {
     stage: Stage,
     eliciting: bool,
     path_only: bool,
+    /// It carried nothing but what confirms a key.
+    confirms: bool,
     /// It carried a challenge, of which one per packet is answered.
     challenged: bool,
 }
@@ -156,6 +158,7 @@ impl<A: Aead, C: Check> Lane<A, C> {
             },
             eliciting: false,
             path_only: true,
+            confirms: true,
             challenged: false,
         });
         if let Some(session) = slot.owner {
@@ -352,6 +355,7 @@ impl<A: Aead, C: Check> Lane<A, C> {
             Frame::Stream { reliability, position } => {
                 open.eliciting = true;
                 open.path_only = false;
+                open.confirms = false;
                 return open.begin_run(association, reliability, position).map(|()| Step::More);
             }
             // A packet holds many challenges; answering them all would let a peer that borrows an address have more
@@ -376,6 +380,7 @@ impl<A: Aead, C: Check> Lane<A, C> {
             | Frame::Close { .. } => {
                 open.eliciting |= frame.is_ack_eliciting();
                 open.path_only = false;
+                open.confirms &= matches!(frame, Frame::Ping);
                 association.on_control(now, open.from, &frame)?;
                 return Ok(Step::More);
             }
@@ -444,6 +449,9 @@ impl<A: Aead, C: Check> Lane<A, C> {
             eliciting: open.eliciting,
             path_only: open.path_only,
         };
+        if !open.confirms {
+            association.used(open.slot, now);
+        }
         association.on_arrived(now, arrived);
         self.mark(session);
     }

@@ -365,7 +365,7 @@ impl Streams {
             self.announce(id, 0);
             self.notices.push_back((id, StreamNotice::Reset(code)));
         }
-        self.grew(id, growth)
+        self.grew(id, if mutant!(ResetLeaksCredit) { 0 } else { growth })
     }
 
     /// STOP_SENDING from the peer: this direction is reset with its code.
@@ -590,6 +590,7 @@ impl Streams {
 
     /// A session-level frame was lost: MAX_DATA, DATA_BLOCKED or MAX_STREAMS.
     pub(crate) fn on_session_frames_lost(&mut self, limit: bool, blocked: bool, streams: bool) {
+        let blocked = blocked && !mutant!(BlockedUnrepeated);
         self.owe_session_limit |= limit && !mutant!(CreditUpdateForgotten);
         self.owe_session_blocked |= blocked && self.send.available() == 0;
         self.owe_streams |= streams;
