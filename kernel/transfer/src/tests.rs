@@ -233,9 +233,7 @@ fn a_crash_at_any_message_leaves_no_half_file_and_nothing_that_was_told_is_lost(
             let (mut tree, mut store) = (mixed(), Memory::new());
             let mut attempt = Attempt::new(&tree);
             let over = attempt.run(&mut tree, &mut store, cut).expect("no violation");
-            let mut n = 0_u64;
-            store.crash(|len| {
-                n += 1;
+            store.crash(|n, len| {
                 let draw = u64::from_le_bytes(bytes(seed * 1_000_003 + cut * 997 + n, 8).try_into().expect("8 bytes"));
                 match draw % 3 {
                     0 => Fate::Kept,
