@@ -312,8 +312,9 @@ impl Checker for FileRefused {
                     // A file that changed may be there as it was.
                     Reject::Exists => item.was_there() || item.change() != Change::Never,
                     Reject::Mismatch => flipped,
-                    Reject::Denied | Reject::Failed => faulty,
-                    Reject::Conflict | Reject::InTheWay => false,
+                    // Where a directory could not be made, it is missing for what lies in it.
+                    Reject::Denied | Reject::Failed | Reject::InTheWay => faulty,
+                    Reject::Conflict => false,
                 };
                 if caused {
                     return Ok(());

@@ -644,19 +644,22 @@ impl Apps {
                 self.count(if before { "file.there" } else { "file.stored" });
             }
             sender::Event::Rejected(entry, why) => {
+                let faulty = self.files.directories[&node].bitten() > state.bitten;
                 let rejected = Observation::FileRejected {
                     node,
                     path: path(entry),
                     why,
                     flipped: state.flipped.contains(&entry),
-                    faulty: self.files.directories[&node].bitten() > state.bitten,
+                    faulty,
                 };
                 panel.observe(now, wants::FILE, &rejected);
                 let (anew, name) = match why {
                     Reject::Exists => (false, "file.exists"),
                     Reject::Mismatch => (true, "file.mismatch"),
                     Reject::Denied | Reject::Failed => (true, "file.rejected"),
-                    Reject::Conflict | Reject::InTheWay => (false, "file.rejected"),
+                    // What lies in a directory that could not be made.
+                    Reject::InTheWay => (faulty, "file.rejected"),
+                    Reject::Conflict => (false, "file.rejected"),
                 };
                 state.anew |= anew;
                 self.count(name);
