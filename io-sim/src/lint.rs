@@ -91,7 +91,7 @@ const MORE_COUNTERS: [&str; 9] = [
     "stream_stopped",
 ];
 /// What file transfers count, after `file.`.
-const FILE_COUNTERS: [&str; 15] = [
+const FILE_COUNTERS: [&str; 16] = [
     "attempts",
     "changed",
     "complete",
@@ -103,6 +103,7 @@ const FILE_COUNTERS: [&str; 15] = [
     "messages",
     "mismatch",
     "refused",
+    "rejected",
     "skipped",
     "stored",
     "there",
