@@ -168,3 +168,65 @@ impl Store for Directory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use net_kernel::transfer::Token;
+
+    use super::*;
+
+    fn rig() -> (Directory, PartialKey, SafePath) {
+        let path = SafePath::new(["f"]).unwrap();
+        let key = PartialKey::new(&Token([1; 32]), &path);
+        let mut directory = Directory::new(Key::new(1));
+        directory.open(key, 0).unwrap();
+        (directory, key, path)
+    }
+
+    #[test]
+    fn each_fault_acts_as_its_name_says_and_ends() {
+        let (mut directory, key, path) = rig();
+        let chunk = vec![0; CHUNK];
+        directory.set_fault(Some(DiskFault::Full));
+        assert!(directory.room().is_some_and(|room| room < CHUNK as u64));
+        assert_eq!(directory.write(key, 0, &chunk), Err(DiskError::Full));
+        directory.set_fault(Some(DiskFault::Denied));
+        assert_eq!(directory.write(key, 0, b"x"), Err(DiskError::Denied));
+        assert!(directory.look(Place::Partial(key)).is_ok(), "reading is allowed");
+        directory.set_fault(Some(DiskFault::Failing));
+        assert_eq!(directory.look(Place::Partial(key)), Err(DiskError::Failed));
+        directory.set_fault(Some(DiskFault::Sync));
+        assert_eq!(directory.write(key, 0, b"x"), Ok(()));
+        assert_eq!(directory.sync(key), Err(DiskError::Failed));
+        assert_eq!(directory.bitten(), 5);
+        directory.set_fault(None);
+        assert_eq!(directory.room(), None);
+        directory.sync(key).unwrap();
+        directory.publish(key, &path, false).unwrap();
+        directory.sync_name(&path).unwrap();
+        assert_eq!(directory.bitten(), 5);
+    }
+
+    #[test]
+    fn what_a_crash_does_to_an_operation_hangs_on_its_number_alone() {
+        let left = |synced: u64| {
+            let (mut directory, key, _) = rig();
+            for n in 0..40 {
+                // Calls have numbers, whether they write or sync.
+                if n == synced {
+                    directory.sync(key).unwrap();
+                } else {
+                    directory.write(key, n * 10, &[1; 10]).unwrap();
+                }
+            }
+            let crash = directory.crash();
+            let mut bytes = vec![0; 400];
+            let _ = directory.read(Place::Partial(key), 0, &mut bytes);
+            (crash, bytes)
+        };
+        let ((many, all), (few, some)) = (left(0), left(20));
+        assert!(many.kept > 5 && many.lost > 5 && many.torn > 5, "{many:?}");
+        assert!(few.kept + few.lost + few.torn < many.kept + many.lost + many.torn);
+        assert_eq!(all[210..], some[210..], "later operations fare alike");
+    }
+}
