@@ -82,6 +82,9 @@ pub fn unable(scenario: &Scenario) -> Vec<String> {
     for workload in scenario.workloads.iter().filter(|workload| workload.gives_up()) {
         all.push(format!("{}: streams that are given up half way", workload.id));
     }
+    for workload in scenario.workloads.iter().filter(|workload| workload.transfers_files()) {
+        all.push(format!("{}: transfers of files", workload.id));
+    }
     for one in &scenario.faults {
         if one.when.is_some() {
             all.push(format!("{}: {TRIGGERED}", one.id));

@@ -111,7 +111,9 @@ impl Bridge {
             let can = match &workload.kind {
                 WorkloadKind::Stream(stream) => stream.streams == 1 && !stream.both,
                 WorkloadKind::Echo { .. } => true,
-                WorkloadKind::Connect | WorkloadKind::Rekey { .. } | WorkloadKind::Close => false,
+                WorkloadKind::File(_) | WorkloadKind::Connect | WorkloadKind::Rekey { .. } | WorkloadKind::Close => {
+                    false
+                }
             };
             if !can {
                 return Err(format!(
@@ -277,7 +279,11 @@ impl Bridge {
                     tell(&violation("process", why));
                 }
             }
-            WorkloadKind::Echo { .. } | WorkloadKind::Connect | WorkloadKind::Rekey { .. } | WorkloadKind::Close => {}
+            WorkloadKind::File(_)
+            | WorkloadKind::Echo { .. }
+            | WorkloadKind::Connect
+            | WorkloadKind::Rekey { .. }
+            | WorkloadKind::Close => {}
         }
     }
 

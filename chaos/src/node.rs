@@ -230,6 +230,7 @@ impl Machine {
                     tokio::spawn(pursue(Arc::clone(self), flow));
                 }
             }
+            WorkloadKind::File(_) => {}
             WorkloadKind::Echo { .. } | WorkloadKind::Rekey { .. } | WorkloadKind::Connect | WorkloadKind::Close => {
                 tokio::spawn(step(Arc::clone(self), workload, left));
             }
@@ -504,7 +505,7 @@ async fn step(machine: Arc<Machine>, workload: usize, left: u64) {
         let session = machine.session(peer).await;
         tell(&Told::Step { workload });
         match kind {
-            WorkloadKind::Stream(_) | WorkloadKind::Connect | WorkloadKind::Close => {}
+            WorkloadKind::Stream(_) | WorkloadKind::File(_) | WorkloadKind::Connect | WorkloadKind::Close => {}
             WorkloadKind::Echo { every, .. } => {
                 tokio::spawn(async move {
                     // An echo of a session that ends has no answer.

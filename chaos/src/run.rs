@@ -433,6 +433,7 @@ impl Run {
         let spec = &self.scenario.workloads[workload];
         let left = self.steps[workload].filter(|left| match spec.kind {
             WorkloadKind::Stream(_) => self.apps.pursues(workload),
+            WorkloadKind::File(_) => false,
             WorkloadKind::Echo { .. } | WorkloadKind::Rekey { .. } | WorkloadKind::Connect | WorkloadKind::Close => {
                 *left > 0
             }
@@ -497,7 +498,7 @@ impl Run {
 
     async fn begin(&mut self, workload: usize) {
         let steps = match self.scenario.workloads[workload].kind {
-            WorkloadKind::Stream(_) => 0,
+            WorkloadKind::Stream(_) | WorkloadKind::File(_) => 0,
             WorkloadKind::Echo { count, .. } | WorkloadKind::Rekey { count, .. } => count,
             WorkloadKind::Connect | WorkloadKind::Close => 1,
         };

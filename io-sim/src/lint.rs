@@ -90,6 +90,25 @@ const MORE_COUNTERS: [&str; 9] = [
     "stream_reset",
     "stream_stopped",
 ];
+/// What file transfers count, after `file.`.
+const FILE_COUNTERS: [&str; 16] = [
+    "attempts",
+    "changed",
+    "complete",
+    "continued",
+    "exists",
+    "flipped",
+    "kept",
+    "lost",
+    "messages",
+    "mismatch",
+    "refused",
+    "rejected",
+    "skipped",
+    "stored",
+    "there",
+    "torn",
+];
 /// What is measured of times.
 const TIMES: [&str; 6] = ["count", "max", "p50", "p90", "p99", "p999"];
 
@@ -324,6 +343,7 @@ fn known(scenario: &Scenario, name: &str) -> bool {
     match family {
         // Sums over sessions: whatever the kernel counts of one.
         "session" => true,
+        "file" => FILE_COUNTERS.contains(&rest),
         "fault" => scenario.faults.iter().any(|fault| fault.id == rest),
         "adversary" => scenario.adversaries.iter().any(|adversary| adversary.id == rest),
         "drop" => DropReason::ALL.iter().any(|reason| reason.name() == rest),

@@ -131,6 +131,20 @@ fn impossible_faults_are_told() {
 }
 
 #[test]
+fn file_workloads_that_do_not_fit_are_told() {
+    let files = |keys: &str| {
+        GOOD.replace("kind = \"stream\"", "kind = \"file\"")
+            .replace("count = 10", keys)
+    };
+    Scenario::check("x.toml", &files("files = 2\nsize = \"1MiB\"")).expect("a correct scenario");
+    said(&files("files = 20\nsize = \"1MiB\""), "kept in memory");
+    said(&files("files = 2000\nsize = \"1B\""), "at most 1000 files");
+    said(&files("count = 3"), "unknown key");
+    let small = files("files = 1").replace("[liveness]", "[config]\nstream_window = \"64KiB\"\n[liveness]");
+    said(&small, "needs `stream_window`");
+}
+
+#[test]
 fn workloads_that_do_nothing_or_too_much_are_told() {
     let count = |by: &str| GOOD.replace("count = 10", by);
     said(&count("count = 0"), "a count of 0");

@@ -269,7 +269,8 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>) {
             if !SKIPPED.contains(&name.as_str()) {
                 walk(&path, paths);
             }
-        } else {
+        } else if name != ".git" {
+            // In a linked worktree `.git` is a file that names a folder of its machine.
             paths.push(path);
         }
     }

@@ -1,4 +1,4 @@
-//! Replays the committed corpora of the fuzz targets that drive whole kernels and worlds, without a fuzzer.
+//! Replays the committed corpora of the fuzz targets that drive whole kernels, worlds and file transfers, without a fuzzer.
 //!
 //! Invariants: a target of `fuzz/` is replayed here or in `protocol_tables.rs`. Not here: the bodies, which live beside the
 //! code they fuzz.
@@ -41,4 +41,14 @@ fn the_corpus_of_drawn_scenarios_holds() {
 #[test]
 fn the_corpus_of_scenario_texts_holds() {
     replay("scenario_text", net_io_sim::fuzz::scenario_text);
+}
+
+#[test]
+fn the_corpus_of_file_transfers_holds() {
+    replay("transfer", net_transfer::fuzz::transfer);
+}
+
+#[test]
+fn the_corpus_of_messages_of_the_file_transfer_holds() {
+    replay("transfer_message", net_transfer::fuzz::message);
 }

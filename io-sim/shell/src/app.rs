@@ -99,7 +99,7 @@ impl<R: Runtime> App<R> {
             self.spawn(async move { app.pursue(flow).await });
         }
         for (index, workload) in self.bed.scenario.workloads.iter().enumerate() {
-            if workload.from == self.node && !matches!(workload.kind, WorkloadKind::Stream(_)) {
+            if workload.from == self.node && !matches!(workload.kind, WorkloadKind::Stream(_) | WorkloadKind::File(_)) {
                 let app = self.clone();
                 self.spawn(async move { app.take_steps(index).await });
             }
@@ -319,7 +319,7 @@ impl<R: Runtime> App<R> {
             let session = self.session(peer).await;
             self.flows.change(|inner| inner.steps[index] -= 1);
             let pause = match &workload.kind {
-                WorkloadKind::Stream(_) | WorkloadKind::Connect => AGAIN,
+                WorkloadKind::Stream(_) | WorkloadKind::File(_) | WorkloadKind::Connect => AGAIN,
                 WorkloadKind::Echo { every, .. } => {
                     self.spawn(async move {
                         let _ = session.echo().await;

@@ -374,7 +374,7 @@ pub(crate) fn message(expected: &Expected, number: u64) -> Vec<u8> {
 
 const fn steps(kind: &WorkloadKind) -> u64 {
     match kind {
-        WorkloadKind::Stream(_) => 0,
+        WorkloadKind::Stream(_) | WorkloadKind::File(_) => 0,
         WorkloadKind::Echo { count, .. } | WorkloadKind::Rekey { count, .. } => *count,
         WorkloadKind::Connect | WorkloadKind::Close => 1,
     }

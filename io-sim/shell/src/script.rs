@@ -62,6 +62,8 @@ pub(crate) fn unable(scenario: &Scenario) -> Vec<String> {
     let hidden = hidden.map(|node| format!("the NAT box of node `{}`", node.id));
     let given_up = scenario.workloads.iter().filter(|workload| workload.gives_up());
     let given_up = given_up.map(|workload| format!("workload `{}`: streams given up half way", workload.id));
+    let files = scenario.workloads.iter().filter(|workload| workload.transfers_files());
+    let files = files.map(|workload| format!("workload `{}`: transfers of files", workload.id));
     let bounds = [
         (!scenario.at_least.is_empty(), "[expect.at_least]"),
         (!scenario.at_most.is_empty(), "[expect.at_most]"),
@@ -74,6 +76,7 @@ pub(crate) fn unable(scenario: &Scenario) -> Vec<String> {
         .chain(faults)
         .chain(adversaries)
         .chain(given_up)
+        .chain(files)
         .chain(bounds)
         .collect()
 }

@@ -6,12 +6,14 @@
 //! | `packet.rs` | nonces and ephemerals, packets accepted at most once, canaries, amplification |
 //! | `key.rs` | the end of every key; genuine packets are not taken for replays |
 //! | `node.rs` | one session per pair, none with a process of the past, no false accusation, bounded work |
+//! | `file.rs` | files that are transferred: whole, there when told so, none left out |
 //! | `account.rs` | datagrams conserved |
 //!
 //! Invariants: a checker never changes the world; each has a test in which it fires.
 //! Not here: bounds a scenario asks for (`run.rs`), invariants machines check themselves.
 
 mod account;
+mod file;
 mod key;
 mod node;
 mod packet;
@@ -19,12 +21,15 @@ mod stream;
 
 use net_kernel::api::Holdings;
 use net_kernel::base::Addr;
+use net_kernel::transfer::memory::Memory;
+use net_kernel::transfer::{Reject, Skip};
 use net_kernel::wire::Reliability;
 use net_sim_model::Key;
 
 use crate::history::{Cursor, NONE};
 
 pub use account::{Accounts, Conservation, MemoryBound};
+pub use file::{Before, Change, Contents, FileRefused, FileStored, FileWhole, Item};
 pub use key::{GenuineRefused, KeyLifetime};
 pub use node::{FalseRollback, JobCap, OlderIncarnation, OneSession};
 pub use packet::{Amplification, CanaryOnLink, NonceReuse, ReplayAccepted};
@@ -34,6 +39,18 @@ pub use stream::{StreamOrder, UnreadBound};
 pub const CHECKERS: crate::scenario::Words = &[
     ("stream-order", "per stream: order, exactly once, byte for byte"),
     ("unread-bound", "what lies unread never exceeds the credit granted"),
+    (
+        "file-whole",
+        "under a final name lies what was sent, byte for byte, or what was there before",
+    ),
+    (
+        "file-stored",
+        "what was told as stored is there, after every crash; in the end every file is",
+    ),
+    (
+        "file-refused",
+        "no file is rejected or left out without a cause, and no side takes the other for a liar",
+    ),
     (
         "nonce-reuse",
         "no key and counter twice, no ephemeral key in two handshakes",
@@ -200,6 +217,64 @@ pub enum Observation<'a> {
         /// The direction of the stream.
         half: u32,
     },
+    /// An entry will be offered to a machine.
+    FileOffered {
+        /// Which machine.
+        node: u32,
+        /// By which workload.
+        workload: u32,
+        /// Where it will be.
+        path: &'a str,
+        /// What it is.
+        item: Item,
+    },
+    /// The sender was told that a machine stored an entry.
+    FileTold {
+        /// Which machine.
+        node: u32,
+        /// Where.
+        path: &'a str,
+    },
+    /// The sender was told that a machine does not take an entry.
+    FileRejected {
+        /// Which machine.
+        node: u32,
+        /// Where it would have been.
+        path: &'a str,
+        /// What it said.
+        why: Reject,
+        /// Whether some of its bytes were in fact changed on the way to the stream.
+        flipped: bool,
+        /// Whether the machine's disk was in fact at fault in this attempt.
+        faulty: bool,
+    },
+    /// The sender left an entry out.
+    FileSkipped {
+        /// For which machine.
+        node: u32,
+        /// Where it would have been.
+        path: &'a str,
+        /// Why.
+        why: Skip,
+    },
+    /// What lies in the directory of a machine that receives files.
+    Directory {
+        /// Which machine.
+        node: u32,
+        /// Its directory.
+        directory: &'a Memory,
+        /// Whether every byte may have changed: after a crash.
+        whole: bool,
+    },
+    /// A workload's files are settled.
+    FilesSettled {
+        /// Which machine has them.
+        node: u32,
+        /// Which workload.
+        workload: u32,
+        /// The machine's directory.
+        directory: &'a Memory,
+    },
     /// How much a process' sessions hold.
     Holding {
         /// Which machine.
@@ -273,6 +348,8 @@ pub mod wants {
     /// [`super::Observation::Sessions`], [`super::Observation::Begun`], [`super::Observation::Accused`] and
     /// [`super::Observation::Jobs`].
     pub const NODE: u8 = 64;
+    /// Everything about transfers of files.
+    pub const FILE: u8 = 128;
 }
 
 /// Something a machine says of itself, for checkers alone: that it leads, that it wrote or read a value.
@@ -361,6 +438,9 @@ impl Panel {
         let mut panel = Self::bare();
         panel.add(Box::new(StreamOrder::default()));
         panel.add(Box::new(UnreadBound));
+        panel.add(Box::new(FileWhole::default()));
+        panel.add(Box::new(FileStored::default()));
+        panel.add(Box::new(FileRefused::default()));
         panel.add(Box::new(NonceReuse::new(clear)));
         panel.add(Box::new(ReplayAccepted));
         panel.add(Box::new(GenuineRefused));

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `read.rs` | tables to values: the file, topology, links, workloads, verdicts |
 //! | `faults.rs` | faults and what sets them off |
+//! | `files.rs` | trees of files to be transferred |
 //! | `fates.rs` | which datagrams are lost, held, doubled, damaged |
 //! | `villains.rs` | adversaries |
 //! | `nat.rs` | NAT boxes |
@@ -22,6 +23,7 @@
 mod ending;
 mod fates;
 mod faults;
+mod files;
 mod nat;
 mod outline;
 mod read;
@@ -39,6 +41,7 @@ use net_sim_model::{DiskFault, Effect, Kinds, LinkSpec, Listed, NatSpec};
 pub use ending::ended;
 pub use fates::{FATES, written};
 pub use faults::{EVENTS, FAULTS};
+pub use files::FileWorkload;
 pub use nat::NATS;
 pub use outline::Words;
 pub use read::{DELAYS, LOSSES, WORKLOADS};
@@ -190,6 +193,8 @@ pub struct Workload {
 pub enum WorkloadKind {
     /// Sends messages on streams.
     Stream(StreamWorkload),
+    /// Transfers files.
+    File(FileWorkload),
     /// Measures the round trip `count` times.
     Echo {
         /// Pause between two.
@@ -625,12 +630,21 @@ impl Workload {
             WorkloadKind::Stream(StreamWorkload {
                 must_complete: true,
                 ..
+            }) | WorkloadKind::File(FileWorkload {
+                must_complete: true,
+                ..
             })
         )
     }
 }
 
 impl Workload {
+    /// Whether it transfers files.
+    #[must_use]
+    pub const fn transfers_files(&self) -> bool {
+        matches!(self.kind, WorkloadKind::File(_))
+    }
+
     /// Whether one of its ends gives its streams up on purpose.
     #[must_use]
     pub const fn gives_up(&self) -> bool {

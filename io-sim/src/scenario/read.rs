@@ -15,7 +15,7 @@ use crate::check::CHECKERS;
 use super::outline::{Want, Words};
 use super::table::{Either, Read, ScenarioError, Source, Table, unknown};
 use super::{Liveness, NodeIndex, NodeSpec, Program, Scenario, StreamWorkload, Workload, WorkloadKind};
-use super::{ending, fates, faults, nat, trace_file, villains};
+use super::{ending, fates, faults, files, nat, trace_file, villains};
 
 /// The arms a scenario may name. This crate is the first of them.
 const ARMS: [&str; 3] = ["des", "shell", "real"];
@@ -23,6 +23,7 @@ const ARMS: [&str; 3] = ["des", "shell", "real"];
 /// Kinds of workloads.
 pub const WORKLOADS: Words = &[
     ("stream", "messages on one or more streams"),
+    ("file", "a tree of files, transferred until every one is settled"),
     ("echo", "round trips measured again and again"),
     ("connect", "a session and nothing else"),
     ("rekey", "new keys, asked for by the application"),
@@ -98,6 +99,7 @@ pub(super) fn outlined(source: Source<'_>, entries: &DeTable<'_>) -> Read<Scenar
         villains::adversary(table, n, &names)
     })?;
     distinct(&mut root, &scenario)?;
+    files::fits(&root, &scenario)?;
     if let Some(table) = root.table("liveness")? {
         scenario.liveness = Some(liveness(table, &names, &scenario)?);
     }
@@ -493,6 +495,7 @@ fn workload(mut table: Table<'_>, n: usize, names: &Names, duration: u64) -> Rea
     let left = duration.saturating_sub(at);
     let kind = match word {
         "stream" => WorkloadKind::Stream(stream(&mut table, left)?),
+        "file" => WorkloadKind::File(files::file(&mut table)?),
         "echo" | "rekey" => {
             let every = table.time("every")?.unwrap_or(1_000_000_000).max(1);
             let count = match table.number("count")? {

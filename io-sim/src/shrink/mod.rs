@@ -359,7 +359,7 @@ impl Search<'_> {
             let count = match &workload.kind {
                 WorkloadKind::Stream(stream) => stream.count,
                 WorkloadKind::Echo { count, .. } | WorkloadKind::Rekey { count, .. } => *count,
-                WorkloadKind::Connect | WorkloadKind::Close => continue,
+                WorkloadKind::File(_) | WorkloadKind::Connect | WorkloadKind::Close => continue,
             };
             if let (Value::Table(entry), Ok(count)) = (entry, i64::try_from(count)) {
                 entry.insert("count".to_owned(), Value::Integer(count));

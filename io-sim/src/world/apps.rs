@@ -10,160 +10,18 @@ use std::collections::{BTreeMap, VecDeque};
 use net_kernel::api::{CloseReason, ConnectError, Event, Refused, StreamOptions};
 use net_kernel::base::{CommandId, EntityId, StreamId};
 use net_kernel::session::{Part, SessionKey};
+use net_kernel::wire::subprotocol::FILES;
 use net_kernel::wire::{MESSAGE_CHARGE, Reliability};
 use net_sim_model::{Family, Key};
 
 use super::event::What;
+use super::files::Files;
+pub use super::order::{Order, Orders, Purpose};
 use crate::check::{Expected, Observation, Panel, wants};
 use crate::histogram::Histogram;
 use crate::history::Cursor;
 use crate::payload;
 use crate::scenario::{Scenario, StreamWorkload, WorkloadKind};
-
-/// A command to be given to a node.
-#[derive(Clone, Debug)]
-pub enum Order {
-    /// Dial a node.
-    Connect {
-        /// Whom.
-        peer: u32,
-    },
-    /// Open a stream.
-    Open {
-        /// In which session.
-        session: SessionKey,
-        /// How it behaves.
-        options: StreamOptions,
-    },
-    /// Send messages of one direction of a stream.
-    Send {
-        /// Which direction.
-        half: u32,
-    },
-    /// End a direction.
-    Finish {
-        /// Which direction.
-        half: u32,
-    },
-    /// Abandon a direction.
-    Reset {
-        /// Which direction.
-        half: u32,
-    },
-    /// Ask the sender of a direction to stop.
-    Stop {
-        /// Which direction.
-        half: u32,
-    },
-    /// Grant credit for what was read.
-    Consumed {
-        /// Which direction.
-        half: u32,
-        /// Payload bytes.
-        bytes: u64,
-        /// Messages.
-        messages: u64,
-    },
-    /// Grant credit for what a node that is not to be trusted sent, whatever it was.
-    Swallowed {
-        /// In which session.
-        session: SessionKey,
-        /// On which stream.
-        stream: StreamId,
-        /// Payload bytes.
-        bytes: u64,
-        /// Messages.
-        messages: u64,
-    },
-    /// Measure the round trip.
-    Echo {
-        /// In which session.
-        session: SessionKey,
-    },
-    /// Replace keys.
-    Rekey {
-        /// In which session.
-        session: SessionKey,
-    },
-    /// End a session.
-    Close {
-        /// Which session.
-        session: SessionKey,
-    },
-}
-
-/// Commands to be given, in order, each with the entry of the history it follows from.
-#[derive(Debug, Default)]
-pub struct Orders {
-    waiting: VecDeque<(u32, Purpose, Order, u64)>,
-    cursor: Cursor,
-}
-
-impl Orders {
-    /// Commands that follow from where `cursor` stands.
-    pub fn new(cursor: Cursor) -> Self {
-        let waiting = VecDeque::new();
-        Self { waiting, cursor }
-    }
-
-    /// One more.
-    pub fn push_back(&mut self, (node, purpose, order): (u32, Purpose, Order)) {
-        self.waiting.push_back((node, purpose, order, self.cursor.get()));
-    }
-
-    /// The next; the cursor stands on what it follows from.
-    pub fn pop_front(&mut self) -> Option<(u32, Purpose, Order)> {
-        let (node, purpose, order, cause) = self.waiting.pop_front()?;
-        self.cursor.set(cause);
-        Some((node, purpose, order))
-    }
-
-    /// Forgets those of one node.
-    pub fn forget(&mut self, node: u32) {
-        self.waiting.retain(|(owner, ..)| *owner != node);
-    }
-}
-
-/// What a command's answer belongs to: the top of its id.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Purpose {
-    /// A dial to a peer.
-    Dial(u32),
-    /// Opening an instance's stream.
-    Open(u32),
-    /// Sending on a direction.
-    Send(u32),
-    /// A step of a workload.
-    Step(u32),
-    /// Nothing is expected.
-    Plain,
-}
-
-impl Purpose {
-    /// The command's id: kind, index, and a running number that makes it unique.
-    pub const fn id(self, number: u64) -> CommandId {
-        let (kind, index) = match self {
-            Self::Plain => (0, 0),
-            Self::Dial(index) => (1, index),
-            Self::Open(index) => (2, index),
-            Self::Send(index) => (3, index),
-            Self::Step(index) => (4, index),
-        };
-        CommandId((kind << 60) | ((index as u64) << 32) | (number & 0xFFFF_FFFF))
-    }
-
-    /// What an id was made of.
-    pub const fn of(id: CommandId) -> Self {
-        let index = ((id.0 >> 32) & 0x0FFF_FFFF) as u32;
-        match id.0 >> 60 {
-            1 => Self::Dial(index),
-            2 => Self::Open(index),
-            3 => Self::Send(index),
-            4 => Self::Step(index),
-            _ => Self::Plain,
-        }
-    }
-}
 
 /// The sessions of one node with one peer.
 #[derive(Debug, Default)]
@@ -254,14 +112,16 @@ pub struct Half {
 
 /// Data that came before the event that announces its stream.
 #[derive(Debug)]
-struct Early {
+pub struct Early {
     node: u32,
     session: SessionKey,
     stream: StreamId,
     number: u64,
     offset: u64,
-    end: bool,
-    bytes: Vec<u8>,
+    /// Whether a message ends.
+    pub end: bool,
+    /// A part of it.
+    pub bytes: Vec<u8>,
 }
 
 /// All applications of a world.
@@ -298,6 +158,8 @@ pub struct Apps {
     /// Times from dial to session.
     pub connect: Histogram,
     dialled_at: BTreeMap<(u32, u32), u64>,
+    /// Transfers of files.
+    pub files: Files,
     /// What happened, by name.
     pub counters: BTreeMap<&'static str, u64>,
     /// Payload bytes delivered.
@@ -364,6 +226,7 @@ impl Apps {
             echo: Histogram::default(),
             connect: Histogram::default(),
             dialled_at: BTreeMap::new(),
+            files: Files::new(&scenario, run),
             counters: BTreeMap::new(),
             bytes: 0,
             last_delivery: 0,
@@ -388,7 +251,11 @@ impl Apps {
         let workload = self.flows[flow as usize].workload as usize;
         match &self.scenario.workloads[workload].kind {
             WorkloadKind::Stream(stream) => stream,
-            WorkloadKind::Echo { .. } | WorkloadKind::Connect | WorkloadKind::Rekey { .. } | WorkloadKind::Close => {
+            WorkloadKind::File(_)
+            | WorkloadKind::Echo { .. }
+            | WorkloadKind::Connect
+            | WorkloadKind::Rekey { .. }
+            | WorkloadKind::Close => {
                 unreachable!("flows are made for stream workloads only")
             }
         }
@@ -401,15 +268,17 @@ impl Apps {
         for flow in self.flows.iter_mut().filter(|flow| flow.workload == workload) {
             flow.started = true;
         }
+        self.files.start(workload);
         self.pursue(now, from, to);
     }
 
     /// Whether some application of `node` wants a session with `peer`.
     fn wants(&self, node: u32, peer: u32) -> bool {
-        self.flows.iter().any(|flow| {
+        let flows = self.flows.iter().any(|flow| {
             let workload = &self.scenario.workloads[flow.workload as usize];
             flow.started && !flow.complete && !flow.broken && (workload.from, workload.to) == (node, peer)
-        })
+        });
+        flows || self.files.wants(node, peer)
     }
 
     /// Dials where no session is up, and opens what is to be opened where one is.
@@ -425,6 +294,7 @@ impl Apps {
                 self.open(flow, session);
             }
         }
+        self.open_files(now, node, peer, session);
     }
 
     /// The session of `node` with `peer`; dials where there is none.
@@ -563,6 +433,8 @@ impl Apps {
         if let Some(&half) = self.writers[node as usize].get(&(session, stream)) {
             self.halves[half as usize].blocked = false;
             self.tick(now, half);
+        } else if let Some(end) = self.files.end_of(node, session, stream) {
+            self.files_writable(now, end);
         }
     }
 
@@ -611,7 +483,7 @@ impl Apps {
         }
     }
 
-    fn redial(&mut self, now: u64, node: u32, peer: u32) {
+    pub(super) fn redial(&mut self, now: u64, node: u32, peer: u32) {
         let dials = self.conns.entry((node, peer)).or_default().dials;
         let jitter = self
             .key
@@ -638,6 +510,7 @@ impl Apps {
     fn lose(&mut self, node: u32, session: Option<SessionKey>) {
         let gone = |key: &(SessionKey, StreamId)| session.is_none_or(|session| key.0 == session);
         self.readers[node as usize].retain(|key, _| !gone(key));
+        self.files.lose(node, session);
         self.writers[node as usize].retain(|key, half| {
             if gone(key) {
                 self.halves[*half as usize].out = None;
@@ -725,8 +598,10 @@ impl Apps {
         stream: StreamId,
         panel: &mut Panel,
     ) {
-        let Purpose::Open(instance) = Purpose::of(command) else {
-            return;
+        let instance = match Purpose::of(command) {
+            Purpose::Open(instance) => instance,
+            Purpose::File(end) => return self.files_opened(now, end, session, stream),
+            Purpose::Dial(_) | Purpose::Send(_) | Purpose::Step(_) | Purpose::Plain => return,
         };
         let forward = instance * 2;
         self.begin_writing(now, forward, session, stream);
@@ -743,6 +618,9 @@ impl Apps {
         panel: &mut Panel,
     ) {
         self.count("stream_opened");
+        if subprotocol == FILES && self.files.any() {
+            return self.accept_files(now, node, session, stream);
+        }
         let instance = u32::from(subprotocol).wrapping_sub(1);
         let known = self.instances.get(instance as usize);
         if known.is_none_or(|known| self.untrusted.contains(&known.opener)) && !self.untrusted.is_empty() {
@@ -797,13 +675,18 @@ impl Apps {
         let expected = state.expected;
         self.readers[node as usize].insert((session, stream), half);
         panel.observe(now, wants::STREAM, &Observation::Reading { half, expected });
-        let (mine, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.early)
+        for early in self.take_early(node, session, stream) {
+            self.read(now, half, early.number, early.offset, early.end, &early.bytes, panel);
+        }
+    }
+
+    /// What came of a stream before its reader was told of it.
+    pub(super) fn take_early(&mut self, node: u32, session: SessionKey, stream: StreamId) -> Vec<Early> {
+        let (mine, others) = std::mem::take(&mut self.early)
             .into_iter()
             .partition(|early| (early.node, early.session, early.stream) == (node, session, stream));
         self.early = others;
-        for early in mine {
-            self.read(now, half, early.number, early.offset, early.end, &early.bytes, panel);
-        }
+        mine
     }
 
     /// Sends what is due and schedules the rest.
@@ -902,6 +785,7 @@ impl Apps {
                 let peer = self.instances[instance as usize].acceptor;
                 self.redial(now, node, peer);
             }
+            Purpose::File(end) => self.files_refused(now, end, why, panel),
             Purpose::Step(_) | Purpose::Plain => {}
         }
     }
@@ -930,6 +814,8 @@ impl Apps {
         } else if let Some(&half) = self.readers[node as usize].get(&key) {
             self.last_reader = (node, part.session, part.stream, half);
             half
+        } else if let Some(end) = self.files.end_of(node, part.session, part.stream) {
+            return self.file_part(now, end, part.end, part.bytes);
         } else {
             self.early.push(Early {
                 node,
@@ -1078,7 +964,7 @@ impl Apps {
 
     /// Messages that arrived, of one workload or of all, at one machine or at all.
     pub fn arrived(&self, workload: Option<u32>, node: Option<u32>) -> u64 {
-        let mut sum = 0;
+        let mut sum = self.files.arrived(workload, node);
         for flow in &self.flows {
             if workload.is_some_and(|workload| workload != flow.workload) {
                 continue;
@@ -1096,7 +982,7 @@ impl Apps {
 
     /// Whether every flow is complete, or will never be.
     pub fn all_done(&self) -> bool {
-        self.flows.iter().all(|flow| flow.complete || flow.broken)
+        self.flows.iter().all(|flow| flow.complete || flow.broken) && self.files.all_done()
     }
 }
 

@@ -24,7 +24,7 @@ struct Owed<'a> {
 impl<H: Host> World<H> {
     /// Whether everything that must complete did.
     pub(super) fn owes(&self) -> bool {
-        self.owed().next().is_some()
+        self.owed().next().is_some() || self.apps.files.owed().next().is_some()
     }
 
     fn owed(&self) -> impl Iterator<Item = Owed<'_>> {
@@ -64,7 +64,15 @@ impl<H: Host> World<H> {
                 owed.arrived[0]
             )
         });
-        let each: Vec<String> = each.collect();
+        let files = self.apps.files.owed().map(|(workload, words)| {
+            let workload = &self.scenario.workloads[workload as usize];
+            let why = match self.absent(workload, liveness) {
+                Some(obstacle) => format!("it could not have recovered: {obstacle}"),
+                None => "both ends ran".to_owned(),
+            };
+            format!("{}: {words}; {why}", workload.id)
+        });
+        let each: Vec<String> = each.chain(files).collect();
         each.join("; ")
     }
 
@@ -88,17 +96,8 @@ impl<H: Host> World<H> {
         if owed.flow.broken {
             return Some("it does not resume on another session".to_owned());
         }
-        for node in [from, to] {
-            let (id, machine) = (&self.scenario.nodes[node as usize].id, &self.nodes[node as usize]);
-            if machine.host.is_none() {
-                return Some(format!(
-                    "`{id}` does not run, {} of its starts failed",
-                    machine.boot_failures
-                ));
-            }
-            if !liveness.core.is_empty() && !liveness.core.contains(&node) {
-                return Some(format!("`{id}` is outside the core"));
-            }
+        if let Some(absent) = self.absent(owed.workload, liveness) {
+            return Some(absent);
         }
         let connected = self
             .apps
@@ -128,6 +127,19 @@ impl<H: Host> World<H> {
             return Some(format!("the next dial may come after {} ms", retry / 1_000_000));
         }
         None
+    }
+
+    /// Which end of a workload is not there, if one is not.
+    fn absent(&self, workload: &Workload, liveness: &Liveness) -> Option<String> {
+        [workload.from, workload.to].into_iter().find_map(|node| {
+            let (id, machine) = (&self.scenario.nodes[node as usize].id, &self.nodes[node as usize]);
+            if machine.host.is_none() {
+                let failed = machine.boot_failures;
+                return Some(format!("`{id}` does not run, {failed} of its starts failed"));
+            }
+            let outside = !liveness.core.is_empty() && !liveness.core.contains(&node);
+            outside.then(|| format!("`{id}` is outside the core"))
+        })
     }
 
     /// Why the links between two machines deliver too late, if they do. Healed links keep their delay, and what a

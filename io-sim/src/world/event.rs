@@ -53,6 +53,11 @@ pub enum What {
         /// Which direction of which stream.
         half: u32,
     },
+    /// The application at an end of a file transfer has its turn.
+    File {
+        /// Which end.
+        end: u32,
+    },
     /// A workload does its next step.
     Step {
         /// Which workload.

@@ -131,6 +131,9 @@ impl<H: Host> World<H> {
 
     /// What the applications of a machine send and read.
     fn streams_of(&self, node: u32, put: &mut dyn FnMut(&str, String)) {
+        for (name, words) in self.apps.files.lines(node) {
+            put(&name, words);
+        }
         for (index, half) in self.apps.halves.iter().enumerate() {
             let instance = &self.apps.instances[index / 2];
             let flow = &self.apps.flows[instance.flow as usize];

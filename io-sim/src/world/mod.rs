@@ -13,6 +13,10 @@
 //! | `nat.rs` | what NAT boxes do to datagrams |
 //! | `reveal.rs` | what memory that was stolen gives away |
 //! | `apps.rs` | applications and their streams |
+//! | `order.rs` | commands that applications give |
+//! | `files.rs` | applications that transfer files |
+//! | `tree.rs` | the files that are sent |
+//! | `directory.rs` | the directories that receive them, and what befalls them |
 //! | `diagnosis.rs` | what did not complete, and whether it could have |
 //! | `steps.rs` | workloads without streams |
 //! | `adversary.rs` | who means harm |
@@ -27,17 +31,21 @@
 mod adversary;
 mod apps;
 mod diagnosis;
+mod directory;
 mod event;
+mod files;
 mod forge;
 mod inspect;
 mod nat;
 mod net;
 mod node;
+mod order;
 mod pool;
 mod recording;
 mod reveal;
 mod script;
 mod steps;
+mod tree;
 mod trigger;
 mod turn;
 mod watch;
@@ -50,7 +58,8 @@ use std::rc::Rc;
 use net_kernel::api::{Command, Deadline, Event, Holdings, Input, Job, Messages, StoreError, StoreOp, Stored};
 use net_kernel::base::probe::Hits;
 use net_kernel::base::trace::Record;
-use net_kernel::base::{EntityId, JobId, Ticket};
+use net_kernel::base::{CommandId, EntityId, JobId, StreamId, Ticket};
+use net_kernel::session::SessionKey;
 use net_kernel::trust::NetworkKey;
 use net_sim_model::key::scale;
 use net_sim_model::{DiskFault, Family, Key, WriteEnd};
@@ -286,6 +295,7 @@ impl<H: Host> World<H> {
             course: None,
         };
         world.panel.follow(world.cursor.clone());
+        world.apps.files.announce(&mut world.panel);
         world.populate();
         world
     }
@@ -531,6 +541,7 @@ impl<H: Host> World<H> {
                 self.follow_workload(self.apps.workload(half));
                 self.apps.ticked(self.now, half);
             }
+            What::File { end } => self.file(end),
             What::Drain { half } => self.apps.drain(self.now, half),
             What::Step { workload } => {
                 self.follow_workload(workload);
@@ -599,13 +610,7 @@ impl<H: Host> World<H> {
             }
             Order::Consumed { half, bytes, messages } => {
                 if let Some((session, stream)) = self.apps.halves[half as usize].into {
-                    let consumed = Command::Consumed {
-                        session,
-                        stream,
-                        bytes,
-                        messages,
-                    };
-                    self.turn(node, Input::Command(id, consumed));
+                    self.grant(node, id, session, stream, (bytes, messages));
                 }
             }
             Order::Swallowed {
@@ -613,14 +618,10 @@ impl<H: Host> World<H> {
                 stream,
                 bytes,
                 messages,
-            } => {
-                let consumed = Command::Consumed {
-                    session,
-                    stream,
-                    bytes,
-                    messages,
-                };
-                self.turn(node, Input::Command(id, consumed));
+            } => self.grant(node, id, session, stream, (bytes, messages)),
+            Order::Say { end } => self.say(node, id, end),
+            Order::Hush { session, stream } => {
+                self.turn(node, Input::Command(id, Command::Finish { session, stream }));
             }
             Order::Echo { session } => self.turn(node, Input::Command(id, Command::Echo { session })),
             Order::Rekey { session } => self.turn(node, Input::Command(id, Command::Rekey { session })),
@@ -635,7 +636,18 @@ impl<H: Host> World<H> {
         }
     }
 
-    fn connect(&mut self, node: u32, id: net_kernel::base::CommandId, peer: u32) {
+    fn grant(&mut self, node: u32, id: CommandId, session: SessionKey, stream: StreamId, read: (u64, u64)) {
+        let (bytes, messages) = read;
+        let consumed = Command::Consumed {
+            session,
+            stream,
+            bytes,
+            messages,
+        };
+        self.turn(node, Input::Command(id, consumed));
+    }
+
+    fn connect(&mut self, node: u32, id: CommandId, peer: u32) {
         let (address, entity) = (self.address_of(node, peer), self.entities[peer as usize]);
         self.dials(node, address);
         if !self.triggers.none() {
@@ -649,7 +661,7 @@ impl<H: Host> World<H> {
         self.turn(node, Input::Command(id, connect));
     }
 
-    fn send(&mut self, node: u32, id: net_kernel::base::CommandId, half: u32) {
+    fn send(&mut self, node: u32, id: CommandId, half: u32) {
         let state = &self.apps.halves[half as usize];
         let Some((session, stream)) = state.out else { return };
         let expected = state.expected;

@@ -137,6 +137,18 @@ impl<H: Host> World<H> {
                 bytes,
                 messages,
             },
+            Order::Say { end } => {
+                let (session, stream, first, bytes) = self.apps.files.saying(end)?;
+                let count = 1;
+                history::Order::Send {
+                    session,
+                    stream,
+                    first,
+                    count,
+                    bytes,
+                }
+            }
+            Order::Hush { session, stream } => history::Order::Finish { session, stream },
             Order::Echo { session } => history::Order::Echo { session },
             Order::Rekey { session } => history::Order::Rekey { session },
             Order::Close { session } => history::Order::Close { session },

@@ -122,7 +122,7 @@ impl<H: Host> World<H> {
 
     fn begin(&mut self, workload: u32) {
         match self.scenario.workloads[workload as usize].kind {
-            WorkloadKind::Stream(_) => self.apps.start(self.now, workload),
+            WorkloadKind::Stream(_) | WorkloadKind::File(_) => self.apps.start(self.now, workload),
             WorkloadKind::Echo { .. } | WorkloadKind::Connect | WorkloadKind::Rekey { .. } | WorkloadKind::Close => {
                 self.step(workload);
             }
@@ -224,6 +224,7 @@ impl<H: Host> World<H> {
             self.pool.free(slot);
         }
         self.apps.node_down(self.now, node);
+        self.apps.crash_files(self.now, node, &mut self.panel);
         if ran && !self.triggers.none() {
             self.happened(Happened::at(Happening::Down, node));
         }
@@ -237,6 +238,7 @@ impl<H: Host> World<H> {
             FaultKind::Link { .. } => return,
             FaultKind::Disk { node, fault } => {
                 self.nodes[node as usize].disk.set_fault(Some(fault));
+                self.apps.files.set_fault(node, Some(fault));
                 return self.watch_disk(index, node);
             }
             FaultKind::DiskSlow { node, factor } => {
@@ -309,6 +311,7 @@ impl<H: Host> World<H> {
             }
             FaultKind::Disk { node, .. } => {
                 self.nodes[node as usize].disk.set_fault(None);
+                self.apps.files.set_fault(node, None);
                 self.count_disk(index);
             }
             FaultKind::DiskSlow { node, .. } => {
@@ -320,15 +323,20 @@ impl<H: Host> World<H> {
 
     /// What a fault does to a disk is counted from here on.
     fn watch_disk(&mut self, fault: u32, node: u32) {
-        let before = self.nodes[node as usize].disk.bitten();
+        let before = self.bitten(node);
         self.disk_watch.push((fault, node, before));
+    }
+
+    /// What faults did to a machine's disk, the directory that receives files included.
+    fn bitten(&self, node: u32) -> u64 {
+        self.nodes[node as usize].disk.bitten() + self.apps.files.bitten(node)
     }
 
     /// A fault of a disk is over.
     fn count_disk(&mut self, fault: u32) {
         while let Some(place) = self.disk_watch.iter().position(|(watched, _, _)| *watched == fault) {
             let (_, node, before) = self.disk_watch.swap_remove(place);
-            self.bites[fault as usize] += self.nodes[node as usize].disk.bitten() - before;
+            self.bites[fault as usize] += self.bitten(node) - before;
         }
     }
 
@@ -435,6 +443,7 @@ impl<H: Host> World<H> {
                 continue;
             }
             self.nodes[node as usize].disk.set_fault(None);
+            self.apps.files.set_fault(node, None);
             self.nodes[node as usize].disk.set_slow(1);
             self.nodes[node as usize].clock.thaw(self.now);
             self.drift_as_before(node);

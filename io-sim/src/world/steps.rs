@@ -23,7 +23,7 @@ impl Steps {
     /// The steps of every workload.
     pub fn all(scenario: &Scenario) -> Vec<Self> {
         let count = |kind: &WorkloadKind| match *kind {
-            WorkloadKind::Stream(_) => 0,
+            WorkloadKind::Stream(_) | WorkloadKind::File(_) => 0,
             WorkloadKind::Echo { count, .. } | WorkloadKind::Rekey { count, .. } => count,
             WorkloadKind::Connect | WorkloadKind::Close => 1,
         };
@@ -70,7 +70,7 @@ impl<H: Host> World<H> {
         };
         let purpose = Purpose::Step(workload);
         let (order, pause) = match kind {
-            WorkloadKind::Stream(_) | WorkloadKind::Connect => (None, None),
+            WorkloadKind::Stream(_) | WorkloadKind::File(_) | WorkloadKind::Connect => (None, None),
             WorkloadKind::Echo { every, .. } => (Some(Order::Echo { session }), Some(every)),
             WorkloadKind::Rekey { every, .. } => (Some(Order::Rekey { session }), Some(every)),
             WorkloadKind::Close => (Some(Order::Close { session }), None),

@@ -49,7 +49,8 @@ enum Op {
 pub struct Memory {
     seen: View,
     disk: View,
-    unsynced: Vec<Op>,
+    /// What is not on disk yet, each with the number of the call that did it.
+    unsynced: Vec<(u64, Op)>,
     capacity: Option<u64>,
     next: u64,
     calls: u64,
@@ -110,14 +111,14 @@ impl Memory {
     }
 
     /// The process is gone, and with it what the disk does not have. `fate` is asked for each operation that was not synced, in
-    /// their order, with the bytes it writes.
-    pub fn crash(&mut self, mut fate: impl FnMut(usize) -> Fate) {
-        for op in core::mem::take(&mut self.unsynced) {
+    /// their order, with its number (that of the call, from 1) and the bytes it writes.
+    pub fn crash(&mut self, mut fate: impl FnMut(u64, usize) -> Fate) {
+        for (number, op) in core::mem::take(&mut self.unsynced) {
             let len = match &op {
                 Op::Write(_, _, bytes) => bytes.len(),
                 Op::Make(..) | Op::Cut(..) | Op::Publish(..) | Op::Directory(_) | Op::Discard(_) => 0,
             };
-            match (fate(len), op) {
+            match (fate(number, len), op) {
                 (Fate::Kept, op) => self.disk.apply(&op),
                 (Fate::Lost, _) => {}
                 (Fate::Torn(kept), Op::Write(file, at, mut bytes)) => {
@@ -133,16 +134,17 @@ impl Memory {
     fn perform(&mut self, op: Op) {
         self.calls += 1;
         self.seen.apply(&op);
-        self.unsynced.push(op);
+        self.unsynced.push((self.calls, op));
     }
 
     /// Makes those operations durable that `is` says, in their order.
     fn settle(&mut self, is: impl Fn(&Op) -> bool) {
         self.calls += 1;
-        let (now, later) = core::mem::take(&mut self.unsynced).into_iter().partition(is);
+        let unsynced = core::mem::take(&mut self.unsynced).into_iter();
+        let (now, later) = unsynced.partition(|(_, op)| is(op));
         self.unsynced = later;
-        let now: Vec<Op> = now;
-        for op in now {
+        let now: Vec<(u64, Op)> = now;
+        for (_, op) in now {
             self.disk.apply(&op);
         }
     }

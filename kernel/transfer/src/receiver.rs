@@ -238,13 +238,18 @@ impl Receiver {
                 self.look_at(entry, store);
                 Step::More
             }
-            Phase::Taking if self.settled as usize == self.entries.len() => {
+            // Of a file that was rejected on the way the rest may still come, and after `Done` nothing may.
+            Phase::Taking if self.settled as usize == self.entries.len() && self.is_idle() => {
                 self.phase = Phase::Done;
                 Message::Done.encode(out);
                 Step::Message
             }
             Phase::Taking => Step::Wait,
         }
+    }
+
+    const fn is_idle(&self) -> bool {
+        matches!(self.incoming, Incoming::Nothing)
     }
 
     fn on_offer(&mut self, version: u8, totals: Totals, store: &mut dyn Store) -> Result<(), Violation> {
@@ -449,7 +454,7 @@ impl Receiver {
 
     /// The first of the files that were told of, if it is this one.
     fn take_told(&mut self, file: u32, whole: bool) -> Option<Told> {
-        let idle = matches!(self.incoming, Incoming::Nothing);
+        let idle = self.is_idle();
         let is_it = |told: &Told| idle && told.file == file && told.whole.is_some() == whole;
         self.told.front().is_some_and(is_it).then(|| self.told.pop_front())?
     }

@@ -5,10 +5,11 @@ use alloc::string::{String, ToString as _};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::disk::{DiskError, Source};
+use crate::disk::{DiskError, PartialKey, Source, Store as _};
 use crate::limit::{CHUNK, MARK_GRAIN};
 use crate::memory::{Fate, Memory};
 use crate::message::{self, Kind, Message, Refusal, Reject, Skip, Token, Totals, VERSION};
+use crate::name::SafePath;
 use crate::sender::Listed;
 use crate::{Receiver, Sender, Step, Violation, receiver, sender};
 
@@ -233,9 +234,7 @@ fn a_crash_at_any_message_leaves_no_half_file_and_nothing_that_was_told_is_lost(
             let (mut tree, mut store) = (mixed(), Memory::new());
             let mut attempt = Attempt::new(&tree);
             let over = attempt.run(&mut tree, &mut store, cut).expect("no violation");
-            let mut n = 0_u64;
-            store.crash(|len| {
-                n += 1;
+            store.crash(|n, len| {
                 let draw = u64::from_le_bytes(bytes(seed * 1_000_003 + cut * 997 + n, 8).try_into().expect("8 bytes"));
                 match draw % 3 {
                     0 => Fate::Kept,
@@ -400,6 +399,29 @@ fn a_disk_that_becomes_full_ends_the_transfer_and_keeps_what_came() {
         .iter()
         .any(|event| matches!(event, receiver::Event::Began(0, offset) if *offset > 0));
     assert!(resumed, "{:?}", again.receiver_events);
+}
+
+#[test]
+fn the_end_is_told_only_when_the_rest_of_a_rejected_file_has_come() {
+    let mut store = Memory::new();
+    let mut receiver = waiting(&mut store);
+    let mut out = Vec::new();
+    let mut say = |receiver: &mut Receiver, store: &mut Memory, message: Message<'_>| {
+        message.encode(&mut out);
+        receiver.receive(&out, store).expect("within the protocol");
+    };
+    say(&mut receiver, &mut store, Message::Start(0, 0));
+    // The partial file vanishes: its last entry is rejected while its bytes are on their way.
+    store.discard(PartialKey::new(&TOKEN, &SafePath::new(["f"]).expect("a name")));
+    say(&mut receiver, &mut store, Message::Data(&[0; 5]));
+    let mut reply = Vec::new();
+    assert_eq!(receiver.step(&mut store, &mut reply), Step::Message);
+    assert_eq!(Message::decode(&reply), Some(Message::Reject(0, Reject::Failed)));
+    assert_eq!(receiver.step(&mut store, &mut reply), Step::Wait);
+    say(&mut receiver, &mut store, Message::Data(&[0; 5]));
+    say(&mut receiver, &mut store, Message::Skip(0, Skip::Rejected));
+    assert_eq!(receiver.step(&mut store, &mut reply), Step::Message);
+    assert_eq!(Message::decode(&reply), Some(Message::Done));
 }
 
 #[test]
