@@ -5,6 +5,7 @@
 //! | `stream.rs` | order, exactly once, byte equality; unread data within its credit |
 //! | `packet.rs` | nonces and ephemerals, packets accepted at most once, canaries, amplification |
 //! | `key.rs` | the end of every key; genuine packets are not taken for replays |
+//! | `shape.rs` | two runs that differ in secrets alone look the same |
 //! | `node.rs` | one session per pair, no false accusation, bounded work |
 //! | `account.rs` | datagrams conserved |
 //!
@@ -15,6 +16,7 @@ mod account;
 mod key;
 mod node;
 mod packet;
+mod shape;
 mod stream;
 
 use net_kernel::api::Holdings;
@@ -28,6 +30,7 @@ pub use account::{Accounts, Conservation, MemoryBound};
 pub use key::{GenuineRefused, KeyLifetime};
 pub use node::{FalseRollback, JobCap, OneSession};
 pub use packet::{Amplification, CanaryOnLink, NonceReuse, ReplayAccepted};
+pub use shape::{SameShape, Shape};
 pub use stream::{StreamOrder, UnreadBound};
 
 /// Every checker by name: the standard ones, then bounds and ends that the world itself holds.
@@ -68,11 +71,19 @@ pub const CHECKERS: crate::scenario::Words = &[
         "memory that is revealed opens nothing sealed under keys replaced before",
     ),
     (
+        "same-shape",
+        "two runs that differ in secrets alone look the same on the links",
+    ),
+    (
         "identity",
         "data and sessions belong to the identity that proved itself",
     ),
     ("refused", "no command is refused that must not be"),
     ("liveness", "what must complete does, once the core is healed"),
+    (
+        "lost-wakeup",
+        "no driver sleeps on a socket that it must still ask or try (arm `shell`)",
+    ),
     ("slo", "times stay within the scenario's bounds"),
     ("expect", "counters stay within the scenario's bounds"),
     ("invariant", "a machine's own assertions hold"),
@@ -216,6 +227,8 @@ pub const SOMEBODY: u32 = u32::MAX - 1;
 pub struct Expected {
     /// Under which the payload was made.
     pub payload: Key,
+    /// Under which lengths are drawn: the same key, unless content alone is to be other.
+    pub sizes: Key,
     /// Added to a message's number to name its payload.
     pub base: u64,
     /// How many messages.
@@ -231,7 +244,7 @@ impl Expected {
     #[must_use]
     pub const fn len(&self, number: u64) -> u64 {
         let (low, high) = self.size;
-        low + self.payload.with(u64::MAX).below(self.base + number, high - low + 1)
+        low + self.sizes.with(u64::MAX).below(self.base + number, high - low + 1)
     }
 
     /// Whether no message must come.

@@ -18,6 +18,7 @@
 //! | `adversary.rs` | who means harm |
 //! | `recording.rs` | what is written down while a history is recorded |
 //! | `inspect.rs` | the state of machines, as a person reads it |
+//! | `secrets.rs` | what is secret in a run |
 //! | `forge.rs` | first messages in another's name |
 //!
 //! Invariants: nothing here reads a clock or draws from a shared random stream; what happens is a function of scenario and
@@ -37,6 +38,7 @@ mod pool;
 mod recording;
 mod reveal;
 mod script;
+mod secrets;
 mod steps;
 mod trigger;
 mod turn;
@@ -51,7 +53,6 @@ use net_kernel::api::{Command, Deadline, Event, Holdings, Input, Job, Messages, 
 use net_kernel::base::probe::Hits;
 use net_kernel::base::trace::Record;
 use net_kernel::base::{EntityId, JobId, Ticket};
-use net_kernel::trust::NetworkKey;
 use net_sim_model::key::scale;
 use net_sim_model::{DiskFault, Family, Key, WriteEnd};
 
@@ -74,6 +75,7 @@ pub use inspect::NodeState;
 pub use net::{heal, kind_of, link_between, spec_between};
 pub use node::SOCKET_BUFFER;
 pub use script::{Line, lines, quiet_after};
+pub use secrets::Secrets;
 
 /// Wall time at the start of every world: 2026-01-01, so that epochs look like epochs.
 const WALL: u64 = 1_767_225_600_000_000_000;
@@ -141,7 +143,7 @@ pub struct World<H: Host> {
     queue: Queue,
     nodes: Vec<Node<H>>,
     entities: Vec<EntityId>,
-    network: NetworkKey,
+    secrets: secrets::Vaulted,
     links: Links,
     nats: nat::Boxes,
     triggers: trigger::Triggers,
@@ -227,21 +229,22 @@ impl<H: Host> World<H> {
     /// The world of a scenario under a seed.
     #[must_use]
     pub fn new(scenario: Scenario, seed: u64) -> Self {
+        Self::with_secrets(scenario, seed, Secrets::Usual)
+    }
+
+    /// As [`Self::new`], with these secrets.
+    #[must_use]
+    pub fn with_secrets(scenario: Scenario, seed: u64, which: Secrets) -> Self {
         let scenario = Rc::new(scenario);
         let key = Key::new(seed);
-        let network = if scenario.closed {
-            let secret = key.family(Family::Boot).with_text("network").bytes32(0);
-            NetworkKey::from_bytes(net_kernel::base::rng::Secret(secret))
-        } else {
-            NetworkKey::open()
-        };
+        let secrets = secrets::Vaulted::draw::<H>(&scenario, key, which);
         let villains = scenario.adversaries.iter().enumerate();
         let villains: Vec<_> = villains
             .map(|(index, spec)| Villain::new(index as u32, spec.clone(), key))
             .collect();
         let cursor = Cursor::default();
         let mut world = Self {
-            apps: Apps::new(Rc::clone(&scenario), key, cursor.clone()),
+            apps: Apps::new(Rc::clone(&scenario), key, secrets.key, cursor.clone()),
             links: Links::new(&scenario, key),
             nats: nat::Boxes::new(&scenario, key),
             triggers: trigger::Triggers::new(&scenario),
@@ -259,7 +262,7 @@ impl<H: Host> World<H> {
             queue: Queue::new(cursor.clone()),
             nodes: Vec::new(),
             entities: Vec::new(),
-            network,
+            secrets,
             pool: Pool::default(),
             effects: Effects::default(),
             villains,
@@ -353,10 +356,7 @@ impl<H: Host> World<H> {
     }
 
     fn identity(&self, node: u32) -> [u8; 32] {
-        self.key
-            .family(Family::Boot)
-            .with_text("identity")
-            .bytes32(self.number(node))
+        self.secrets.identities[node as usize]
     }
 
     /// The number under which the decisions about a machine stand.
@@ -879,6 +879,7 @@ impl<H: Host> World<H> {
         machine.jobs = machine.jobs.saturating_sub(1);
         let Some(job) = job else { return };
         let key = self
+            .secrets
             .key
             .family(Family::Entropy)
             .with(number)

@@ -107,6 +107,8 @@ planted! {
         "the path moves to whatever address the newest packet came from, before anything was asked there"
     AmplificationUnlimited "amplification-unlimited"
         "an address that has not answered is sent any number of challenges and answers"
+    RetryPacedByIdentity "retry-paced-by-identity"
+        "the pauses between a dial's first messages follow from the dialling identity and not from chance"
     DriverDeafAfterError "driver-deaf-after-error"
         "in the driver: after a receive that failed it sleeps without having asked to be woken by the next datagram"
     DriverTimerAskedOnce "driver-timer-asked-once"

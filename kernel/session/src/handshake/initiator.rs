@@ -10,7 +10,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use net_base::limit::MAX_ATTEMPTS;
-use net_base::{Addr, AssociationId, Duration, EntityId, SessionId, reachable, sometimes};
+use net_base::{Addr, AssociationId, Duration, EntityId, SessionId, mutant, reachable, sometimes};
 use net_wire::DropReason;
 use net_wire::handshake::{
     CookieReply, Initiation, InitiationPayload, RESPONSE_NOISE_LEN, Response, ResponsePayload, Suite,
@@ -360,7 +360,11 @@ impl Handshakes {
             self.initiator.awaiting.remove(&forgotten);
         }
         // Three quarters to five quarters of the pause, so that many nodes do not retry in step.
-        let jitter = Duration::from_nanos(fx.rng().below(pause.as_nanos() / 2));
+        let jitter = if mutant!(RetryPacedByIdentity) {
+            pause.mul_ratio(u64::from(self.own.0[0]), 512)
+        } else {
+            Duration::from_nanos(fx.rng().below(pause.as_nanos() / 2))
+        };
         fx.arm(Timer::Retry(id), fx.now() + pause.mul_ratio(3, 4) + jitter);
         fx.emit(Out::Transmit {
             to,
