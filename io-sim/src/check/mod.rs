@@ -19,7 +19,7 @@ mod packet;
 mod shape;
 mod stream;
 
-use net_kernel::api::Holdings;
+use net_kernel::api::{Holdings, TimerLoad};
 use net_kernel::base::Addr;
 use net_kernel::wire::Reliability;
 use net_sim_model::Key;
@@ -53,7 +53,10 @@ pub const CHECKERS: crate::scenario::Words = &[
         "conservation",
         "every datagram was delivered, dropped for a cause, or is under way",
     ),
-    ("memory-bound", "what sessions hold stays within the configuration"),
+    (
+        "memory-bound",
+        "sessions hold what the configuration allows, timers what sessions and dials do",
+    ),
     ("key-lifetime", "no key is used longer than the configuration allows"),
     (
         "genuine-refused",
@@ -205,6 +208,13 @@ pub enum Observation<'a> {
         /// The most that its configuration allows.
         limit: Holdings,
     },
+    /// How much the timers of one of a process' machines hold.
+    Timers {
+        /// Which machine of the world.
+        node: u32,
+        /// How much.
+        load: TimerLoad,
+    },
     /// The reader of a direction has so much that it did not read yet.
     Unread {
         /// The direction of the stream.
@@ -264,7 +274,7 @@ pub mod wants {
     pub const COPY: u8 = 4;
     /// Everything about streams.
     pub const STREAM: u8 = 8;
-    /// [`super::Observation::Holding`].
+    /// [`super::Observation::Holding`] and [`super::Observation::Timers`].
     pub const HOLDING: u8 = 16;
     /// [`super::Observation::Genuine`].
     pub const GENUINE: u8 = 32;

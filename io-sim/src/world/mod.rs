@@ -507,6 +507,13 @@ impl<H: Host> World<H> {
                 };
                 self.panel.observe(self.now, wants::HOLDING, &seen);
             }
+            for load in machine.host.as_ref().map_or_else(Vec::new, Host::timers) {
+                let seen = Observation::Timers {
+                    node: node as u32,
+                    load,
+                };
+                self.panel.observe(self.now, wants::HOLDING, &seen);
+            }
         }
     }
 

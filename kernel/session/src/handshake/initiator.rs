@@ -113,6 +113,11 @@ impl Initiator {
         self.awaiting.contains_key(&session)
     }
 
+    /// Dials under way.
+    pub(super) fn dials(&self) -> usize {
+        self.attempts.len()
+    }
+
     /// Our label in a dial to `peer` under way.
     pub(super) fn label_for(&self, peer: &EntityId) -> Option<AssociationId> {
         self.attempts

@@ -250,6 +250,12 @@ impl Handshakes {
         }
     }
 
+    /// The most timers that may be armed: two for every dial, and one each for unconfirmed keys and for cookies.
+    #[must_use]
+    pub fn most_timers(&self) -> usize {
+        self.initiator.dials() * 2 + 2
+    }
+
     /// Whether a response or cookie reply for `session` is awaited: such packets come here, every other
     /// packet with a non-zero id goes to the lane.
     #[must_use]
