@@ -97,6 +97,12 @@ pub trait Host: Sized {
         Vec::new()
     }
 
+    /// The public ephemeral keys that a thief of its memory can make of the handshake generator's state, who tries each of
+    /// `lent` for the bytes that the operating system lent. Changes nothing.
+    fn loot(&self, _lent: &[[u8; 32]]) -> Vec<[u8; 32]> {
+        Vec::new()
+    }
+
     /// Whether any key in its memory opens `packet`, as a thief of that memory would find out. Changes nothing.
     fn opens(&self, _packet: &[u8]) -> bool {
         false

@@ -106,6 +106,10 @@ impl<A: Aead, C: Check> Host for KernelHost<A, C> {
         self.0.timers().to_vec()
     }
 
+    fn loot(&self, lent: &[[u8; 32]]) -> Vec<[u8; 32]> {
+        self.0.loot(lent)
+    }
+
     fn opens(&self, packet: &[u8]) -> bool {
         self.0.opens(packet)
     }

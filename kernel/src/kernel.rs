@@ -316,6 +316,13 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         ]
     }
 
+    /// The public ephemeral keys that a thief of the memory can make of the handshake generator's state, who tries each of
+    /// `lent` for the bytes that the operating system lent. Changes nothing.
+    #[must_use]
+    pub fn loot(&self, lent: &[[u8; 32]]) -> Vec<[u8; 32]> {
+        self.handshakes.machine().loot(lent)
+    }
+
     /// Whether any key in memory opens `packet`: what a thief of the memory could read. Changes nothing.
     #[must_use]
     pub fn opens(&self, packet: &[u8]) -> bool {

@@ -71,7 +71,7 @@ pub const CHECKERS: crate::scenario::Words = &[
     ("canary", "application data is never seen on a link (real cipher)"),
     (
         "forward-secrecy",
-        "memory that is revealed opens nothing sealed under keys replaced before",
+        "memory that is revealed opens nothing sealed under keys replaced before, and makes no handshake's key",
     ),
     (
         "same-shape",

@@ -151,6 +151,7 @@ pub struct World<H: Host> {
     bites: Vec<u64>,
     /// Keys that were replaced so far.
     replaced: Vec<reveal::Replaced>,
+    thieves: reveal::Thieves,
     /// Faults of disks under way: fault, machine, what its disk had suffered before.
     disk_watch: Vec<(u32, u32, u64)>,
     /// From when on nothing more is going to be done to the world.
@@ -250,6 +251,7 @@ impl<H: Host> World<H> {
             triggers: trigger::Triggers::new(&scenario),
             bites: vec![0; scenario.faults.len()],
             replaced: Vec::new(),
+            thieves: reveal::Thieves::new(&scenario),
             disk_watch: Vec::new(),
             quiet_after: script::quiet_after(&scenario),
             steps: steps::Steps::all(&scenario),
@@ -869,7 +871,6 @@ impl<H: Host> World<H> {
     }
 
     fn work_done(&mut self, index: u32) {
-        let number = self.number(self.jobs[index as usize].node);
         let pending = &mut self.jobs[index as usize];
         let (node, id) = (pending.node, pending.id);
         let machine = &mut self.nodes[node as usize];
@@ -885,12 +886,9 @@ impl<H: Host> World<H> {
         }
         machine.jobs = machine.jobs.saturating_sub(1);
         let Some(job) = job else { return };
-        let key = self
-            .secrets
-            .key
-            .family(Family::Entropy)
-            .with(number)
-            .with(u64::from(machine.incarnation));
+        let incarnation = machine.incarnation;
+        let key = self.entropy(node, incarnation);
+        let machine = &mut self.nodes[node as usize];
         let mut blocks = machine.entropy;
         let done = job.run(&mut |out| {
             *out = key.bytes32(blocks);

@@ -341,6 +341,9 @@ impl<H: Host> World<H> {
             };
             self.panel.observe(self.now, wants::SENT, &sent);
         }
+        if !self.thieves.none() {
+            self.overhear(node, slot);
+        }
         if self.triggers.datagrams() {
             self.happened_to(Happening::Sent, node, slot);
         }

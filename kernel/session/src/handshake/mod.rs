@@ -21,6 +21,7 @@ mod job;
 mod noise;
 mod resolver;
 mod responder;
+mod stolen;
 #[cfg(test)]
 mod tests;
 mod vetted;
