@@ -99,6 +99,9 @@ pub fn unable(scenario: &Scenario) -> Vec<String> {
             all.push(format!("{}: {why}", adversary.id));
         }
     }
+    if scenario.same_shape {
+        all.push("check.same_shape: times on a shared host are never the same twice".to_owned());
+    }
     if !scenario.slo.is_empty() {
         all.push("check.slo: bounds on simulated time are not held against a shared host's".to_owned());
     }

@@ -234,6 +234,7 @@ pub fn directions(scenario: &Scenario, seed: u64) -> Vec<Direction> {
                     to,
                     expected: Expected {
                         payload: payload.with(way),
+                        sizes: payload.with(way),
                         base: 0,
                         count: stream.count,
                         size: stream.size,

@@ -6,7 +6,7 @@
 //! Not here: the world around it (`world/`).
 
 use crate::check::Panel;
-use net_kernel::api::{Deadline, Drops, Holdings, Input, Io, SessionConfig, SessionStats};
+use net_kernel::api::{Deadline, Drops, Holdings, Input, Io, SessionConfig, SessionStats, TimerLoad};
 use net_kernel::base::probe::Hits;
 use net_kernel::base::trace::Record;
 use net_kernel::base::{Addr, EntityId, Epoch, Now};
@@ -90,6 +90,17 @@ pub trait Host: Sized {
     /// How much its sessions hold.
     fn holdings(&self) -> Option<Holdings> {
         None
+    }
+
+    /// How much the timers of each of its machines hold.
+    fn timers(&self) -> Vec<TimerLoad> {
+        Vec::new()
+    }
+
+    /// The public ephemeral keys that a thief of its memory can make of the handshake generator's state, who tries each of
+    /// `lent` for the bytes that the operating system lent. Changes nothing.
+    fn loot(&self, _lent: &[[u8; 32]]) -> Vec<[u8; 32]> {
+        Vec::new()
     }
 
     /// Whether any key in its memory opens `packet`, as a thief of that memory would find out. Changes nothing.

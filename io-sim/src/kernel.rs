@@ -6,7 +6,7 @@
 use std::any::TypeId;
 
 use net_kernel::Kernel;
-use net_kernel::api::{Boot, Deadline, Drops, Holdings, Input, Io, SessionStats};
+use net_kernel::api::{Boot, Deadline, Drops, Holdings, Input, Io, SessionStats, TimerLoad};
 use net_kernel::base::probe::Hits;
 use net_kernel::base::rng::{Secret, Seed};
 use net_kernel::base::trace::{Record, Trace};
@@ -100,6 +100,14 @@ impl<A: Aead, C: Check> Host for KernelHost<A, C> {
 
     fn holdings(&self) -> Option<Holdings> {
         Some(self.0.holdings())
+    }
+
+    fn timers(&self) -> Vec<TimerLoad> {
+        self.0.timers().to_vec()
+    }
+
+    fn loot(&self, lent: &[[u8; 32]]) -> Vec<[u8; 32]> {
+        self.0.loot(lent)
     }
 
     fn opens(&self, packet: &[u8]) -> bool {

@@ -12,11 +12,11 @@ use std::sync::mpsc;
 use net_kernel::base::probe::{Hits, Probe};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::check::Violation;
+use crate::check::{Shape, Violation};
 use crate::history::History;
 use crate::host::Host;
 use crate::scenario::{Fate, Scenario, ScenarioError};
-use crate::world::{Outcome, ProcessTrace, World};
+use crate::world::{Outcome, ProcessTrace, Secrets, World};
 
 /// A run of this many events is out of time.
 pub const EVENT_LIMIT: u64 = 200_000_000;
@@ -101,6 +101,9 @@ pub struct Spec {
     pub text: String,
     /// What it says, ranges at their low ends.
     pub scenario: Scenario,
+    /// Hold every run that passes against one with other secrets, even where the scenario does not ask for it; unless
+    /// somebody in it reads plaintext.
+    pub same_shape: bool,
 }
 
 impl Spec {
@@ -111,7 +114,12 @@ impl Spec {
     pub fn new(file: impl Into<String>, text: impl Into<String>) -> Result<Self, ScenarioError> {
         let (file, text) = (file.into(), text.into());
         let scenario = Scenario::check(&file, &text)?;
-        Ok(Self { file, text, scenario })
+        Ok(Self {
+            file,
+            text,
+            scenario,
+            same_shape: false,
+        })
     }
 }
 
@@ -225,15 +233,35 @@ fn attempt_with<H: Host>(
         Err(error) => return (harness(spec, seed, error.to_string()), None),
     };
     let expected = scenario.expect_fail.clone();
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::<H>::new(scenario, seed);
-        world.limit(events);
-        prepare(&mut world);
-        if let Some((limit, bytes)) = record {
-            world.record_history(limit, bytes);
+    let live = |which, scenario: Scenario, shape: Option<(&Shape, bool)>| {
+        catch_unwind(AssertUnwindSafe(|| {
+            let mut world = World::<H>::with_secrets(scenario, seed, which);
+            world.limit(events);
+            prepare(&mut world);
+            if let Some((shape, judges)) = shape {
+                let checker = if judges { shape.judge() } else { shape.keeper() };
+                world.panel().add(Box::new(checker));
+            }
+            if let Some((limit, bytes)) = record {
+                world.record_history(limit, bytes);
+            }
+            world.run()
+        }))
+    };
+    let forced = spec.same_shape && !scenario.reads_plaintext();
+    let outcome = if forced || scenario.same_shape {
+        let shape = Shape::default();
+        let first = live(Secrets::Usual, scenario.clone(), Some((&shape, false)));
+        match first {
+            Ok(outcome) if outcome.violation.is_none() => {
+                let other = live(Secrets::Other, scenario, Some((&shape, true)));
+                other.map(|other| differing(outcome, other))
+            }
+            failed => failed,
         }
-        world.run()
-    }));
+    } else {
+        live(Secrets::Usual, scenario, None)
+    };
     match outcome {
         Ok(mut outcome) => {
             let history = outcome.history.take();
@@ -247,6 +275,24 @@ fn attempt_with<H: Host>(
             (report, None)
         }
     }
+}
+
+/// What came of two runs with different secrets, of which the first held: that one, unless the other ended otherwise.
+fn differing(first: Outcome, mut other: Outcome) -> Outcome {
+    let Some(violation) = other.violation.take() else {
+        return first;
+    };
+    other.violation = Some(if violation.checker == "same-shape" {
+        violation
+    } else {
+        let Violation { checker, what, at } = violation;
+        Violation {
+            checker: "same-shape".to_owned(),
+            what: format!("with other payloads, identities and keys `{checker}` fails: {what}"),
+            at,
+        }
+    });
+    other
 }
 
 fn harness(spec: &Spec, seed: u64, failure: String) -> Report {

@@ -37,6 +37,8 @@ const REFUSES: u8 = 8;
 const IGNORES: u8 = 9;
 const NAMES_NOBODY: u8 = 10;
 const LOOPS: u8 = 11;
+const PADS_BY_CONTENT: u8 = 12;
+const PACES_BY_IDENTITY: u8 = 13;
 
 /// Hides application data from a reader of the link; its own inverse.
 fn hide(bytes: &[u8]) -> Vec<u8> {
@@ -182,7 +184,11 @@ impl<const BUG: u8> Toy<BUG> {
             self.expected = number + 1;
         }
         let counter = self.turns * 64 + 32 + number % 16;
-        let ack = dress(counter, 2, &self.me, label, &self.expected.to_le_bytes());
+        let mut body = self.expected.to_le_bytes().to_vec();
+        if BUG == PADS_BY_CONTENT {
+            body.resize(body.len() + usize::from(bytes[9] & 1), 0);
+        }
+        let ack = dress(counter, 2, &self.me, label, &body);
         self.put(io, from, &ack);
     }
 
@@ -281,6 +287,9 @@ impl<const BUG: u8> Host for Toy<BUG> {
         if now.mono >= self.retry {
             self.push(io);
             self.retry = now.mono + Duration::from_millis(50);
+            if BUG == PACES_BY_IDENTITY {
+                self.retry = self.retry + Duration::from_nanos(u64::from(self.me.0[0]));
+            }
         }
         Some(Deadline {
             at: if BUG == LOOPS { now.mono } else { self.retry },
@@ -365,6 +374,27 @@ fn a_toy_that_amplifies_is_found() {
     let flood = SPEC.replace("[liveness]", flood);
     assert_eq!(killer::<AMPLIFIES>(&flood), "amplification");
     assert_eq!(killer::<NONE>(&flood), "", "a correct toy under garbage");
+}
+
+#[test]
+fn what_an_observer_learns_from_lengths_or_times_is_found_where_two_runs_are_held_against_each_other() {
+    let asked = format!("{SPEC}[check]\nsame_shape = true\n");
+    assert_eq!(killer::<NONE>(&asked), "");
+    for told in [killer::<PADS_BY_CONTENT>, killer::<PACES_BY_IDENTITY>] {
+        assert_eq!(told(SPEC), "", "one run alone shows nothing");
+        assert_eq!(told(&asked), "same-shape");
+    }
+    let mut forced = spec(SPEC);
+    forced.same_shape = true;
+    let report = run::<Toy<PADS_BY_CONTENT>>(&forced, 1);
+    assert_eq!(report.checker.as_deref(), Some("same-shape"));
+    assert!(!report.log.is_empty(), "the last events are kept");
+    let (plain, asked) = (run::<Toy<NONE>>(&spec(SPEC), 1), run::<Toy<NONE>>(&spec(&asked), 1));
+    assert_eq!(
+        (plain.digest, plain.counters),
+        (asked.digest, asked.counters),
+        "the run that is reported is the usual one"
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ use net_base::{Addr, CommandId, Duration, EntityId, Epoch, Instant, JobId, Strea
 use net_wire::{CloseCode, Reliability};
 
 pub use net_base::store::{StoreError, StoreOp, Stored};
+pub use net_base::timer::Load;
 pub use net_session::config::SessionConfig;
 pub use net_session::drops::Drops;
 pub use net_session::handshake::{Job, JobDone};
@@ -421,6 +422,27 @@ pub enum Why {
     Trust,
     /// A session: loss detection, acknowledgement, pacing, key age, path, keep-alive, idle timeout.
     Session,
+}
+
+/// How much the timers of one machine hold, for holding the bounds to account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TimerLoad {
+    /// Whose deadlines they are.
+    pub who: Why,
+    /// What they hold.
+    pub load: Load,
+    /// The most that may be armed, by the sessions and dials there are.
+    pub most: usize,
+    /// Over how many heaps they are spread.
+    pub heaps: usize,
+}
+
+impl TimerLoad {
+    /// The most entries that their heaps may hold: they are rebuilt when what was replaced is the greater part.
+    #[must_use]
+    pub const fn most_entries(&self) -> usize {
+        self.load.armed * 2 + self.heaps * net_base::timer::SLACK
+    }
 }
 
 /// What a turn may do to the world.

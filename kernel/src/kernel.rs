@@ -20,7 +20,7 @@ use net_trust::Trust;
 use net_wire::DropReason;
 
 use crate::api::{
-    Boot, BootError, Command, Deadline, Drops, Event, Holdings, Input, Io, LinkChange, SessionStats, Why,
+    Boot, BootError, Command, Deadline, Drops, Event, Holdings, Input, Io, LinkChange, SessionStats, TimerLoad, Why,
 };
 use crate::wiring::credit::Credits;
 use crate::wiring::traced::Traced;
@@ -288,6 +288,39 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     #[must_use]
     pub fn holdings(&self) -> Holdings {
         self.lanes.holdings()
+    }
+
+    /// How much the timers of every machine hold, and how much they may.
+    #[must_use]
+    pub fn timers(&self) -> [TimerLoad; 4] {
+        let load = |who, load, most| TimerLoad {
+            who,
+            load,
+            most,
+            heaps: 1,
+        };
+        [
+            load(
+                Why::Handshake,
+                self.handshakes.timers(),
+                self.handshakes.machine().most_timers(),
+            ),
+            load(Why::Peers, self.peers.timers(), 0),
+            load(Why::Trust, self.trust.timers(), 1),
+            TimerLoad {
+                who: Why::Session,
+                load: self.lanes.timers(),
+                most: self.lanes.holdings().sessions,
+                heaps: usize::from(self.lanes.count()),
+            },
+        ]
+    }
+
+    /// The public ephemeral keys that a thief of the memory can make of the handshake generator's state, who tries each of
+    /// `lent` for the bytes that the operating system lent. Changes nothing.
+    #[must_use]
+    pub fn loot(&self, lent: &[[u8; 32]]) -> Vec<[u8; 32]> {
+        self.handshakes.machine().loot(lent)
     }
 
     /// Whether any key in memory opens `packet`: what a thief of the memory could read. Changes nothing.

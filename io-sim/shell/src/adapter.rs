@@ -3,6 +3,8 @@
 //! A socket here has moods, keyed like everything else, because a driver must live with all of them: it is full now and
 //! then, takes only a part of a batch, coalesces what it received, reports an error that is about something else; a timer
 //! goes off early now and then. None of it loses a datagram.
+//! Whoever sleeps must have asked to be woken: after an answer the socket is to be asked again until it has none, and what
+//! it refused is to be tried again once it is writable. What is owed so stands in the bed, which looks when nobody is awake.
 //! Invariants: a mood is a function of machine, process and count; everything that crosses a trait is in the record.
 //! Not here: what links do (`bed.rs`), where datagrams wait (`runtime.rs`).
 
@@ -17,7 +19,7 @@ use net_kernel::base::store::Cell;
 use net_kernel::base::{Addr, Instant, Now};
 use net_sim_model::{DiskFault, Family, Key};
 
-use crate::bed::{Bed, Seen};
+use crate::bed::{Bed, Debt, Seen};
 
 /// Which process of which machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +57,24 @@ pub struct ShellSocket<W> {
     scratch: Vec<u8>,
     full_until: u64,
     nap: Option<u64>,
+    /// The number under which the bed keeps what its driver owes it.
+    number: u64,
+    /// Its driver was answered by `poll_recv` and has not asked again.
+    answered: bool,
+    outlet: Outlet,
+}
+
+/// How far a driver has come with what the socket refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outlet {
+    /// Nothing was refused.
+    Open,
+    /// Something was, and nobody asked when it may be tried again.
+    Refused,
+    /// The driver waits to be told.
+    Awaited,
+    /// The driver was told and has not tried.
+    Writable,
 }
 
 const PER_MILLE: u64 = 1_000_000;
@@ -93,7 +113,24 @@ impl<W: Wire> ShellSocket<W> {
             scratch: vec![0; 65_536],
             full_until: 0,
             nap: None,
+            number: bed.number_socket(),
+            answered: false,
+            outlet: Outlet::Open,
         }
+    }
+
+    /// Writes down what the driver owes this socket before it may sleep.
+    fn owe(&mut self, answered: bool, outlet: Outlet) {
+        if (self.answered, self.outlet) == (answered, outlet) {
+            return;
+        }
+        (self.answered, self.outlet) = (answered, outlet);
+        let debt = match outlet {
+            Outlet::Refused => Some(Debt::Unasked),
+            Outlet::Writable => Some(Debt::Untried),
+            Outlet::Open | Outlet::Awaited => answered.then_some(Debt::Deaf),
+        };
+        self.bed.owe(self.number, self.process.node, debt);
     }
 
     fn next(&mut self, waker: &Waker) -> Option<(Addr, Ecn, Vec<u8>)> {
@@ -153,6 +190,7 @@ impl<W: Wire> DatagramSocket for ShellSocket<W> {
     ) -> Poll<io::Result<usize>> {
         self.polls += 1;
         if self.moods.with(7).hits(self.polls, ERROR) {
+            self.owe(true, self.outlet);
             return Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into()));
         }
         let mut count = 0;
@@ -163,6 +201,7 @@ impl<W: Wire> DatagramSocket for ShellSocket<W> {
             *meta = filled;
             count += 1;
         }
+        self.owe(count > 0, self.outlet);
         if count == 0 {
             return Poll::Pending;
         }
@@ -177,8 +216,10 @@ impl<W: Wire> DatagramSocket for ShellSocket<W> {
                 .full_until
                 .max(now + 1 + self.moods.with(4).below(self.sends, FULL_FOR));
             self.bed.see(Seen::Refused, self.process.node, &[self.sends], &[]);
+            self.owe(self.answered, Outlet::Refused);
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        self.owe(self.answered, Outlet::Open);
         let count = transmit.bytes.len().div_ceil(transmit.segment) as u64;
         let takes = if count > 1 && self.moods.with(5).hits(self.sends, PART) {
             1 + self.moods.with(6).below(self.sends, count)
@@ -201,9 +242,12 @@ impl<W: Wire> DatagramSocket for ShellSocket<W> {
         if let Some(number) = self.nap.take() {
             self.bed.unsleep(until, number);
         }
+        let refused = self.outlet != Outlet::Open;
         if self.bed.now() >= until {
+            self.owe(self.answered, if refused { Outlet::Writable } else { Outlet::Open });
             return Poll::Ready(Ok(()));
         }
+        self.owe(self.answered, if refused { Outlet::Awaited } else { Outlet::Open });
         self.nap = Some(self.bed.sleep(until, cx.waker()));
         Poll::Pending
     }
@@ -222,6 +266,7 @@ impl<W> Drop for ShellSocket<W> {
         if let Some(number) = self.nap.take() {
             self.bed.unsleep(self.full_until, number);
         }
+        self.bed.owe(self.number, self.process.node, None);
     }
 }
 

@@ -109,11 +109,35 @@ pub struct Inner {
     /// The machines.
     pub machines: Vec<Machine>,
     endpoints: BTreeMap<Addr, Endpoint>,
+    /// What drivers owe their sockets, by the number of the socket.
+    debts: BTreeMap<u64, (NodeIndex, Debt)>,
     record: blake3::Hasher,
     /// Datagrams sent.
     pub datagrams: u64,
     /// The first thing that must not have been: which checker, what, when.
     pub violation: Option<(String, String, u64)>,
+}
+
+/// What a driver must still do with a socket before it may sleep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Debt {
+    /// Ask for datagrams again: it was answered, so nothing will wake it.
+    Deaf,
+    /// Ask to be told when a socket that was full is writable.
+    Unasked,
+    /// Send what a socket refused that is writable now.
+    Untried,
+}
+
+impl Debt {
+    /// What was left undone.
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Deaf => "did not ask to be woken by the next datagram after it was answered",
+            Self::Unasked => "did not ask when its full socket is writable again",
+            Self::Untried => "did not try again to send what its socket refused, although it is writable now",
+        }
+    }
 }
 
 /// What is folded into the record. The numbers tell entries apart.
@@ -171,6 +195,7 @@ impl Bed {
             healed: None,
             machines: machines.collect(),
             endpoints: BTreeMap::new(),
+            debts: BTreeMap::new(),
             record: blake3::Hasher::new_derive_key("net shell record v1"),
             datagrams: 0,
             violation: None,
@@ -204,6 +229,38 @@ impl Bed {
         let mut inner = self.lock();
         let now = inner.now;
         inner.violation.get_or_insert_with(|| (checker.to_owned(), what, now));
+    }
+
+    /// A number for a new socket.
+    #[must_use]
+    pub fn number_socket(&self) -> u64 {
+        let mut inner = self.lock();
+        inner.sequence += 1;
+        inner.sequence
+    }
+
+    /// Writes down what the driver of `node` owes a socket, or that it owes nothing.
+    pub fn owe(&self, socket: u64, node: NodeIndex, debt: Option<Debt>) {
+        let debts = &mut self.lock().debts;
+        match debt {
+            Some(debt) => debts.insert(socket, (node, debt)),
+            None => debts.remove(&socket),
+        };
+    }
+
+    /// No task is awake: a driver that owes its socket something sleeps on it, until something else happens to wake it.
+    pub fn look_for_lost_wakeups(&self) {
+        let found = {
+            let inner = self.lock();
+            let runs = |node: NodeIndex| inner.machines[node as usize].state == State::Running;
+            inner.debts.values().copied().find(|(node, _)| runs(*node))
+        };
+        if let Some((node, debt)) = found {
+            self.fail(
+                "lost-wakeup",
+                format!("the driver of node {node} sleeps; it {}", debt.words()),
+            );
+        }
     }
 
     /// A process gave a datagram to its network: decides its fate.
@@ -550,6 +607,28 @@ mod tests {
         had.sort();
         assert!(owed.len() > 200 && bed.counts().dropped.iter().sum::<u64>() > 50);
         assert_eq!(had, owed);
+    }
+
+    #[test]
+    fn a_driver_that_sleeps_on_what_it_owes_its_socket_is_noticed_while_it_runs() {
+        for debt in [Debt::Deaf, Debt::Unasked, Debt::Untried] {
+            let bed = Bed::new(rough(), 5);
+            bed.set_state(1, State::Running);
+            let socket = bed.number_socket();
+            bed.owe(socket, 1, Some(debt));
+            bed.owe(socket, 1, None);
+            bed.look_for_lost_wakeups();
+            assert_eq!(bed.lock().violation, None);
+            bed.owe(socket, 1, Some(debt));
+            bed.set_state(1, State::Paused);
+            bed.look_for_lost_wakeups();
+            assert_eq!(bed.lock().violation, None, "a stopped process cannot do it");
+            bed.set_state(1, State::Running);
+            bed.look_for_lost_wakeups();
+            let violation = bed.lock().violation.clone().expect("noticed");
+            assert_eq!(violation.0, "lost-wakeup");
+            assert!(violation.1.contains(debt.words()));
+        }
     }
 
     #[test]

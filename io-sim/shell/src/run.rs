@@ -133,6 +133,7 @@ impl<R: Runtime> Run<R> {
     /// Every ready task runs, and what was sent gets its fate.
     async fn settle(&mut self) {
         self.runtime.idle().await;
+        self.bed.look_for_lost_wakeups();
         for datagram in self.runtime.sent() {
             self.bed.offer(datagram);
         }

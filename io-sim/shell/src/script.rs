@@ -68,6 +68,7 @@ pub(crate) fn unable(scenario: &Scenario) -> Vec<String> {
         (!scenario.at_least.is_empty(), "[expect.at_least]"),
         (!scenario.at_most.is_empty(), "[expect.at_most]"),
         (!scenario.slo.is_empty(), "[check.slo]"),
+        (scenario.same_shape, "[check] same_shape"),
         (scenario.expect_fail.is_some(), "[expect] of a failure"),
     ];
     let bounds = bounds.into_iter().filter(|(asked, _)| *asked);

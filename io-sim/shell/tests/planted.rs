@@ -14,10 +14,11 @@ use net_io_sim::run::{Spec, Verdict};
 use net_kernel::base::mutant::{Mutant, choose};
 
 /// Bugs that a few seeds of these scenarios find.
-const FOUND_SOON: [(&str, &str); 3] = [
+const FOUND_SOON: [(&str, &str); 4] = [
     ("driver-recv-yields", "stream-order"),
     ("driver-timer-asked-once", "liveness"),
-    ("driver-deaf-after-error", "liveness"),
+    ("driver-deaf-after-error", "lost-wakeup"),
+    ("driver-unblocked-unsent", "lost-wakeup"),
 ];
 
 fn scenario(name: &str) -> PathBuf {

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use net_kernel::api::TimerLoad;
+
 use super::{Checker, Observation, wants};
 
 /// What became of all datagrams of a run.
@@ -58,9 +60,30 @@ impl Checker for Conservation {
     }
 }
 
-/// What a process holds stays within what its configuration allows.
+/// What a process holds stays within what its configuration allows, and its timers within what its sessions and dials do.
 #[derive(Debug)]
 pub struct MemoryBound;
+
+fn timers(node: u32, load: &TimerLoad) -> Result<(), String> {
+    let TimerLoad {
+        who, load: held, most, ..
+    } = load;
+    if held.armed > *most {
+        return Err(format!(
+            "node {node} has {} timers of {who:?} armed, at most {most} are allowed by what it holds",
+            held.armed
+        ));
+    }
+    if held.entries > load.most_entries() {
+        return Err(format!(
+            "node {node} keeps {} entries for {} armed timers of {who:?}, at most {} are allowed",
+            held.entries,
+            held.armed,
+            load.most_entries()
+        ));
+    }
+    Ok(())
+}
 
 impl Checker for MemoryBound {
     fn name(&self) -> &'static str {
@@ -71,9 +94,12 @@ impl Checker for MemoryBound {
         wants::HOLDING
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a checker looks at what it asked for")]
     fn observe(&mut self, observation: &Observation<'_>) -> Result<(), String> {
-        let Observation::Holding { node, holdings, limit } = observation else {
-            return Ok(());
+        let (node, holdings, limit) = match observation {
+            Observation::Holding { node, holdings, limit } => (node, holdings, limit),
+            Observation::Timers { node, load } => return timers(*node, load),
+            _ => return Ok(()),
         };
         let pairs = [
             ("sessions", holdings.sessions as u64, limit.sessions as u64),
@@ -110,6 +136,24 @@ mod tests {
         assert_eq!(Conservation.finish(&accounts), Ok(()));
         accounts.delivered -= 1;
         assert!(Conservation.finish(&accounts).is_err());
+    }
+
+    #[test]
+    fn a_timer_too_many_and_a_heap_out_of_proportion_are_noticed() {
+        use net_kernel::api::{Load, Why};
+        let look = |armed, entries| {
+            let load = TimerLoad {
+                who: Why::Session,
+                load: Load { armed, entries },
+                most: 3,
+                heaps: 1,
+            };
+            MemoryBound.observe(&Observation::Timers { node: 0, load })
+        };
+        let slack = net_kernel::base::timer::SLACK;
+        assert_eq!(look(3, 6 + slack), Ok(()));
+        assert!(look(4, 4).unwrap_err().contains("4 timers of Session armed, at most 3"));
+        assert!(look(2, 5 + slack).unwrap_err().contains("for 2 armed timers"));
     }
 
     #[test]

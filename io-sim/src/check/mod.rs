@@ -7,6 +7,7 @@
 //! | `key.rs` | the end of every key; genuine packets are not taken for replays |
 //! | `node.rs` | one session per pair, none with a process of the past, no false accusation, bounded work |
 //! | `file.rs` | files that are transferred: whole, there when told so, none left out |
+//! | `shape.rs` | two runs that differ in secrets alone look the same |
 //! | `account.rs` | datagrams conserved |
 //!
 //! Invariants: a checker never changes the world; each has a test in which it fires.
@@ -17,9 +18,10 @@ mod file;
 mod key;
 mod node;
 mod packet;
+mod shape;
 mod stream;
 
-use net_kernel::api::Holdings;
+use net_kernel::api::{Holdings, TimerLoad};
 use net_kernel::base::Addr;
 use net_kernel::transfer::memory::Memory;
 use net_kernel::transfer::{Reject, Skip};
@@ -33,6 +35,7 @@ pub use file::{Before, Change, Contents, FileRefused, FileStored, FileWhole, Ite
 pub use key::{GenuineRefused, KeyLifetime};
 pub use node::{FalseRollback, JobCap, OlderIncarnation, OneSession};
 pub use packet::{Amplification, CanaryOnLink, NonceReuse, ReplayAccepted};
+pub use shape::{SameShape, Shape};
 pub use stream::{StreamOrder, UnreadBound};
 
 /// Every checker by name: the standard ones, then bounds and ends that the world itself holds.
@@ -67,7 +70,10 @@ pub const CHECKERS: crate::scenario::Words = &[
         "conservation",
         "every datagram was delivered, dropped for a cause, or is under way",
     ),
-    ("memory-bound", "what sessions hold stays within the configuration"),
+    (
+        "memory-bound",
+        "sessions hold what the configuration allows, timers what sessions and dials do",
+    ),
     ("key-lifetime", "no key is used longer than the configuration allows"),
     (
         "genuine-refused",
@@ -86,7 +92,11 @@ pub const CHECKERS: crate::scenario::Words = &[
     ("canary", "application data is never seen on a link (real cipher)"),
     (
         "forward-secrecy",
-        "memory that is revealed opens nothing sealed under keys replaced before",
+        "memory that is revealed opens nothing sealed under keys replaced before, and makes no handshake's key",
+    ),
+    (
+        "same-shape",
+        "two runs that differ in secrets alone look the same on the links",
     ),
     (
         "identity",
@@ -94,6 +104,10 @@ pub const CHECKERS: crate::scenario::Words = &[
     ),
     ("refused", "no command is refused that must not be"),
     ("liveness", "what must complete does, once the core is healed"),
+    (
+        "lost-wakeup",
+        "no driver sleeps on a socket that it must still ask or try (arm `shell`)",
+    ),
     ("slo", "times stay within the scenario's bounds"),
     ("expect", "counters stay within the scenario's bounds"),
     ("invariant", "a machine's own assertions hold"),
@@ -284,6 +298,13 @@ pub enum Observation<'a> {
         /// The most that its configuration allows.
         limit: Holdings,
     },
+    /// How much the timers of one of a process' machines hold.
+    Timers {
+        /// Which machine of the world.
+        node: u32,
+        /// How much.
+        load: TimerLoad,
+    },
     /// The reader of a direction has so much that it did not read yet.
     Unread {
         /// The direction of the stream.
@@ -306,6 +327,8 @@ pub const SOMEBODY: u32 = u32::MAX - 1;
 pub struct Expected {
     /// Under which the payload was made.
     pub payload: Key,
+    /// Under which lengths are drawn: the same key, unless content alone is to be other.
+    pub sizes: Key,
     /// Added to a message's number to name its payload.
     pub base: u64,
     /// How many messages.
@@ -321,7 +344,7 @@ impl Expected {
     #[must_use]
     pub const fn len(&self, number: u64) -> u64 {
         let (low, high) = self.size;
-        low + self.payload.with(u64::MAX).below(self.base + number, high - low + 1)
+        low + self.sizes.with(u64::MAX).below(self.base + number, high - low + 1)
     }
 
     /// Whether no message must come.
@@ -341,7 +364,7 @@ pub mod wants {
     pub const COPY: u8 = 4;
     /// Everything about streams.
     pub const STREAM: u8 = 8;
-    /// [`super::Observation::Holding`].
+    /// [`super::Observation::Holding`] and [`super::Observation::Timers`].
     pub const HOLDING: u8 = 16;
     /// [`super::Observation::Genuine`].
     pub const GENUINE: u8 = 32;

@@ -189,6 +189,7 @@ mod tests {
     fn rig(reliability: Reliability) -> (StreamOrder, Expected) {
         let expected = Expected {
             payload: Key::new(1),
+            sizes: Key::new(1),
             base: 40,
             count: 4,
             size: (10, 90),

@@ -46,6 +46,10 @@ pub(super) struct Run {
     /// Run every seed twice and compare (exit code 2 where they differ).
     #[arg(long)]
     twice: bool,
+    /// Make every run a second time with other payloads, identities and keys, and fail where an observer of the links could
+    /// tell the two apart, as `[check] same_shape` asks for.
+    #[arg(long)]
+    same_shape: bool,
     /// Stop at the first failure.
     #[arg(long)]
     fail_fast: bool,
@@ -105,7 +109,8 @@ pub(super) fn command(run: &Run) -> Result<u8, Trouble> {
         Arm::Shell => return shell::command(&run.for_shell()),
         Arm::Real => return arms::run_real(&run.for_real()),
     }
-    let specs = load(&run.specs)?;
+    let mut specs = load(&run.specs)?;
+    specs.iter_mut().for_each(|spec| spec.same_shape = run.same_shape);
     let seeds = |spec: &Spec| {
         let one = run.seed.or(spec.scenario.seed).unwrap_or(0);
         run.seeds.unwrap_or((one, one))

@@ -94,6 +94,8 @@ pub struct Scenario {
     pub liveness: Option<Liveness>,
     /// Bounds on measured times: metric, bound.
     pub slo: Vec<(String, u64)>,
+    /// Whether a run with other secrets must look the same on the links.
+    pub same_shape: bool,
     /// Counters that must reach a value.
     pub at_least: Vec<(String, u64)>,
     /// Counters that must not exceed a value.
@@ -123,6 +125,7 @@ impl Default for Scenario {
             adversaries: Vec::new(),
             liveness: None,
             slo: Vec::new(),
+            same_shape: false,
             at_least: Vec::new(),
             at_most: Vec::new(),
             expect_fail: None,
@@ -680,6 +683,13 @@ impl FaultKind {
 }
 
 impl Scenario {
+    /// Whether somebody acts on what machines say to each other, so that a run depends on content.
+    #[must_use]
+    pub fn reads_plaintext(&self) -> bool {
+        let reads = |adversary: &Adversary| matches!(adversary.kind, AdversaryKind::Member { .. });
+        self.adversaries.iter().any(reads)
+    }
+
     /// Reads and checks a specification; ranges are allowed. `file` names it in errors.
     ///
     /// # Errors

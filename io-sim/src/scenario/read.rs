@@ -614,6 +614,11 @@ fn verdicts(root: &mut Table<'_>, scenario: &mut Scenario) -> Read<()> {
                 scenario.slo.push((metric, ns));
             }
         }
+        scenario.same_shape = check.flag("same_shape")?;
+        if scenario.same_shape && scenario.reads_plaintext() {
+            let what = "an adversary of kind `member` reads plaintext and acts on it: two runs cannot look the same";
+            return Err(check.error_at("same_shape", what));
+        }
         check.finish()?;
     }
     let Some(mut expect) = root.table("expect")? else {

@@ -41,6 +41,8 @@ pub struct Flow {
     pub workload: u32,
     /// Key of its payload.
     pub payload: Key,
+    /// Key of its messages' lengths.
+    pub sizes: Key,
     /// Messages its readers have, forward and backward.
     pub delivered: [u64; 2],
     /// The instance under way.
@@ -180,8 +182,8 @@ const BATCH_BYTES: u64 = 65_536;
 const READ_TICK: u64 = 10_000_000;
 
 impl Apps {
-    /// The applications of a scenario.
-    pub fn new(scenario: std::rc::Rc<Scenario>, run: Key, cursor: Cursor) -> Self {
+    /// The applications of a scenario under the key of a run; under `content` they make what they send.
+    pub fn new(scenario: std::rc::Rc<Scenario>, run: Key, content: Key, cursor: Cursor) -> Self {
         let key = run.family(Family::Workload);
         let nodes = scenario.nodes.len();
         let mut flows = Vec::new();
@@ -192,7 +194,8 @@ impl Apps {
             for n in 0..stream.streams {
                 flows.push(Flow {
                     workload: index as u32,
-                    payload: payload::stream_key(run, &workload.id, n),
+                    payload: payload::stream_key(content, &workload.id, n),
+                    sizes: payload::stream_key(run, &workload.id, n),
                     delivered: [0; 2],
                     instance: None,
                     started: false,
@@ -318,7 +321,7 @@ impl Apps {
         let state = &self.flows[flow as usize];
         let workload = &self.scenario.workloads[state.workload as usize];
         let (opener, acceptor) = (workload.from, workload.to);
-        let (payload, delivered) = (state.payload, state.delivered);
+        let (payload, sizes, delivered) = (state.payload, state.sizes, state.delivered);
         let index = self.instances.len() as u32;
         self.instances.push(Instance {
             flow,
@@ -330,6 +333,7 @@ impl Apps {
             let silent = direction == 1 && !stream.both;
             let expected = Expected {
                 payload: payload.with(direction as u64),
+                sizes: sizes.with(direction as u64),
                 base,
                 count: if silent { 0 } else { stream.count.saturating_sub(base) },
                 size: stream.size,

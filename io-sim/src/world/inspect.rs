@@ -92,6 +92,13 @@ impl<H: Host> World<H> {
                 put("holds.reordering", format!("{} B", holds.reordering));
                 put("holds.in_flight", format!("{} B", holds.in_flight));
             }
+            for load in host.timers() {
+                let name = format!("timers.{:?}", load.who).to_lowercase();
+                put(
+                    &name,
+                    format!("{} armed, {} entries", load.load.armed, load.load.entries),
+                );
+            }
             for (reason, count) in host.drops().nonzero() {
                 put(&format!("refused.{}", reason.name()), count.to_string());
             }

@@ -22,6 +22,7 @@
 //! | `adversary.rs` | who means harm |
 //! | `recording.rs` | what is written down while a history is recorded |
 //! | `inspect.rs` | the state of machines, as a person reads it |
+//! | `secrets.rs` | what is secret in a run |
 //! | `forge.rs` | first messages in another's name |
 //!
 //! Invariants: nothing here reads a clock or draws from a shared random stream; what happens is a function of scenario and
@@ -44,6 +45,7 @@ mod pool;
 mod recording;
 mod reveal;
 mod script;
+mod secrets;
 mod steps;
 mod tree;
 mod trigger;
@@ -60,7 +62,6 @@ use net_kernel::base::probe::Hits;
 use net_kernel::base::trace::Record;
 use net_kernel::base::{CommandId, EntityId, JobId, StreamId, Ticket};
 use net_kernel::session::SessionKey;
-use net_kernel::trust::NetworkKey;
 use net_sim_model::key::scale;
 use net_sim_model::{DiskFault, Family, Key, WriteEnd};
 
@@ -83,6 +84,7 @@ pub use inspect::NodeState;
 pub use net::{heal, kind_of, link_between, spec_between};
 pub use node::SOCKET_BUFFER;
 pub use script::{Line, lines, quiet_after};
+pub use secrets::Secrets;
 
 /// Wall time at the start of every world: 2026-01-01, so that epochs look like epochs.
 const WALL: u64 = 1_767_225_600_000_000_000;
@@ -150,7 +152,7 @@ pub struct World<H: Host> {
     queue: Queue,
     nodes: Vec<Node<H>>,
     entities: Vec<EntityId>,
-    network: NetworkKey,
+    secrets: secrets::Vaulted,
     links: Links,
     nats: nat::Boxes,
     triggers: trigger::Triggers,
@@ -158,6 +160,7 @@ pub struct World<H: Host> {
     bites: Vec<u64>,
     /// Keys that were replaced so far.
     replaced: Vec<reveal::Replaced>,
+    thieves: reveal::Thieves,
     /// Faults of disks under way: fault, machine, what its disk had suffered before.
     disk_watch: Vec<(u32, u32, u64)>,
     /// From when on nothing more is going to be done to the world.
@@ -236,26 +239,28 @@ impl<H: Host> World<H> {
     /// The world of a scenario under a seed.
     #[must_use]
     pub fn new(scenario: Scenario, seed: u64) -> Self {
+        Self::with_secrets(scenario, seed, Secrets::Usual)
+    }
+
+    /// As [`Self::new`], with these secrets.
+    #[must_use]
+    pub fn with_secrets(scenario: Scenario, seed: u64, which: Secrets) -> Self {
         let scenario = Rc::new(scenario);
         let key = Key::new(seed);
-        let network = if scenario.closed {
-            let secret = key.family(Family::Boot).with_text("network").bytes32(0);
-            NetworkKey::from_bytes(net_kernel::base::rng::Secret(secret))
-        } else {
-            NetworkKey::open()
-        };
+        let secrets = secrets::Vaulted::draw::<H>(&scenario, key, which);
         let villains = scenario.adversaries.iter().enumerate();
         let villains: Vec<_> = villains
             .map(|(index, spec)| Villain::new(index as u32, spec.clone(), key))
             .collect();
         let cursor = Cursor::default();
         let mut world = Self {
-            apps: Apps::new(Rc::clone(&scenario), key, cursor.clone()),
+            apps: Apps::new(Rc::clone(&scenario), key, secrets.key, cursor.clone()),
             links: Links::new(&scenario, key),
             nats: nat::Boxes::new(&scenario, key),
             triggers: trigger::Triggers::new(&scenario),
             bites: vec![0; scenario.faults.len()],
             replaced: Vec::new(),
+            thieves: reveal::Thieves::new(&scenario),
             disk_watch: Vec::new(),
             quiet_after: script::quiet_after(&scenario),
             steps: steps::Steps::all(&scenario),
@@ -268,7 +273,7 @@ impl<H: Host> World<H> {
             queue: Queue::new(cursor.clone()),
             nodes: Vec::new(),
             entities: Vec::new(),
-            network,
+            secrets,
             pool: Pool::default(),
             effects: Effects::default(),
             villains,
@@ -363,10 +368,7 @@ impl<H: Host> World<H> {
     }
 
     fn identity(&self, node: u32) -> [u8; 32] {
-        self.key
-            .family(Family::Boot)
-            .with_text("identity")
-            .bytes32(self.number(node))
+        self.secrets.identities[node as usize]
     }
 
     /// The number under which the decisions about a machine stand.
@@ -514,6 +516,13 @@ impl<H: Host> World<H> {
                     node: node as u32,
                     holdings,
                     limit,
+                };
+                self.panel.observe(self.now, wants::HOLDING, &seen);
+            }
+            for load in machine.host.as_ref().map_or_else(Vec::new, Host::timers) {
+                let seen = Observation::Timers {
+                    node: node as u32,
+                    load,
                 };
                 self.panel.observe(self.now, wants::HOLDING, &seen);
             }
@@ -874,7 +883,6 @@ impl<H: Host> World<H> {
     }
 
     fn work_done(&mut self, index: u32) {
-        let number = self.number(self.jobs[index as usize].node);
         let pending = &mut self.jobs[index as usize];
         let (node, id) = (pending.node, pending.id);
         let machine = &mut self.nodes[node as usize];
@@ -890,11 +898,9 @@ impl<H: Host> World<H> {
         }
         machine.jobs = machine.jobs.saturating_sub(1);
         let Some(job) = job else { return };
-        let key = self
-            .key
-            .family(Family::Entropy)
-            .with(number)
-            .with(u64::from(machine.incarnation));
+        let incarnation = machine.incarnation;
+        let key = self.entropy(node, incarnation);
+        let machine = &mut self.nodes[node as usize];
         let mut blocks = machine.entropy;
         let done = job.run(&mut |out| {
             *out = key.bytes32(blocks);

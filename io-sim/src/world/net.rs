@@ -341,6 +341,9 @@ impl<H: Host> World<H> {
             };
             self.panel.observe(self.now, wants::SENT, &sent);
         }
+        if !self.thieves.none() {
+            self.overhear(node, slot);
+        }
         if self.triggers.datagrams() {
             self.happened_to(Happening::Sent, node, slot);
         }
@@ -538,7 +541,7 @@ impl<H: Host> World<H> {
             }
             let made = match villain.forges() {
                 Some((name, key, n)) => self.forge(victim, name, key, n),
-                None => villain.make(entity, &self.network, spoof),
+                None => villain.make(entity, &self.secrets.network, spoof),
             };
             let Some(made) = made else {
                 break;
@@ -568,7 +571,7 @@ impl<H: Host> World<H> {
             identity: self.identity(name),
             seed: key.bytes32(0),
             epoch: Epoch(now.wall.0 + AHEAD),
-            network: self.scenario.closed.then(|| self.network.reveal().0),
+            network: self.scenario.closed.then(|| self.secrets.network.reveal().0),
             allow: None,
             config: self.scenario.config.clone(),
             peers: Vec::new(),

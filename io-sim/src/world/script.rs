@@ -184,7 +184,7 @@ impl<H: Host> World<H> {
             identity: self.identity(identity),
             seed: seeds.bytes32(u64::from(incarnation)),
             epoch: Epoch(0),
-            network: self.scenario.closed.then(|| self.network.reveal().0),
+            network: self.scenario.closed.then(|| self.secrets.network.reveal().0),
             allow: allow.map(|allow| allow.iter().map(|index| self.entities[*index as usize]).collect()),
             config: self.scenario.config.clone(),
             peers: self.nodes[..self.scenario.nodes.len()]

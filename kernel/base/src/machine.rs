@@ -14,7 +14,7 @@ use crate::probe::{Hits, Note, Probe};
 use crate::rng::{Seed, Stream};
 use crate::store::{StoreOp, Stored};
 use crate::time::{Instant, Now};
-use crate::timer::Timers;
+use crate::timer::{Load, Timers};
 
 /// A deterministic state machine (ARCHITECTURE, "A machine").
 pub trait Machine: Sized {
@@ -197,10 +197,10 @@ impl<M: Machine> Seat<M> {
         self.desk.timers.due()
     }
 
-    /// How many timers are armed.
+    /// How much its timers hold.
     #[must_use]
-    pub fn armed(&self) -> usize {
-        self.desk.timers.len()
+    pub fn timers(&self) -> Load {
+        self.desk.timers.load()
     }
 
     /// The probes that the machine passed. Kept whatever is checked: a machine of the control plane passes few.

@@ -113,6 +113,11 @@ impl Initiator {
         self.awaiting.contains_key(&session)
     }
 
+    /// Dials under way.
+    pub(super) fn dials(&self) -> usize {
+        self.attempts.len()
+    }
+
     /// Our label in a dial to `peer` under way.
     pub(super) fn label_for(&self, peer: &EntityId) -> Option<AssociationId> {
         self.attempts
@@ -364,7 +369,11 @@ impl Handshakes {
             self.initiator.awaiting.remove(&forgotten);
         }
         // Three quarters to five quarters of the pause, so that many nodes do not retry in step.
-        let jitter = Duration::from_nanos(fx.rng().below(pause.as_nanos() / 2));
+        let jitter = if mutant!(RetryPacedByIdentity) {
+            pause.mul_ratio(u64::from(self.own.0[0]), 512)
+        } else {
+            Duration::from_nanos(fx.rng().below(pause.as_nanos() / 2))
+        };
         fx.arm(Timer::Retry(id), fx.now() + pause.mul_ratio(3, 4) + jitter);
         fx.emit(Out::Transmit {
             to,

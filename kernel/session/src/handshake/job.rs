@@ -8,8 +8,8 @@
 use alloc::boxed::Box;
 use core::fmt;
 
-use net_base::EntityId;
 use net_base::rng::Secret;
+use net_base::{EntityId, mutant};
 use net_trust::{BadIdentity, noise_public};
 use net_wire::DropReason;
 use net_wire::handshake::{
@@ -209,9 +209,12 @@ fn bad_identity(bad: BadIdentity) -> DropReason {
 
 /// Mixes fresh bytes into what the key-erasing generator gave: the seed of this handshake's ephemeral, and
 /// what the generator takes back. Unpredictable if either input is.
-fn mix(drawn: &Secret, entropy: &mut dyn FnMut(&mut [u8; 32])) -> (Secret, Secret) {
+pub(super) fn mix(drawn: &Secret, entropy: &mut dyn FnMut(&mut [u8; 32])) -> (Secret, Secret) {
     let mut lent = Secret([0; 32]);
     entropy(&mut lent.0);
+    if mutant!(HandshakeEntropyUnmixed) {
+        lent.0 = [0; 32];
+    }
     let mut key = Secret(*blake3::keyed_hash(&drawn.0, &lent.0).as_bytes());
     let part = |label: &str| Secret(blake3::derive_key(label, &key.0));
     let parts = (part("net handshake ephemeral v1"), part("net handshake refresh v1"));

@@ -21,6 +21,7 @@ mod job;
 mod noise;
 mod resolver;
 mod responder;
+mod stolen;
 #[cfg(test)]
 mod tests;
 mod vetted;
@@ -248,6 +249,12 @@ impl Handshakes {
             responder: Responder::default(),
             vetted: Vetted::default(),
         }
+    }
+
+    /// The most timers that may be armed: two for every dial, and one each for unconfirmed keys and for cookies.
+    #[must_use]
+    pub fn most_timers(&self) -> usize {
+        self.initiator.dials() * 2 + 2
     }
 
     /// Whether a response or cookie reply for `session` is awaited: such packets come here, every other

@@ -69,6 +69,16 @@ impl CryptoResolver for Resolver {
     }
 }
 
+/// The public key of the ephemeral that a handshake of this seed generates.
+pub(super) fn ephemeral(seed: Secret) -> [u8; 32] {
+    let mut secret = Secret([0; 32]);
+    let mut stream = Expander(ChaCha20::new((&seed.0).into(), &[0; 12].into()));
+    stream
+        .try_fill_bytes(&mut secret.0)
+        .expect("a key stream is longer than a key");
+    PublicKey::from(&StaticSecret::from(secret.0)).to_bytes()
+}
+
 /// ChaCha20's key stream under the seed.
 struct Expander(ChaCha20);
 

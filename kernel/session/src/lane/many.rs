@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use net_base::map::IdMap;
 use net_base::probe::Hits;
+use net_base::timer::Load;
 use net_base::{Check, EntityId, Instant, NoCheck, SessionId};
 use net_wire::{Datagram as Class, DropReason, peek};
 
@@ -181,6 +182,18 @@ impl<A: Aead, C: Check> Lanes<A, C> {
         let mut sum = Holdings::default();
         for lane in &self.lanes {
             sum.add(&lane.holdings());
+        }
+        sum
+    }
+
+    /// How much the timers of all lanes hold.
+    #[must_use]
+    pub fn timers(&self) -> Load {
+        let mut sum = Load::default();
+        for lane in &self.lanes {
+            let Load { armed, entries } = lane.timers();
+            sum.armed += armed;
+            sum.entries += entries;
         }
         sum
     }

@@ -32,8 +32,8 @@ use alloc::string::String;
 use net_base::map::IdMap;
 use net_base::probe::{Hits, Probes as _};
 use net_base::rng::Stream;
-use net_base::timer::Timers;
-use net_base::{Addr, Check, Duration, EntityId, Instant, NoCheck, SessionId, StreamId, reachable};
+use net_base::timer::{Load, Timers};
+use net_base::{Addr, Check, Duration, EntityId, Instant, NoCheck, SessionId, StreamId, mutant, reachable};
 use net_wire::{CloseCode, DropReason, Reliability};
 
 use crate::aead::Aead;
@@ -530,7 +530,9 @@ impl<A: Aead, C: Check> Lane<A, C> {
     }
 
     fn remove(&mut self, session: SessionKey) {
-        self.timers.disarm(session);
+        if !mutant!(TimerOutlivesSession) {
+            self.timers.disarm(session);
+        }
         if let Some(association) = self.associations.swap_remove(&session) {
             self.ended.add(association.passed.hits());
             for id in association.key_ids() {
@@ -620,6 +622,12 @@ impl<A: Aead, C: Check> Lane<A, C> {
             held.in_flight += association.recovery.bytes_in_flight();
         }
         held
+    }
+
+    /// How much the timers hold. A session has one timer at most.
+    #[must_use]
+    pub fn timers(&self) -> Load {
+        self.timers.load()
     }
 
     /// Asserts what must hold between turns.
