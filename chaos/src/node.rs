@@ -140,6 +140,7 @@ impl Machine {
             .state_dir(&config.state)
             .network(network(&scenario, config.seed))
             .config(scenario.config.clone())
+            .aes(spec.aes)
             .address((Ipv4Addr::LOCALHOST, 0).into());
         if let Some(allow) = &spec.allow {
             builder = builder.allow(allow.iter().map(|index| entities[*index as usize]));

@@ -8,7 +8,7 @@ use common::{builder, guard, pair, pair_of};
 use futures_util::SinkExt as _;
 use net_io_real::{
     CloseCode, CloseReason, ConnectError, NetworkKey, Node, RecvError, Reliability, SendError, SessionConfig,
-    SessionError, StateDir, StreamOptions,
+    SessionError, StateDir, StreamOptions, Suite,
 };
 
 fn key(byte: u8) -> NetworkKey {
@@ -60,6 +60,22 @@ async fn echo_measures_a_round_trip_and_stats_tell_of_it() {
         let stats = pair.ab.stats().unwrap();
         assert_eq!(stats.peer, pair.b.entity());
         assert!(stats.sent > 0 && stats.received > 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn aes_is_used_where_both_want_it() {
+    guard(async {
+        for (first, second, expected) in [(true, true, Suite::Aes256Gcm), (true, false, Suite::ChaChaPoly)] {
+            let pair = pair_of(builder().aes(first), builder().aes(second)).await;
+            let (near, mut far) = pair.stream(StreamOptions::default()).await;
+            near.send(&pattern(100_000)).await.unwrap();
+            assert_eq!(far.recv().await.unwrap().as_deref(), Some(&pattern(100_000)[..]));
+            assert_eq!(pair.ab.stats().unwrap().suite, expected);
+            pair.ab.rekey().await.unwrap();
+            assert_eq!(pair.ab.stats().unwrap().suite, expected, "after a rekey too");
+        }
     })
     .await;
 }

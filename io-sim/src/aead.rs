@@ -8,6 +8,7 @@
 
 use net_kernel::base::rng::Secret;
 use net_kernel::session::aead::{Aead, AeadError};
+use net_kernel::wire::Suite;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The checksum AEAD.
@@ -31,12 +32,15 @@ impl Aead for Clear {
     type Key = u64;
     type HeaderKey = ();
 
+    const HAS_AES: bool = true;
+
     fn name() -> &'static str {
         "clear (checksum only)"
     }
 
-    fn key(secret: &Secret) -> u64 {
-        xxh3_64_with_seed(&secret.0, 0)
+    /// Keys of two suites differ, so that two sides that disagree on the suite do not understand each other.
+    fn key(suite: Suite, secret: &Secret) -> u64 {
+        xxh3_64_with_seed(&secret.0, suite as u64)
     }
 
     #[inline]
@@ -105,7 +109,7 @@ mod tests {
 
     #[test]
     fn every_changed_bit_is_refused() {
-        let key = Clear::key(&Secret([7; 32]));
+        let key = Clear::key(Suite::ChaChaPoly, &Secret([7; 32]));
         let (nonce, aad) = ([3; 12], [9; 64]);
         let mut bytes = *b"some plaintext";
         let good = Clear::seal(&key, &nonce, &aad, &mut bytes);
@@ -127,7 +131,13 @@ mod tests {
         }
         assert_eq!(Clear::open(&key, &[4; 12], &aad, &mut bytes, &good), Err(AeadError));
         assert_eq!(
-            Clear::open(&Clear::key(&Secret([8; 32])), &nonce, &aad, &mut bytes, &good),
+            Clear::open(
+                &Clear::key(Suite::ChaChaPoly, &Secret([8; 32])),
+                &nonce,
+                &aad,
+                &mut bytes,
+                &good
+            ),
             Err(AeadError)
         );
     }

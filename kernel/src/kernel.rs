@@ -67,10 +67,11 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             epoch,
             networks,
             allow,
-            config,
+            mut config,
             lanes,
             trace,
         } = boot;
+        config.aes &= A::HAS_AES;
         let trust = Trust::new(identity, epoch, networks, allow);
         let handshakes = Handshakes::new(&config, trust.table(), lanes, seed.fork_erasing("handshake secrets"));
         let mut kernel = Self {

@@ -13,6 +13,7 @@ use net_kernel::api::{SessionConfig, StreamOptions};
 use net_kernel::base::StreamId;
 use net_kernel::base::rng::Secret;
 use net_kernel::session::aead::Aead;
+use net_kernel::wire::Suite;
 use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
 
@@ -130,7 +131,7 @@ fn processor_nanos() -> i64 {
 }
 
 fn bare_ring() -> impl FnMut() -> f64 {
-    let key = Ring::key(&Secret([7; 32]));
+    let key = Ring::key(Suite::ChaChaPoly, &Secret([7; 32]));
     let mut text = vec![7_u8; PLAINTEXT];
     let aad = [9_u8; 64];
     let mut nonce = 0_u64;

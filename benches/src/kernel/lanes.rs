@@ -11,6 +11,7 @@ use net_kernel::session::install::{Install, TrafficSecrets};
 use net_kernel::session::lane::many::Lanes;
 use net_kernel::session::lane::{StreamSetup, Up};
 use net_kernel::session::rx::RxBatch;
+use net_kernel::wire::Suite;
 
 use super::pair::{HOP, Wire};
 
@@ -168,6 +169,7 @@ fn side<A: Aead>(number: u8, now: Instant) -> Side<A> {
         remote_association: AssociationId(u64::from(other)),
         initiator: number == 0,
         address: addr(other),
+        suite: Suite::ChaChaPoly,
         secrets: TrafficSecrets {
             send: secret(number),
             receive: secret(other),

@@ -5,6 +5,7 @@
 
 use net_kernel::base::rng::Secret;
 use net_kernel::session::aead::{Aead, AeadError};
+use net_kernel::wire::Suite;
 
 /// Encrypts nothing and masks nothing.
 #[derive(Debug)]
@@ -14,11 +15,13 @@ impl Aead for Null {
     type Key = ();
     type HeaderKey = ();
 
+    const HAS_AES: bool = false;
+
     fn name() -> &'static str {
         "none"
     }
 
-    fn key(_: &Secret) {}
+    fn key(_: Suite, _: &Secret) {}
 
     #[inline]
     fn seal((): &(), _: &[u8; 12], _: &[u8], _: &mut [u8]) -> [u8; 16] {

@@ -91,7 +91,7 @@ impl<R: Runtime> Processes<R> {
             epoch,
             networks: networks.clone(),
             allow: allow.map(|allow| allow.iter().map(|index| self.entities[*index as usize]).collect()),
-            config: scenario.config.clone(),
+            config: scenario.config_of(node),
             lanes: 1,
             trace: false,
         };

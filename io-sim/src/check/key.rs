@@ -94,7 +94,7 @@ mod tests {
         };
         let mut out = [0; HEADER_LEN];
         header.encode(&mut out);
-        let key = aead::Clear::key(&Secret([key; 32]));
+        let key = aead::Clear::key(net_kernel::wire::Suite::ChaChaPoly, &Secret([key; 32]));
         let tag = aead::Clear::seal(&key, &[0; 12], &out, &mut []);
         [&out[..], &tag].concat()
     }

@@ -321,7 +321,7 @@ mod tests {
         };
         let mut out = [0; HEADER_LEN];
         header.encode(&mut out);
-        let key = aead::Clear::key(&Secret([key; 32]));
+        let key = aead::Clear::key(net_kernel::wire::Suite::ChaChaPoly, &Secret([key; 32]));
         let mut nonce = [0; 12];
         nonce.copy_from_slice(&out[12..24]);
         let mut body = [1; 9];

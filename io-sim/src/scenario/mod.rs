@@ -159,6 +159,8 @@ pub struct NodeSpec {
     pub disk: u64,
     /// The nodes it admits; `None` admits all.
     pub allow: Option<Vec<NodeIndex>>,
+    /// Whether its host has instructions for AES-256-GCM.
+    pub aes: bool,
     /// Whether it exists from the start.
     pub starts: u64,
     /// The NAT box it is behind.
@@ -683,6 +685,15 @@ impl FaultKind {
 }
 
 impl Scenario {
+    /// The configuration of a machine's kernel.
+    #[must_use]
+    pub fn config_of(&self, node: NodeIndex) -> SessionConfig {
+        SessionConfig {
+            aes: self.nodes[node as usize].aes,
+            ..self.config.clone()
+        }
+    }
+
     /// Whether somebody acts on what machines say to each other, so that a run depends on content.
     #[must_use]
     pub fn reads_plaintext(&self) -> bool {

@@ -265,6 +265,7 @@ fn nodes(topology: &mut Table<'_>) -> Read<(Vec<NodeSpec>, Vec<Option<String>>)>
             wall_offset: table.signed_time("wall")?.unwrap_or(0),
             disk: table.time("disk")?.unwrap_or(200_000),
             allow: None,
+            aes: table.flag("aes")?,
             starts: table.time("starts")?.unwrap_or(0),
             nat: None,
         });

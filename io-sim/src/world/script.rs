@@ -186,7 +186,7 @@ impl<H: Host> World<H> {
             epoch: Epoch(0),
             network: self.scenario.closed.then(|| self.secrets.network.reveal().0),
             allow: allow.map(|allow| allow.iter().map(|index| self.entities[*index as usize]).collect()),
-            config: self.scenario.config.clone(),
+            config: self.scenario.config_of(identity),
             peers: self.nodes[..self.scenario.nodes.len()]
                 .iter()
                 .map(|machine| machine.address)

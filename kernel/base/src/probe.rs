@@ -81,6 +81,8 @@ probes! {
     DialRepeated "a first message is repeated"
     DialForgetsOldest "the oldest of many first messages is awaited no more"
     DialExpired "a dial gives up"
+    SuiteBest "both sides have AES-256-GCM and use it"
+    SuiteLesser "a side that has AES-256-GCM uses the mandatory suite with one that has not"
     DialTakesLabel "a dial takes the label of an answer given before"
     AnswerTakesLabel "an answer takes the label of a dial under way"
     StartedTooLate "a first message is finished after its dial ended, and discarded"

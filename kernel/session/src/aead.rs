@@ -8,6 +8,7 @@ use core::fmt;
 
 use chacha20poly1305::{AeadInOut as _, ChaCha20Poly1305, KeyInit as _};
 use net_base::rng::Secret;
+use net_wire::Suite;
 use zeroize::ZeroizeOnDrop;
 
 /// The packet's tag does not verify: it was forged, damaged, or made under another key.
@@ -21,11 +22,14 @@ pub trait Aead: 'static {
     /// A header-protection key ready for use. Wiped when dropped.
     type HeaderKey;
 
+    /// Whether it has AES-256-GCM besides the mandatory suite.
+    const HAS_AES: bool;
+
     /// Its name, for logs and benchmarks.
     fn name() -> &'static str;
 
-    /// Prepares a key.
-    fn key(secret: &Secret) -> Self::Key;
+    /// Prepares a key for a suite, which is the mandatory one unless [`Self::HAS_AES`].
+    fn key(suite: Suite, secret: &Secret) -> Self::Key;
 
     /// Encrypts in place and returns the tag. A nonce is used once per key.
     fn seal(key: &Self::Key, nonce: &[u8; 12], aad: &[u8], in_out: &mut [u8]) -> [u8; 16];
@@ -52,11 +56,18 @@ impl Aead for Reference {
     type Key = ChaCha20Poly1305;
     type HeaderKey = HeaderKey;
 
+    const HAS_AES: bool = false;
+
     fn name() -> &'static str {
         "chacha20poly1305 (reference)"
     }
 
-    fn key(secret: &Secret) -> ChaCha20Poly1305 {
+    fn key(suite: Suite, secret: &Secret) -> ChaCha20Poly1305 {
+        assert_eq!(
+            suite,
+            Suite::ChaChaPoly,
+            "a kernel agrees on no suite that its cipher lacks"
+        );
         ChaCha20Poly1305::new((&secret.0).into())
     }
 
@@ -185,7 +196,7 @@ mod tests {
     /// RFC 8439 section 2.8.2.
     #[test]
     fn sealing_gives_the_vector_of_rfc_8439() {
-        let key = Reference::key(&Secret(core::array::from_fn(|at| 0x80 + at as u8)));
+        let key = Reference::key(Suite::ChaChaPoly, &Secret(core::array::from_fn(|at| 0x80 + at as u8)));
         let nonce = [0x07, 0, 0, 0, 0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47];
         let aad = hex("50515253c0c1c2c3c4c5c6c7");
         let plain = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
@@ -245,7 +256,7 @@ mod tests {
             at in any::<proptest::sample::Index>(),
             bit in 0_u8..8,
         ) {
-            let key = Reference::key(&Secret([1; 32]));
+            let key = Reference::key(Suite::ChaChaPoly, &Secret([1; 32]));
             let (mut bytes, mut aad, mut nonce) = (plain.clone(), aad, [2; 12]);
             let mut tag = Reference::seal(&key, &nonce, &aad, &mut bytes);
             let part: &mut [u8] = match which {

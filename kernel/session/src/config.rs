@@ -4,6 +4,7 @@
 //! Not here: limits of single components that nobody tunes (they stand beside their code).
 
 use net_base::Duration;
+use net_wire::Suite;
 
 /// Limits and times of sessions and streams. Fixed at boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +21,11 @@ pub struct SessionConfig {
     pub rekey_after_responder: Duration,
     /// Nothing is sent or accepted under a key of this age.
     pub reject_after: Duration,
-    /// Keys are replaced after this many packets under one key (at most 2^32).
+    /// Keys are replaced after this many packets under one key (at most 2^32; [`MAX_PACKETS_AES`] under AES-256-GCM).
     pub rekey_after_packets: u64,
+    /// Offer and accept AES-256-GCM: for hosts with instructions for it. Used where the peer does too; without effect under a
+    /// cipher that has it not.
+    pub aes: bool,
     /// How long a replaced key still opens packets.
     pub previous_drain: Duration,
     /// A session in which nothing authentic arrived for this long ends.
@@ -48,6 +52,33 @@ pub struct SessionConfig {
     pub ecn: bool,
 }
 
+/// Packets under one key of AES-256-GCM before it is replaced. Half of 2^28, up to which an attacker's advantage stays below 2^-57
+/// where packets have at most 2^11 bytes (RFC 9001 appendix B.1.1): the other half is for the time that a rekey takes.
+pub const MAX_PACKETS_AES: u64 = 1 << 27;
+
+impl SessionConfig {
+    /// Packets under one key of `suite` after which it is replaced.
+    #[must_use]
+    pub const fn rekey_after_packets_of(&self, suite: Suite) -> u64 {
+        match suite {
+            Suite::Aes256Gcm if self.rekey_after_packets > MAX_PACKETS_AES => MAX_PACKETS_AES,
+            Suite::ChaChaPoly | Suite::Aes256Gcm => self.rekey_after_packets,
+        }
+    }
+
+    /// The suite that is offered.
+    #[must_use]
+    pub const fn best_suite(&self) -> Suite {
+        self.suite_with(Suite::Aes256Gcm)
+    }
+
+    /// The suite to use with a peer whose best is `theirs`.
+    #[must_use]
+    pub const fn suite_with(&self, theirs: Suite) -> Suite {
+        if self.aes { theirs } else { Suite::ChaChaPoly }
+    }
+}
+
 impl Default for SessionConfig {
     fn default() -> Self {
         Self {
@@ -58,6 +89,7 @@ impl Default for SessionConfig {
             rekey_after_responder: Duration::from_secs(150),
             reject_after: Duration::from_secs(180),
             rekey_after_packets: 1 << 32,
+            aes: false,
             previous_drain: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(45),
             keep_alive: Some(Duration::from_secs(15)),

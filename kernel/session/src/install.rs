@@ -5,6 +5,7 @@
 
 use net_base::rng::Secret;
 use net_base::{Addr, AssociationId, EntityId, Epoch, SessionId};
+use net_wire::Suite;
 
 /// Traffic secrets of one key, by direction. Derived from the Noise split and the handshake hash
 /// (PROTOCOL 4), never from the hash alone.
@@ -42,6 +43,8 @@ pub struct Install {
     pub initiator: bool,
     /// Where the peer's handshake message came from.
     pub address: Addr,
+    /// What the keys are for.
+    pub suite: Suite,
     /// The keys.
     pub secrets: TrafficSecrets,
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use net_base::rng::Secret;
 use net_session::aead::{Aead, AeadError};
-use net_wire::{Datagram, HEADER_LEN, Header, TAG_LEN, peek};
+use net_wire::{Datagram, HEADER_LEN, Header, Suite, TAG_LEN, peek};
 
 /// The cipher.
 #[derive(Debug)]
@@ -20,11 +20,13 @@ impl Aead for Glass {
     type Key = Name;
     type HeaderKey = ();
 
+    const HAS_AES: bool = true;
+
     fn name() -> &'static str {
         "glass (fuzzing)"
     }
 
-    fn key(secret: &Secret) -> Name {
+    fn key(_: Suite, secret: &Secret) -> Name {
         mix(0, &secret.0).to_le_bytes()
     }
 

@@ -7,7 +7,7 @@
 use net_kernel::base::rng::Secret;
 use net_kernel::base::{SessionId, StreamId};
 use net_kernel::session::aead::{Aead, AeadError};
-use net_kernel::wire::{Datagram, FrameWriter, HEADER_LEN, Header, OVERHEAD, TAG_LEN, peek};
+use net_kernel::wire::{Datagram, FrameWriter, HEADER_LEN, Header, OVERHEAD, Suite, TAG_LEN, peek};
 
 /// The cipher.
 #[derive(Debug)]
@@ -20,11 +20,13 @@ impl Aead for Glass {
     type Key = Name;
     type HeaderKey = ();
 
+    const HAS_AES: bool = true;
+
     fn name() -> &'static str {
         "glass (tests)"
     }
 
-    fn key(secret: &Secret) -> Name {
+    fn key(_: Suite, secret: &Secret) -> Name {
         first_eight(blake3::hash(&secret.0))
     }
 

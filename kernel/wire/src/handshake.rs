@@ -79,12 +79,15 @@ impl HandshakeKind {
     }
 }
 
-/// The cipher suites a handshake may name. The suite is fixed by the first message and covered by its MAC.
+/// The cipher suites a handshake may name: message 1 the best its sender has, message 2 the one that is used, which is that or a
+/// lesser one. Both are bound into the handshake's pre-shared key, so that nobody on the way lowers them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum Suite {
     /// Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s, then ChaCha20-Poly1305. Mandatory.
     ChaChaPoly = 1,
+    /// The same handshake, then AES-256-GCM: where both sides have hardware for it.
+    Aes256Gcm = 2,
 }
 
 impl Suite {
@@ -93,6 +96,7 @@ impl Suite {
     pub const fn from_byte(byte: u8) -> Option<Self> {
         match byte {
             1 => Some(Self::ChaChaPoly),
+            2 => Some(Self::Aes256Gcm),
             _ => None,
         }
     }

@@ -361,7 +361,7 @@ fn handshakes() -> Vec<Vector> {
         vector("response", response()),
         vector("cookie reply", cookie_reply()),
         vector("initiation with suite 0", with(initiation(), &[(65, 0)])),
-        vector("initiation with suite 2", with(initiation(), &[(65, 2)])),
+        vector("initiation with suite 3", with(initiation(), &[(65, 3)])),
         vector("initiation with a reserved byte", with(initiation(), &[(66, 1)])),
         vector(
             "initiation with the other reserved byte",

@@ -18,7 +18,7 @@ use net_wire::handshake::{
 
 use super::cookie::{Cookie, Mac, MacKeys, mac2};
 use super::job::{Started, Work};
-use super::noise::{State, bind_psk};
+use super::noise::{State, Suites, bind_psk};
 use super::{AttemptId, HandshakeFx, Handshakes, MAX_CLOCK_LEAD, Out, Packet, Timer, View};
 use crate::install::{Install, TrafficSecrets};
 
@@ -72,6 +72,7 @@ pub(super) struct Awaiting {
 struct Reply {
     from: Addr,
     remote: SessionId,
+    suite: Suite,
     message: [u8; RESPONSE_NOISE_LEN],
 }
 
@@ -92,6 +93,7 @@ pub(super) struct Finishing {
     local: SessionId,
     remote: SessionId,
     from: Addr,
+    suite: Suite,
 }
 
 /// Every dial and everything awaited.
@@ -341,7 +343,7 @@ impl Handshakes {
             fx.emit(Out::Unusable { attempt: id });
             return;
         };
-        let mut packet = Initiation::encode(local, Suite::ChaChaPoly, &message);
+        let mut packet = Initiation::encode(local, self.config.best_suite(), &message);
         let mac1 = MacKeys::new(&self.networks[network].mac_key, &attempt.peer).mac1(&packet[..Initiation::MAC1_AT]);
         Initiation::set_mac1(&mut packet, &mac1);
         if let Some(cookie) = attempt.cookies.get(&to) {
@@ -393,9 +395,13 @@ impl Handshakes {
         if !keys.verify_mac1(response.mac1_input(), response.mac1()) {
             return Err(DropReason::BadMac);
         }
+        if self.config.suite_with(response.suite()) != response.suite() {
+            return Err(DropReason::UnsupportedSuite);
+        }
         let reply = Reply {
             from,
             remote: response.sender(),
+            suite: response.suite(),
             message: *response.noise(),
         };
         if awaiting.inbox.contains(&reply) {
@@ -420,10 +426,24 @@ impl Handshakes {
             return None;
         }
         let state = awaiting.state.take()?;
-        let Reply { from, remote, message } = awaiting.inbox.remove(0);
-        let psk = bind_psk(&self.networks[awaiting.network].psk, local, remote);
+        let Reply {
+            from,
+            remote,
+            suite,
+            message,
+        } = awaiting.inbox.remove(0);
+        let suites = Suites {
+            offered: self.config.best_suite(),
+            used: suite,
+        };
+        let psk = bind_psk(&self.networks[awaiting.network].psk, local, remote, suites);
         Some(Work::Finish {
-            about: Finishing { local, remote, from },
+            about: Finishing {
+                local,
+                remote,
+                from,
+                suite,
+            },
             state,
             psk,
             message,
@@ -437,7 +457,12 @@ impl Handshakes {
         finished: Result<(ResponsePayload, TrafficSecrets), (DropReason, State)>,
         fx: &mut HandshakeFx<'_>,
     ) {
-        let Finishing { local, remote, from } = about;
+        let Finishing {
+            local,
+            remote,
+            from,
+            suite,
+        } = about;
         let Some(awaiting) = self.initiator.awaiting.get_mut(&local) else {
             reachable!(*fx, FinishedTooLate);
             fx.emit(Out::Dropped(DropReason::UnexpectedHandshake, from));
@@ -454,6 +479,8 @@ impl Handshakes {
                 return;
             }
         };
+        sometimes!(*fx, SuiteBest, suite == Suite::Aes256Gcm);
+        sometimes!(*fx, SuiteLesser, suite != self.config.best_suite());
         let latest = fx.wall().0.saturating_add(MAX_CLOCK_LEAD.as_nanos());
         if payload.epoch.0 > latest {
             // Authentic, so no other answer to this message will differ. The dial goes on: clocks get set.
@@ -473,6 +500,7 @@ impl Handshakes {
             // Where the peer was dialled, not where this copy of its answer came from: somebody who sends the
             // answer on from elsewhere does not become the path by that.
             address: awaiting.to,
+            suite,
             secrets,
         };
         let attempt = awaiting.attempt;

@@ -1,8 +1,8 @@
 //! The four steps of Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s as functions over one handshake's state.
 //!
-//! The pre-shared key of a handshake is derived from the network's and both session ids. These travel
-//! outside Noise's ciphertext; a copy in which somebody changed one therefore fails like any other forgery
-//! instead of leaving the two sides with different ids.
+//! The pre-shared key of a handshake is derived from the network's, both session ids and both cipher suites. These
+//! travel outside Noise's ciphertext; a copy in which somebody changed one therefore fails like any other forgery
+//! instead of leaving the two sides with different ids, or with a lesser cipher than both have.
 //! Invariants: a step that fails leaves the state as it was, so the genuine message can still come; roots are
 //! read only from a finished handshake, whose state is then wiped.
 //! Not here: MACs and cookies (`cookie.rs`), what the payloads mean (`initiator.rs`, `responder.rs`).
@@ -147,12 +147,20 @@ pub(super) fn finish(
     }
 }
 
+/// The suites of one handshake: the one that message 1 names and the one that message 2 names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Suites {
+    pub(super) offered: Suite,
+    pub(super) used: Suite,
+}
+
 /// The pre-shared key of one handshake.
-pub(super) fn bind_psk(psk: &Secret, initiator: SessionId, responder: SessionId) -> Secret {
+pub(super) fn bind_psk(psk: &Secret, initiator: SessionId, responder: SessionId, suites: Suites) -> Secret {
     let mut hasher = blake3::Hasher::new_derive_key("net handshake psk v1");
     hasher.update(&psk.0);
     hasher.update(&initiator.0.to_le_bytes());
     hasher.update(&responder.0.to_le_bytes());
+    hasher.update(&[suites.offered as u8, suites.used as u8]);
     let bound = Secret(*hasher.finalize().as_bytes());
     hasher.zeroize();
     bound
@@ -163,6 +171,7 @@ fn prologue(responder: &EntityId) -> [u8; PROLOGUE_LEN] {
     let (label, rest) = prologue.split_at_mut(PROLOGUE_LABEL.len());
     label.copy_from_slice(PROLOGUE_LABEL);
     rest[0] = VERSION;
+    // Noise's own cipher, whatever the packets are sealed with later.
     rest[1] = Suite::ChaChaPoly as u8;
     rest[2..].copy_from_slice(&responder.0);
     prologue
@@ -260,10 +269,16 @@ mod tests {
     }
 
     #[test]
-    fn the_pre_shared_key_of_a_handshake_depends_on_both_ids_and_their_order() {
-        let key = |a, b| bind_psk(&Secret([1; 32]), SessionId(a), SessionId(b)).0;
+    fn the_pre_shared_key_of_a_handshake_depends_on_both_ids_their_order_and_both_suites() {
+        let suites = |offered, used| Suites { offered, used };
+        let (chacha, aes) = (Suite::ChaChaPoly, Suite::Aes256Gcm);
+        let key = |a, b| bind_psk(&Secret([1; 32]), SessionId(a), SessionId(b), suites(aes, aes)).0;
         assert_ne!(key(1, 2), key(2, 1));
         assert_ne!(key(1, 2), key(1, 3));
-        assert_ne!(key(1, 2), bind_psk(&Secret([2; 32]), SessionId(1), SessionId(2)).0);
+        let other = |psk, suites| bind_psk(&Secret([psk; 32]), SessionId(1), SessionId(2), suites).0;
+        assert_ne!(key(1, 2), other(2, suites(aes, aes)));
+        for lowered in [suites(aes, chacha), suites(chacha, chacha)] {
+            assert_ne!(key(1, 2), other(1, lowered));
+        }
     }
 }

@@ -16,7 +16,7 @@ use net_wire::handshake::{
 
 use super::cookie::{COOKIE_ROTATION, CookieJar, Load, Mac, MacKeys};
 use super::job::{Read, Work};
-use super::noise::bind_psk;
+use super::noise::{Suites, bind_psk};
 use super::{
     HandshakeFx, Handshakes, LOADED_JOBS, MAX_CLOCK_LEAD, MAX_JOBS, MAX_STRANGER_JOBS, Out, Packet, Timer, View,
 };
@@ -35,6 +35,7 @@ pub(super) struct Reading {
     network: usize,
     remote: SessionId,
     mac1: Mac,
+    offered: Suite,
 }
 
 /// Message 2 being made.
@@ -201,6 +202,7 @@ impl Handshakes {
                 network,
                 remote: initiation.sender(),
                 mac1,
+                offered: initiation.suite(),
             },
             statics: self.statics.clone(),
             own: self.own,
@@ -273,7 +275,8 @@ impl Handshakes {
             remote: hello.association,
             local: association,
         });
-        let psk = bind_psk(&self.networks[reading.network].psk, reading.remote, local);
+        let suites = self.suites_with(reading.offered);
+        let psk = bind_psk(&self.networks[reading.network].psk, reading.remote, local, suites);
         let payload = ResponsePayload {
             epoch: view.trust.epoch(),
             association,
@@ -357,10 +360,11 @@ impl Handshakes {
             remote_association: hello.association,
             initiator: false,
             address: reading.from,
+            suite: self.suites_with(reading.offered).used,
             secrets,
         };
+        let mut packet = Response::encode(reading.remote, local, install.suite, &message);
         fx.emit(Out::Install { install, attempt: None });
-        let mut packet = Response::encode(reading.remote, local, Suite::ChaChaPoly, &message);
         let keys = MacKeys::new(&self.networks[reading.network].mac_key, &hello.entity);
         let mac1 = keys.mac1(&packet[..Response::MAC1_AT]);
         Response::set_mac1(&mut packet, &mac1);
@@ -368,6 +372,12 @@ impl Handshakes {
             to: reading.from,
             packet: Packet::new(&packet),
         });
+    }
+
+    /// What a handshake uses whose initiator offers this.
+    const fn suites_with(&self, offered: Suite) -> Suites {
+        let used = self.config.suite_with(offered);
+        Suites { offered, used }
     }
 
     fn refuse(&mut self, reading: &Reading, reason: DropReason, fx: &mut HandshakeFx<'_>) {

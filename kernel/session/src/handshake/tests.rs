@@ -13,8 +13,8 @@ use net_base::rng::{Secret, Seed};
 use net_base::store::Stored;
 use net_base::{Addr, AssociationId, Duration, EntityId, Epoch, Instant, JobId, Now, SeatId, SessionId, UnixNanos};
 use net_trust::{Identity, NetworkKey, Trust, trust};
-use net_wire::DropReason;
 use net_wire::handshake::{COOKIE_REPLY_LEN, CookieReply, INITIATION_LEN, Initiation, RESPONSE_LEN, Response};
+use net_wire::{DropReason, HEADER_LEN, Suite};
 use proptest::prelude::*;
 
 use super::cookie::MacKeys;
@@ -1144,4 +1144,79 @@ proptest! {
         prop_assert_eq!(b.installs.len(), usize::from(harmless));
         prop_assert_eq!(b.drops.values().sum::<u32>(), u32::from(!harmless));
     }
+}
+
+fn with_aes(n: u8) -> Node {
+    let config = SessionConfig {
+        aes: true,
+        ..SessionConfig::default()
+    };
+    Node::with(n, Epoch(WALL), vec![NetworkKey::open()], config)
+}
+
+#[test]
+fn aes_is_used_where_both_sides_have_it_and_nowhere_else() {
+    for (first, second, expected) in [
+        (true, true, Suite::Aes256Gcm),
+        (true, false, Suite::ChaChaPoly),
+        (false, true, Suite::ChaChaPoly),
+        (false, false, Suite::ChaChaPoly),
+    ] {
+        let node = |n, aes| if aes { with_aes(n) } else { Node::new(n) };
+        let (mut a, mut b) = (node(1, first), node(2, second));
+        a.dial(1, &b, 1);
+        talk(&mut a, &mut b);
+        assert_pair(&a.installs[0].0, &b.installs[0].0);
+        assert_eq!((a.installs[0].0.suite, b.installs[0].0.suite), (expected, expected));
+        assert!(a.drops.is_empty() && b.drops.is_empty());
+    }
+}
+
+/// `packet` with another suite and, as whoever knows the network can make it, a MAC that fits.
+fn with_suite(packet: &[u8], suite: Suite, to: EntityId, mac1_at: usize) -> Vec<u8> {
+    const SUITE_AT: usize = HEADER_LEN + 1;
+    let mut changed = packet.to_vec();
+    assert_ne!(changed[SUITE_AT], suite as u8);
+    changed[SUITE_AT] = suite as u8;
+    let mac = MacKeys::new(&NetworkKey::open().mac_key(), &to).mac1(&changed[..mac1_at]);
+    changed[mac1_at..mac1_at + mac.len()].copy_from_slice(&mac);
+    changed
+}
+
+#[test]
+fn whoever_lowers_the_suite_on_the_way_is_left_without_a_session() {
+    let (mut a, mut b) = (with_aes(1), with_aes(2));
+    a.dial(1, &b, 1);
+    let offer = a.pop();
+    b.take(
+        a.address,
+        &with_suite(&offer, Suite::ChaChaPoly, b.entity, Initiation::MAC1_AT),
+    );
+    let lowered = b.pop();
+    a.take(b.address, &lowered);
+    assert!(a.installs.is_empty(), "the answer to a lowered offer is none to ours");
+    assert_eq!(a.dropped(DropReason::NoiseFailure), 1);
+    // The genuine answer, lowered; then as it was made.
+    b.take(a.address, &offer);
+    let answer = b.pop();
+    a.take(
+        b.address,
+        &with_suite(&answer, Suite::ChaChaPoly, a.entity, Response::MAC1_AT),
+    );
+    assert_eq!((a.dropped(DropReason::NoiseFailure), a.installs.len()), (2, 0));
+    a.take(b.address, &answer);
+    assert_eq!(a.installs[0].0.suite, Suite::Aes256Gcm, "what is genuine still counts");
+}
+
+#[test]
+fn an_answer_with_a_suite_that_was_not_offered_is_refused() {
+    let (mut a, mut b) = (Node::new(1), Node::new(2));
+    a.dial(1, &b, 1);
+    b.take(a.address, &a.pop());
+    let answer = b.pop();
+    a.take(
+        b.address,
+        &with_suite(&answer, Suite::Aes256Gcm, a.entity, Response::MAC1_AT),
+    );
+    a.refused_only(DropReason::UnsupportedSuite);
 }

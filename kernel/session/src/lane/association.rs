@@ -548,8 +548,9 @@ impl<C: Check> Association<C> {
         due.into_iter().flatten().chain(unsent).min().unwrap_or(Instant::MAX)
     }
 
-    /// Does what became due. Answers a key id that fell out of use.
-    pub(crate) fn on_time(&mut self, now: Instant, config: &SessionConfig, packets: u64) -> Option<SessionId> {
+    /// Does what became due; `spent` says that the key in use has sealed as many packets as it should. Answers a key id that fell
+    /// out of use.
+    pub(crate) fn on_time(&mut self, now: Instant, config: &SessionConfig, spent: bool) -> Option<SessionId> {
         if !self.is_open() {
             return None;
         }
@@ -571,7 +572,7 @@ impl<C: Check> Association<C> {
             reachable!(self.passed, KeepAlive);
             self.ping = true;
         }
-        if now >= self.rekey_at(config) || (packets >= config.rekey_after_packets && self.rekey_asked.is_none()) {
+        if now >= self.rekey_at(config) || (spent && self.rekey_asked.is_none()) {
             self.ask_rekey(now);
         }
         if self.pace_until.is_some_and(|at| now >= at) {

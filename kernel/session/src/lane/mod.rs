@@ -34,7 +34,7 @@ use net_base::probe::{Hits, Probes as _};
 use net_base::rng::Stream;
 use net_base::timer::{Load, Timers};
 use net_base::{Addr, Check, Duration, EntityId, Instant, NoCheck, SessionId, StreamId, mutant, reachable};
-use net_wire::{CloseCode, DropReason, Reliability};
+use net_wire::{CloseCode, DropReason, Reliability, Suite};
 
 use crate::aead::Aead;
 use crate::config::SessionConfig;
@@ -132,6 +132,8 @@ pub enum What {
 pub struct SessionStats {
     /// Who.
     pub peer: EntityId,
+    /// What packets are sealed with.
+    pub suite: Suite,
     /// Where.
     pub address: Addr,
     /// Smoothed round-trip time.
@@ -433,8 +435,9 @@ impl<A: Aead, C: Check> Lane<A, C> {
                 self.remove(session);
                 continue;
             }
-            let packets = self.slots.get(association.current.id).map_or(0, |slot| slot.sealed);
-            if let Some(unused) = association.on_time(now, &self.config, packets) {
+            let slot = self.slots.get(association.current.id);
+            let spent = slot.is_some_and(|slot| slot.sealed >= self.config.rekey_after_packets_of(slot.info.suite));
+            if let Some(unused) = association.on_time(now, &self.config, spent) {
                 self.slots.remove(unused);
             }
             self.mark(session);
@@ -588,8 +591,10 @@ impl<A: Aead, C: Check> Lane<A, C> {
         let association = self.associations.get(&session)?;
         let stats = association.recovery.stats();
         let rtt = association.recovery.rtt();
+        let suite = self.slots.get(association.current.id).map(|slot| slot.info.suite);
         Some(SessionStats {
             peer: association.peer,
+            suite: suite.unwrap_or(Suite::ChaChaPoly),
             address: association.path.active(),
             rtt: rtt.smoothed(),
             rtt_min: rtt.min(),

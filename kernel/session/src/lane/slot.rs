@@ -4,7 +4,7 @@
 //! its lifetime neither opens nor seals. Not here: which key an association uses (`association.rs`).
 
 use net_base::{Addr, AssociationId, EntityId, Epoch, Instant, SessionId, mutant};
-use net_wire::{DropReason, HEADER_LEN, Header, TAG_LEN, apply_mask, sample};
+use net_wire::{DropReason, HEADER_LEN, Header, Suite, TAG_LEN, apply_mask, sample};
 
 use crate::SessionKey;
 use crate::aead::Aead;
@@ -36,6 +36,8 @@ pub struct KeyInfo {
     pub initiator: bool,
     /// Where the peer's handshake message came from.
     pub address: Addr,
+    /// What it seals with.
+    pub suite: Suite,
 }
 
 impl KeyInfo {
@@ -52,6 +54,7 @@ impl KeyInfo {
             remote_association: install.remote_association,
             initiator: install.initiator,
             address: install.address,
+            suite: install.suite,
         }
     }
 }
@@ -84,8 +87,8 @@ impl<A: Aead> Slot<A> {
             heard: false,
             failures: 0,
             replay: ReplayWindow::new(),
-            open: A::key(&install.secrets.receive),
-            seal: A::key(&install.secrets.send),
+            open: A::key(install.suite, &install.secrets.receive),
+            seal: A::key(install.suite, &install.secrets.send),
             open_header: A::header_key(&install.secrets.receive_header),
             seal_header: A::header_key(&install.secrets.send_header),
         }
