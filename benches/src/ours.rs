@@ -1,7 +1,7 @@
 //! Ours: two nodes, one session, a stream per measure.
 //!
-//! Invariants: the public API a user has, the cipher of release binaries (ChaCha20-Poly1305 by ring), default
-//! configuration. Not here: several streams or sessions at once.
+//! Invariants: the public API a user has, the ciphers of release binaries (ChaCha20-Poly1305 and AES-256-GCM by ring), and but
+//! for the choice of a cipher and of busy polling the default configuration. Not here: several streams or sessions at once.
 
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,49 @@ const SINK: &[u8] = b"sink";
 /// Largest message read or written, in bytes.
 const LARGE: usize = 1 << 16;
 
+/// What both nodes of a row are like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// ChaCha20-Poly1305.
+    ChaCha20,
+    /// AES-256-GCM.
+    Aes256,
+    /// ChaCha20-Poly1305, and a driver that looks at its socket for [`BUSY`] before it sleeps.
+    Busy,
+}
+
+/// Longer than any answer on loopback takes.
+const BUSY: Duration = Duration::from_micros(200);
+
+impl Kind {
+    const ALL: [(&str, Self); 3] = [
+        ("chacha20", Self::ChaCha20),
+        ("aes256", Self::Aes256),
+        ("busy", Self::Busy),
+    ];
+
+    fn key(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(_, kind)| *kind == self)
+            .map_or("", |(key, _)| key)
+    }
+
+    /// The kind of this name.
+    ///
+    /// # Errors
+    /// Where the word is unknown.
+    pub fn parse(name: &str) -> Result<Self, Failure> {
+        let found = Self::ALL.iter().find(|(key, _)| *key == name);
+        found
+            .map(|(_, kind)| *kind)
+            .ok_or_else(|| format!("unknown kind {name:?}").into())
+    }
+}
+
 /// Ours on one runtime.
 pub struct Ours {
+    kind: Kind,
     threads: Threads,
     running: Option<Running>,
 }
@@ -36,17 +77,18 @@ struct Running {
 impl Ours {
     /// Not yet started.
     #[must_use]
-    pub fn new(threads: Threads) -> Self {
-        Self { threads, running: None }
+    pub fn new(kind: Kind, threads: Threads) -> Self {
+        let running = None;
+        Self { kind, threads, running }
     }
 
     /// In the peer process: serves sessions for ever.
     ///
     /// # Errors
     /// Where the node cannot be bound.
-    pub fn serve(threads: Threads) -> Result<(), Failure> {
+    pub fn serve(kind: Kind, threads: Threads) -> Result<(), Failure> {
         threads.runtime()?.block_on(async move {
-            let node = bind().await?;
+            let node = bind(kind).await?;
             let ticket = node.ticket().to_string();
             attend(node.local_addr(), &ticket, Vec::new);
             while let Some(session) = node.accept().await {
@@ -101,16 +143,19 @@ impl Contender for Ours {
         } else {
             "two threads"
         };
-        format!("net chacha20 {threads}")
+        match self.kind {
+            Kind::ChaCha20 | Kind::Aes256 => format!("net {} {threads}", self.kind.key()),
+            Kind::Busy => format!("net chacha20 {threads}, busy poll"),
+        }
     }
 
     fn start(&mut self) -> Result<(), Failure> {
-        let peer = Peer::spawn(&["ours", self.threads.key()])?;
+        let peer = Peer::spawn(&["ours", self.kind.key(), self.threads.key()])?;
         let ticket = Ticket::parse(&peer.extra)?;
         let ticket = Ticket::new(ticket.entity, ticket.fingerprint, vec![peer.addr]);
         let runtime = self.threads.runtime()?;
         let (node, session) = runtime.block_on(async {
-            let node = bind().await?;
+            let node = bind(self.kind).await?;
             let session = node.connect(&ticket).await?;
             Ok::<_, Failure>((node, session))
         })?;
@@ -150,18 +195,27 @@ impl Contender for Ours {
     }
 
     fn stream(&mut self, message: usize, bytes: u64) -> Result<Option<f64>, Failure> {
+        if self.kind == Kind::Busy {
+            return Ok(None);
+        }
         let count = bytes.div_ceil(message as u64);
         let taken = self.transfer(message, count, 1)?;
         Ok(Some(message as f64 * count as f64 / taken.as_secs_f64()))
     }
 
     fn messages(&mut self, count: u64, batch: usize) -> Result<Option<f64>, Failure> {
+        if self.kind == Kind::Busy {
+            return Ok(None);
+        }
         let calls = count.div_ceil(batch as u64);
         let taken = self.transfer(SMALL, calls * batch as u64, batch)?;
         Ok(Some(calls as f64 * batch as f64 / taken.as_secs_f64()))
     }
 
     fn handshake(&mut self, count: usize) -> Result<Option<Duration>, Failure> {
+        if self.kind != Kind::ChaCha20 {
+            return Ok(None);
+        }
         let Running {
             node,
             session,
@@ -182,12 +236,12 @@ impl Contender for Ours {
     }
 }
 
-async fn bind() -> Result<Node, Failure> {
-    Ok(Node::builder()
-        .ephemeral()
-        .address(([127, 0, 0, 1], 0).into())
-        .bind()
-        .await?)
+async fn bind(kind: Kind) -> Result<Node, Failure> {
+    let mut builder = Node::builder().aes(kind == Kind::Aes256);
+    if kind == Kind::Busy {
+        builder = builder.busy_poll(BUSY);
+    }
+    Ok(builder.ephemeral().address(([127, 0, 0, 1], 0).into()).bind().await?)
 }
 
 async fn serve_stream(mut stream: Stream) -> Result<(), Failure> {
@@ -213,5 +267,14 @@ async fn serve_stream(mut stream: Stream) -> Result<(), Failure> {
 /// Every row of ours.
 #[must_use]
 pub fn all() -> Vec<Ours> {
-    vec![Ours::new(Threads::One), Ours::new(Threads::Many)]
+    let rows = [
+        (Kind::ChaCha20, Threads::One),
+        (Kind::ChaCha20, Threads::Many),
+        (Kind::Aes256, Threads::One),
+        (Kind::Aes256, Threads::Many),
+        (Kind::Busy, Threads::One),
+    ];
+    rows.into_iter()
+        .map(|(kind, threads)| Ours::new(kind, threads))
+        .collect()
 }

@@ -85,7 +85,7 @@ fn serve(role: &[String]) -> Result<(), Failure> {
             let (cipher, threads) = quic::parse(cipher, threads)?;
             Quic::serve(cipher, threads)
         }
-        ["ours", threads] => Ours::serve(quic::threads(threads)?),
+        ["ours", kind, threads] => Ours::serve(ours::Kind::parse(kind)?, quic::threads(threads)?),
         _ => Err(format!("unknown role {role:?}").into()),
     }
 }
