@@ -150,8 +150,11 @@ fn transfer(net: &Path, home: &Path, source: &Path, bytes: u64) -> Result<Sent, 
     // Somebody reads what it says until it ends.
     let reader = std::thread::spawn(move || std::io::copy(&mut events, &mut std::io::sink()));
     let sender = start(net, home, &["send", &from, &ticket])?;
+    let receiving = std::thread::spawn(move || finish(receiver));
     let (sent, sender_memory) = finish(sender)?;
-    let (_, receiver_memory) = finish(receiver)?;
+    let (_, receiver_memory) = receiving
+        .join()
+        .map_err(|_| "the thread that waits for the receiver panicked")??;
     drop(reader.join());
     if std::fs::metadata(target.join("file"))?.len() != bytes {
         return Err("not all of the file arrived".into());

@@ -224,10 +224,12 @@ pub fn encode_entry<'n>(kind: Kind, names: impl Iterator<Item = &'n str> + Clone
     true
 }
 
-/// Begins a message of data over what is in `out`: the bytes follow.
-pub fn begin_data(out: &mut Vec<u8>) {
-    out.clear();
-    out.push(DATA);
+/// Makes `out` a message of `len` bytes of data and gives the place for them. What a buffer that is used again held there stays until
+/// it is written over.
+pub fn begin_data(out: &mut Vec<u8>, len: usize) -> &mut [u8] {
+    out.resize(1 + len, 0);
+    out[0] = DATA;
+    &mut out[1..]
 }
 
 impl<'m> Message<'m> {

@@ -364,11 +364,10 @@ impl Sender {
             return Step::Message;
         }
         let wanted = usize::try_from(size - at).map_or(CHUNK, |left| left.min(CHUNK));
-        message::begin_data(out);
-        out.resize(1 + wanted, 0);
-        match source.read(file, at, &mut out[1..]) {
+        let data = message::begin_data(out, wanted);
+        match source.read(file, at, data) {
             Ok(read) if read == wanted => {
-                hasher.update(&out[1..]);
+                hasher.update(data);
                 self.current = Current::Sending {
                     file,
                     at: at + wanted as u64,
