@@ -105,3 +105,39 @@ impl Default for SessionConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_aes_are_replaced_sooner_and_never_later_than_asked_for() {
+        let config = SessionConfig::default();
+        assert_eq!(config.rekey_after_packets_of(Suite::ChaChaPoly), 1 << 32);
+        assert_eq!(config.rekey_after_packets_of(Suite::Aes256Gcm), MAX_PACKETS_AES);
+        let short = SessionConfig {
+            rekey_after_packets: 16,
+            ..config
+        };
+        for suite in [Suite::ChaChaPoly, Suite::Aes256Gcm] {
+            assert_eq!(short.rekey_after_packets_of(suite), 16);
+        }
+    }
+
+    #[test]
+    fn a_suite_is_used_that_both_have() {
+        let (with, without) = (
+            SessionConfig {
+                aes: true,
+                ..SessionConfig::default()
+            },
+            SessionConfig::default(),
+        );
+        assert_eq!(
+            (with.best_suite(), without.best_suite()),
+            (Suite::Aes256Gcm, Suite::ChaChaPoly)
+        );
+        assert_eq!(with.suite_with(Suite::ChaChaPoly), Suite::ChaChaPoly);
+        assert_eq!(without.suite_with(Suite::Aes256Gcm), Suite::ChaChaPoly);
+    }
+}

@@ -1220,3 +1220,23 @@ fn an_answer_with_a_suite_that_was_not_offered_is_refused() {
     );
     a.refused_only(DropReason::UnsupportedSuite);
 }
+
+#[test]
+fn memory_that_is_stolen_makes_no_ephemeral_that_was_sent() {
+    let (mut a, b) = (Node::new(1), Node::new(2));
+    a.dial(1, &b, 1);
+    let offer = a.pop();
+    let sent = Initiation::parse(&offer).expect("an offer").noise()[..32].to_vec();
+    let lent = {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&a.entropy.to_le_bytes());
+        bytes
+    };
+    let loot = a.shakes.machine().loot(&[lent]);
+    assert_eq!(
+        loot.len(),
+        24,
+        "six draws, with and without what was lent, mixed in or not"
+    );
+    assert!(!loot.iter().any(|made| made[..] == sent[..]));
+}
