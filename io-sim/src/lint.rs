@@ -28,7 +28,7 @@ pub struct Warning {
 pub const DEVIATIONS: u64 = 6;
 
 /// Counters that a run may have, beside families named after faults, adversaries, workloads, causes and reasons.
-const COUNTERS: [&str; 48] = [
+const COUNTERS: [&str; 50] = [
     "backpressure",
     "boot_failed",
     "boots",
@@ -73,7 +73,9 @@ const COUNTERS: [&str; 48] = [
     "nat.remapped",
     "rekeyed",
     "resumed",
+    "reveal.after",
     "reveal.past",
+    "reveal.shown",
     "rolled_back",
     "session.lost",
     "session.received",
