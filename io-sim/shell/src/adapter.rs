@@ -13,13 +13,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use net_io_real::traits::{Clock, DatagramSocket, Disk, Entropy, RecvMeta, Transmit};
-use net_io_sim::scenario::NodeIndex;
+use net_io_sim::scenario::{Happening, NodeIndex};
 use net_kernel::api::{Ecn, StoreError};
 use net_kernel::base::store::Cell;
 use net_kernel::base::{Addr, Instant, Now};
 use net_sim_model::{DiskFault, Family, Key};
 
 use crate::bed::{Bed, Debt, Seen};
+use crate::trigger::Happened;
 
 /// Which process of which machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -377,8 +378,18 @@ fn failed(fault: DiskFault) -> StoreError {
 
 impl Disk for ShellDisk {
     fn put(&self, cell: Cell, bytes: &[u8]) -> Result<(), StoreError> {
-        let disk = &mut self.bed.lock().machines[self.node as usize].disk;
-        disk.write_now(cell.name(), bytes.to_vec()).map_err(failed)
+        self.bed.happened(&Happened::at(Happening::Writing, self.node));
+        let written = {
+            let disk = &mut self.bed.lock().machines[self.node as usize].disk;
+            disk.write_now(cell.name(), bytes.to_vec()).map_err(failed)
+        };
+        let end = if written.is_ok() {
+            Happening::Stored
+        } else {
+            Happening::StoreFailed
+        };
+        self.bed.happened(&Happened::at(end, self.node));
+        written
     }
 
     fn get(&self, cell: Cell) -> Result<Option<Vec<u8>>, StoreError> {

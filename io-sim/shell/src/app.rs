@@ -10,13 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use net_io_real::{Node, RecvError, RecvHalf, SendHalf, Session, Stream, StreamOptions};
-use net_io_sim::scenario::{NodeIndex, WorkloadKind};
+use net_io_sim::scenario::{Happening, NodeIndex, WorkloadKind};
 use net_kernel::base::EntityId;
 
 use crate::bed::{Bed, Seen};
 use crate::flow::{Flows, Instance, message};
 use crate::runtime::{Group, Runtime};
 use crate::task::{Patience, of_process, patiently, race, sleep, sleep_until};
+use crate::trigger::Happened;
 
 /// Pause before dialling again.
 const REDIAL: u64 = 200_000_000;
@@ -45,6 +46,8 @@ pub(crate) struct Conns {
     live: BTreeMap<NodeIndex, Vec<(u64, Session)>>,
     dialling: Vec<NodeIndex>,
     count: u64,
+    /// What was told of sessions, by number: keys replaced, addresses moved.
+    told: BTreeMap<u64, (u64, u64)>,
 }
 
 impl<R: Clone> Clone for App<R> {
@@ -71,6 +74,20 @@ pub(crate) fn with<T>(conns: &Mutex<Conns>, act: impl FnOnce(&mut Conns) -> T) -
 impl Conns {
     fn last(&self, peer: NodeIndex) -> Option<Session> {
         Some(self.live.get(&peer)?.last()?.1.clone())
+    }
+
+    /// Per live session, how often keys were replaced and its peer's address moved since it was asked last.
+    pub(crate) fn news(&mut self) -> Vec<(u64, u64)> {
+        let mut news = Vec::new();
+        for (number, session) in self.live.values().flatten() {
+            let Some(stats) = session.stats() else { continue };
+            let before = self
+                .told
+                .insert(*number, (stats.rekeys, stats.moves))
+                .unwrap_or_default();
+            news.push((stats.rekeys - before.0, stats.moves - before.1));
+        }
+        news
     }
 
     /// Every live session.
@@ -131,10 +148,12 @@ impl<R: Runtime> App<R> {
             number
         });
         self.bed.see(Seen::Session, self.node, &[u64::from(peer), number], &[1]);
+        self.bed.happened(&Happened::at(Happening::SessionUp, self.node));
         let (app, watched) = (self.clone(), session.clone());
         self.spawn(async move {
             watched.closed().await;
             app.bed.see(Seen::Session, app.node, &[u64::from(peer), number], &[0]);
+            app.bed.happened(&Happened::at(Happening::SessionDown, app.node));
             let gone = with(&app.conns, |conns| {
                 let live = conns.live.get_mut(&peer)?;
                 let at = live.iter().position(|(other, _)| *other == number)?;
@@ -173,6 +192,7 @@ impl<R: Runtime> App<R> {
                     self.entities[peer as usize],
                     self.bed.lock().machines[peer as usize].external,
                 );
+                self.bed.happened(&Happened::at(Happening::Dialled, self.node));
                 let dialled = self.handle.dial(entity, &[address]).await;
                 with(&self.conns, |conns| conns.dialling.retain(|other| *other != peer));
                 if let Ok(session) = dialled {
@@ -181,6 +201,7 @@ impl<R: Runtime> App<R> {
                     self.register(peer, session);
                     continue;
                 }
+                self.bed.happened(&Happened::at(Happening::ConnectFailed, self.node));
             }
             dials += 1;
             let key = self
@@ -238,6 +259,7 @@ impl<R: Runtime> App<R> {
             );
             return self.bed.fail("stream-order", what);
         };
+        self.bed.happened(&Happened::at(Happening::StreamOpened, self.node));
         let (send, recv) = stream.split();
         let writing = self.clone();
         self.spawn(async move { writing.write(send, instance, 1).await });

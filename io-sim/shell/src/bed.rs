@@ -10,11 +10,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use net_io_sim::scenario::{NodeIndex, Scenario};
+use net_io_sim::scenario::{Happening, NodeIndex, Scenario};
 use net_io_sim::world::{heal, kind_of, link_between};
 use net_kernel::api::Ecn;
 use net_kernel::base::{Addr, Instant, Now, UnixNanos};
 use net_sim_model::{Clock, Counts, Disk, DiskSnapshot, Distribution, Key, Link};
+
+use crate::trigger::{Happened, SetOff, Triggers};
 
 /// Wall time at the start, as in the world: 2026-01-01.
 const WALL: u64 = 1_767_225_600_000_000_000;
@@ -106,6 +108,9 @@ pub struct Inner {
     arrivals: BTreeMap<(u64, u64), (NodeIndex, Datagram)>,
     ways: BTreeMap<(NodeIndex, NodeIndex), Way>,
     healed: Option<Vec<NodeIndex>>,
+    triggers: Triggers,
+    /// Windows of faults that events set off.
+    windows: Vec<SetOff>,
     /// The machines.
     pub machines: Vec<Machine>,
     endpoints: BTreeMap<Addr, Endpoint>,
@@ -193,6 +198,8 @@ impl Bed {
             arrivals: BTreeMap::new(),
             ways: BTreeMap::new(),
             healed: None,
+            triggers: Triggers::new(&scenario),
+            windows: Vec::new(),
             machines: machines.collect(),
             endpoints: BTreeMap::new(),
             debts: BTreeMap::new(),
@@ -279,6 +286,9 @@ impl Bed {
         let healed = &inner.healed;
         let way = inner.ways.entry((from, to)).or_insert_with(|| {
             let mut link = link_between(&self.scenario, self.key, from, to);
+            for window in &inner.windows {
+                link.set_window(window.fault as u32, window.at, window.until);
+            }
             if let Some(core) = healed {
                 heal(&mut link, core, from, to);
             }
@@ -288,6 +298,11 @@ impl Bed {
         let carries_marks = way.link.carries_marks();
         let fates = way.link.offer_kind(inner.now, way.offered, len, kind);
         way.offered += 1;
+        let sent = Happened {
+            kind: Some(kind),
+            ..Happened::at(Happening::Sent, from)
+        };
+        inner.happened(&self.scenario, &sent);
         let Ok(first) = fates.first else { return };
         if datagram.ecn != Ecn::NotEct {
             datagram.ecn = match (carries_marks, first.marked) {
@@ -345,6 +360,11 @@ impl Bed {
             let listens = matches!(machine.state, State::Running | State::Paused);
             if listens && machine.external == datagram.to {
                 datagram.to = machine.internal;
+                let received = Happened {
+                    kind: Some(kind_of(&datagram.bytes)),
+                    ..Happened::at(Happening::Received, node)
+                };
+                inner.happened(&self.scenario, &received);
                 arrived.push((node, datagram));
             }
         }
@@ -367,6 +387,11 @@ impl Bed {
         for ((from, to), way) in &mut inner.ways {
             heal(&mut way.link, core, *from, *to);
         }
+    }
+
+    /// Something happened: what waits for it is set off.
+    pub fn happened(&self, what: &Happened) {
+        self.lock().happened(&self.scenario, what);
     }
 
     /// What all links did.
@@ -510,6 +535,32 @@ impl Bed {
             endpoint.reader = Some(waker.clone());
         }
         next
+    }
+}
+
+impl Inner {
+    /// Something happened: what waits for it is set off, links at once.
+    fn happened(&mut self, scenario: &Scenario, what: &Happened) {
+        if self.healed.is_some() || !self.triggers.wait_for(&[what.event]) {
+            return;
+        }
+        for window in self.triggers.happened(self.now, &scenario.faults, what) {
+            self.windows.push(window);
+            for way in self.ways.values_mut() {
+                way.link.set_window(window.fault as u32, window.at, window.until);
+            }
+        }
+    }
+
+    /// Faults that were set off since it was asked last.
+    pub fn set_off(&mut self) -> Vec<SetOff> {
+        self.triggers.take()
+    }
+
+    /// Whether somebody still waits for one of these events.
+    #[must_use]
+    pub fn wait_for(&self, events: &[Happening]) -> bool {
+        self.healed.is_none() && self.triggers.wait_for(events)
     }
 }
 

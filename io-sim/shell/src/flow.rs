@@ -14,10 +14,11 @@ use net_io_sim::arm::{Direction, Sequence, StreamHistory, directions};
 use net_io_sim::check::Expected;
 use net_io_sim::histogram::Histogram;
 use net_io_sim::payload;
-use net_io_sim::scenario::{NodeIndex, StreamWorkload, WorkloadKind};
+use net_io_sim::scenario::{Happening, NodeIndex, StreamWorkload, WorkloadKind};
 use net_kernel::wire::Reliability;
 
 use crate::bed::{Bed, Seen};
+use crate::trigger::Happened;
 
 /// All flows of a run, shared.
 #[derive(Clone)]
@@ -200,6 +201,7 @@ impl Flows {
             return false;
         }
         let reader = if way == 0 { flow.acceptor } else { flow.opener };
+        let workload = flow.workload as u32;
         let Some(state) = flow.ways.get_mut(way) else {
             return false;
         };
@@ -211,6 +213,10 @@ impl Flows {
         }
         self.bed
             .see(Seen::Delivered, reader, &[instance.number as u64, number], message);
+        self.bed.happened(&Happened {
+            workload: Some(workload),
+            ..Happened::at(Happening::Delivered, reader)
+        });
         true
     }
 

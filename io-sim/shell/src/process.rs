@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use net_io_real::{Node, Parts, assemble};
 use net_io_sim::aead::Clear;
 use net_io_sim::kernel::identity;
-use net_io_sim::scenario::NodeIndex;
+use net_io_sim::scenario::{Happening, NodeIndex};
 use net_kernel::Kernel;
 use net_kernel::api::Boot;
 use net_kernel::base::rng::{Secret, Seed};
@@ -24,6 +24,7 @@ use crate::bed::{Bed, Seen, State};
 use crate::flow::Flows;
 use crate::runtime::{Group, Runtime};
 use crate::task::of_process;
+use crate::trigger::Happened;
 
 /// The cell that keeps the boot epoch, as in the world.
 const EPOCH: &str = "boot-epoch";
@@ -147,6 +148,7 @@ impl<R: Runtime> Processes<R> {
         let (released, ended) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         self.bed.set_state(node, State::Running);
         self.bed.see(Seen::Booted, node, &[process.incarnation], &[]);
+        self.bed.happened(&Happened::at(Happening::Boot, node));
         let (bed, may, did) = (self.bed.clone(), Arc::clone(&released), Arc::clone(&ended));
         let driving = async move {
             let result = driver.await;
@@ -192,6 +194,7 @@ impl<R: Runtime> Processes<R> {
         self.runtime.kill(live.apps);
         self.bed.lock().machines[node as usize].disk.crash();
         self.bed.see(Seen::Ended, node, &[], &[]);
+        self.bed.happened(&Happened::at(Happening::Down, node));
         self.flows.node_down(node);
     }
 
@@ -204,6 +207,23 @@ impl<R: Runtime> Processes<R> {
         {
             self.bed
                 .fail("driver", format!("node {node} cannot move to {address}: {error}"));
+        }
+    }
+
+    /// Tells of keys that were replaced and addresses that moved since it was asked last, where somebody waits for that: a
+    /// driver says so in its sessions' figures alone.
+    pub(crate) fn look_at_sessions(&mut self) {
+        if !self.bed.lock().wait_for(&[Happening::Rekeyed, Happening::Moved]) {
+            return;
+        }
+        for (node, live) in self.live.iter().enumerate() {
+            let Some(live) = live else { continue };
+            for (rekeys, moves) in crate::app::with(&live.conns, crate::app::Conns::news) {
+                let node = node as NodeIndex;
+                for (event, count) in [(Happening::Rekeyed, rekeys), (Happening::Moved, moves)] {
+                    (0..count).for_each(|_| self.bed.happened(&Happened::at(event, node)));
+                }
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use crate::flow::Flows;
 use crate::process::Processes;
 use crate::runtime::Runtime;
 use crate::script::{Line, lines, quiet_after, unable};
+use crate::trigger::SetOff;
 
 /// A run goes on this long after everything is done, so that endings are seen.
 const SETTLE: u64 = 1_000_000_000;
@@ -65,6 +66,7 @@ pub async fn drive<R: Runtime>(prepared: &Prepared, bed: &Bed, runtime: R) -> Ar
         line: 0,
         steps: 0,
         same_instant: (0, 0),
+        quiet_after: quiet_after(&bed.scenario),
         healed: false,
     };
     run.live().await;
@@ -84,6 +86,8 @@ struct Run<R> {
     line: usize,
     steps: u64,
     same_instant: (u64, u64),
+    /// From when on nothing more is going to be done.
+    quiet_after: u64,
     healed: bool,
 }
 
@@ -95,7 +99,6 @@ impl<R: Runtime> Run<R> {
             .workloads
             .iter()
             .any(|w| matches!(w.kind, WorkloadKind::Connect));
-        let quiet_after = quiet_after(&scenario);
         let (mut end, mut done) = (scenario.duration, false);
         loop {
             self.settle().await;
@@ -103,7 +106,7 @@ impl<R: Runtime> Run<R> {
                 return;
             }
             let now = self.bed.now();
-            let over = now >= quiet_after || self.healed;
+            let over = now >= self.quiet_after || self.healed;
             if !done && over && (!full || self.healed) && self.flows.all_done() {
                 done = true;
                 end = end.min(now + SETTLE);
@@ -137,6 +140,19 @@ impl<R: Runtime> Run<R> {
         for datagram in self.runtime.sent() {
             self.bed.offer(datagram);
         }
+        self.processes.look_at_sessions();
+        self.set_off();
+    }
+
+    /// What events set off enters the script.
+    fn set_off(&mut self) {
+        for SetOff { fault, at, until } in self.bed.lock().set_off() {
+            self.quiet_after = self.quiet_after.max(if until == u64::MAX { at } else { until });
+            let end = (until != u64::MAX).then_some((until, Line::End(fault)));
+            self.script.push((at, Line::Fault(fault)));
+            self.script.extend(end);
+        }
+        self.script[self.line..].sort_by_key(|(at, _)| *at);
     }
 
     /// Time moves to `at`, and what is due happens.

@@ -28,19 +28,16 @@ pub(crate) fn lines(scenario: &Scenario) -> Vec<(u64, Line)> {
     for (index, node) in scenario.nodes.iter().enumerate() {
         lines.push((node.starts, Line::Boot(index as NodeIndex)));
     }
-    // What only an event sets off does not happen here.
-    for (index, fault) in scenario
-        .faults
-        .iter()
-        .enumerate()
-        .filter(|(_, fault)| fault.when.is_none())
-    {
+    for (index, fault) in scenario.faults.iter().enumerate() {
         if let FaultKind::RestoreDisk { taken, .. } = fault.kind {
             lines.push((taken, Line::Backup(index)));
         }
-        lines.push((fault.at, Line::Fault(index)));
-        if fault.until != u64::MAX {
-            lines.push((fault.until, Line::End(index)));
+        // What only an event sets off comes in once it is set off.
+        if fault.when.is_none() {
+            lines.push((fault.at, Line::Fault(index)));
+            if fault.until != u64::MAX {
+                lines.push((fault.until, Line::End(index)));
+            }
         }
     }
     lines.sort_by_key(|(at, _)| *at);
@@ -49,10 +46,7 @@ pub(crate) fn lines(scenario: &Scenario) -> Vec<(u64, Line)> {
 
 /// What this arm cannot do of a scenario.
 pub(crate) fn unable(scenario: &Scenario) -> Vec<String> {
-    let faults = scenario
-        .faults
-        .iter()
-        .filter(|fault| !able(&fault.kind) || fault.when.is_some());
+    let faults = scenario.faults.iter().filter(|fault| !able(&fault.kind));
     let faults = faults.map(|fault| format!("fault `{}`", fault.id));
     let adversaries = scenario
         .adversaries

@@ -199,6 +199,42 @@ fn a_build_without_madsim_says_how_to_build_one() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("--cfg madsim"));
 }
 
+/// A partition that some event sets off, here and in the world; the run differs from the one in which it never comes.
+#[test]
+fn every_event_that_happens_sets_a_fault_off() {
+    let events = [
+        "boot",
+        "down",
+        "dialled",
+        "session-up",
+        "session-down",
+        "rekeyed",
+        "moved",
+        "stream-opened",
+        "writing",
+        "stored",
+        "sent",
+        "received",
+        "delivered",
+    ];
+    let with = |event: &str, nth: u32| {
+        let fault = format!(
+            "[[fault]]\nkind = \"partition\"\nid = \"late\"\nfrom = \"c\"\nboth = true\nfor = \"300ms\"\n\
+             when = {{ event = \"{event}\", nth = {nth} }}\n[liveness]"
+        );
+        let report = under_turmoil(&ROUGH.replacen("[liveness]", &fault, 1), 5);
+        assert_eq!(report.verdict, Verdict::Pass, "{event}: {:?}", report.failure);
+        assert!(report.unable.is_empty(), "{:?}", report.unable);
+        report
+    };
+    let never = with("boot", 1_000);
+    for event in events {
+        let report = with(event, 1);
+        assert_ne!(report.digest, never.digest, "{event}");
+        assert_eq!(report.history, never.history, "{event}");
+    }
+}
+
 #[test]
 fn what_it_cannot_do_is_named_and_counts_where_all_must_be_done() {
     let harm = "[[adversary]]\nkind = \"garbage\"\nid = \"noise\"\nto = \"b\"\ncount = 5\nrate = \"10/s\"\n[liveness]";

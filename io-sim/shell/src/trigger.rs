@@ -1,0 +1,178 @@
+//! Events that set faults off, as in the world: what waits for what, how often it was seen, and what was set off by it.
+//!
+//! What a driver tells nobody is read off its sessions' figures (keys replaced, addresses moved). A disk's write begins and
+//! ends at one moment here.
+//! Invariants: a trigger fires at most once, and never once links are healed; what it sets off happens at the next line of the
+//! script, after the tasks that are awake had their turn.
+//! Not here: what faults do (`script.rs`), adversaries, whom this arm does not know.
+
+use net_io_sim::scenario::{Fault, Happening, NodeIndex, Scenario, Trigger};
+use net_sim_model::Kinds;
+
+struct Watch {
+    trigger: Trigger,
+    fault: usize,
+    seen: u64,
+    fired: bool,
+}
+
+/// A fault that an event set off, with its window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SetOff {
+    /// Which fault.
+    pub fault: usize,
+    /// When it begins.
+    pub at: u64,
+    /// When it ends; `u64::MAX` is never.
+    pub until: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug)]
+pub struct Happened {
+    /// What.
+    pub event: Happening,
+    /// Where.
+    pub node: NodeIndex,
+    /// To a datagram of which kind.
+    pub kind: Option<Kinds>,
+    /// In which workload a message was delivered.
+    pub workload: Option<u32>,
+}
+
+impl Happened {
+    /// At a machine, about no datagram and no message.
+    #[must_use]
+    pub const fn at(event: Happening, node: NodeIndex) -> Self {
+        Self {
+            event,
+            node,
+            kind: None,
+            workload: None,
+        }
+    }
+
+    fn meets(&self, trigger: &Trigger) -> bool {
+        let kind = match (trigger.kind, self.kind) {
+            (Some(wanted), Some(kind)) => wanted.meets(kind),
+            (Some(_) | None, None) | (None, Some(_)) => true,
+        };
+        trigger.event == self.event
+            && trigger.node.is_none_or(|node| node == self.node)
+            && trigger.workload.is_none_or(|workload| self.workload == Some(workload))
+            && kind
+    }
+}
+
+/// All triggers of a scenario's faults.
+#[derive(Default)]
+pub struct Triggers {
+    watches: Vec<Watch>,
+    set_off: Vec<SetOff>,
+}
+
+impl Triggers {
+    /// The triggers of a scenario.
+    #[must_use]
+    pub fn new(scenario: &Scenario) -> Self {
+        let faults = scenario.faults.iter().enumerate();
+        let watches = faults.filter_map(|(fault, spec)| {
+            spec.when.map(|trigger| Watch {
+                trigger,
+                fault,
+                seen: 0,
+                fired: false,
+            })
+        });
+        Self {
+            watches: watches.collect(),
+            set_off: Vec::new(),
+        }
+    }
+
+    /// Whether somebody still waits for one of these.
+    #[must_use]
+    pub fn wait_for(&self, events: &[Happening]) -> bool {
+        let waits = |watch: &Watch| !watch.fired && events.contains(&watch.trigger.event);
+        self.watches.iter().any(waits)
+    }
+
+    /// Something happened: answers what it sets off, from `now` on.
+    pub fn happened(&mut self, now: u64, faults: &[Fault], what: &Happened) -> Vec<SetOff> {
+        let mut fired = Vec::new();
+        for watch in &mut self.watches {
+            if watch.fired || !what.meets(&watch.trigger) {
+                continue;
+            }
+            watch.seen += 1;
+            if watch.seen == watch.trigger.nth {
+                watch.fired = true;
+                let spec = &faults[watch.fault];
+                fired.push(SetOff {
+                    fault: watch.fault,
+                    at: now.saturating_add(spec.at),
+                    until: now.saturating_add(spec.until),
+                });
+            }
+        }
+        self.set_off.extend(&fired);
+        fired
+    }
+
+    /// What was set off since it was asked last.
+    pub fn take(&mut self) -> Vec<SetOff> {
+        std::mem::take(&mut self.set_off)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+        schema = 1
+        name = "set-off"
+        duration = "10s"
+        [topology]
+        nodes = [ { id = "a" }, { id = "b" } ]
+        [[workload]]
+        kind = "stream"
+        id = "ab"
+        from = "a"
+        to = "b"
+        count = 5
+        [[fault]]
+        kind = "crash"
+        node = "a"
+        when = { event = "session-up", node = "b", nth = 2 }
+        after = "1s"
+        for = "2s"
+        [[fault]]
+        kind = "partition"
+        from = "a"
+        when = { event = "delivered", workload = "ab", nth = 3 }
+        for = "1s"
+    "#;
+
+    #[test]
+    fn an_event_counts_where_it_is_awaited_and_fires_once_at_its_number() {
+        let scenario = Scenario::resolved("set-off.toml", TEXT, 1).expect("a good scenario");
+        let mut triggers = Triggers::new(&scenario);
+        let mut tell = |now, what: Happened| triggers.happened(now, &scenario.faults, &what);
+        assert_eq!(tell(1, Happened::at(Happening::SessionUp, 1)), []);
+        assert_eq!(tell(2, Happened::at(Happening::SessionUp, 0)), [], "elsewhere");
+        assert_eq!(tell(3, Happened::at(Happening::SessionDown, 1)), [], "something else");
+        let second = tell(4, Happened::at(Happening::SessionUp, 1));
+        let (at, until) = (1_000_000_004, 3_000_000_004);
+        assert_eq!(second, [SetOff { fault: 0, at, until }]);
+        assert_eq!(tell(5, Happened::at(Happening::SessionUp, 1)), [], "once");
+        let delivered = Happened {
+            workload: Some(0),
+            ..Happened::at(Happening::Delivered, 1)
+        };
+        assert_eq!((tell(6, delivered), tell(7, delivered)), (vec![], vec![]));
+        assert_eq!(tell(8, delivered).len(), 1);
+        assert_eq!(triggers.take().len(), 2);
+        assert_eq!(triggers.take(), []);
+    }
+}
