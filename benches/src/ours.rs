@@ -25,7 +25,7 @@ pub enum Kind {
     ChaCha20,
     /// AES-256-GCM.
     Aes256,
-    /// ChaCha20-Poly1305, and a driver that looks at its socket for [`BUSY`] before it sleeps.
+    /// ChaCha20-Poly1305, and a driver that looks at its socket for 200 us before it sleeps.
     Busy,
 }
 
