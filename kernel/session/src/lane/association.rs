@@ -310,9 +310,9 @@ impl<C: Check> Association<C> {
             core::mem::replace(&mut self.current, key)
         };
         let drain = if mutant!(RekeyOverlapShort) {
-            config.previous_drain / 100
+            self.drain(config) / 100
         } else {
-            config.previous_drain
+            self.drain(config)
         };
         self.draining.push(Draining {
             key: drains,
@@ -339,11 +339,14 @@ impl<C: Check> Association<C> {
     pub(crate) fn heard(&mut self, id: SessionId, config: &SessionConfig, now: Instant) -> Option<SessionId> {
         if id == self.current.id {
             self.current.confirmed = true;
+            // Whatever it is, the peer holds the key: no older one is gone back to because of what was under way.
+            self.heard_current = now;
             if self.current.initiator || mutant!(ConfirmTakenForUse) {
                 self.used(id, now);
             }
             return None;
         }
+        let drain = self.drain(config);
         if let Some(draining) = self.draining.iter_mut().find(|draining| draining.key.id == id) {
             reachable!(self.passed, KeyDrainedUsed);
             if draining.key.initiator {
@@ -358,7 +361,7 @@ impl<C: Check> Association<C> {
                     self.next_counter = draining.counter;
                 }
                 core::mem::swap(&mut draining.key, &mut self.current);
-                (draining.since, draining.until) = (now, now + config.previous_drain);
+                (draining.since, draining.until) = (now, now + drain);
                 self.heard_current = now;
                 self.agrees = self.current.initiator;
             }
@@ -583,6 +586,12 @@ impl<C: Check> Association<C> {
         self.retire(now, config)
     }
 
+    /// How long a replaced key still opens packets: as configured, and at least as long as what was sealed under it may take
+    /// with its repetitions (RFC 9001 section 6.5).
+    fn drain(&self, config: &SessionConfig) -> Duration {
+        config.previous_drain.max(self.recovery.rtt().probe_base() * 3)
+    }
+
     /// Forgets keys that drained. One is kept while the peer was not heard to use what replaced it, for as long as it
     /// may be used at all; and where the two sides disagree about which key is current, the side with the lesser
     /// EntityId follows the other.
@@ -592,16 +601,19 @@ impl<C: Check> Association<C> {
             return Some(next.key.id);
         }
         let at = self.draining.iter().position(|draining| now >= draining.until)?;
+        let drain = self.drain(config);
         let draining = &mut self.draining[at];
         // A peer that merely had packets under way stopped using it within a round trip or two.
-        let settled = draining.since + config.previous_drain / 2;
+        let settled = draining.since + drain / 2;
         let used = draining.heard > self.heard_current && draining.heard >= settled;
+        // A late packet under the successor says nothing of what the peer uses now.
+        let recent = now.since(draining.heard) < drain / 2;
         let expired = now >= draining.key.installed + config.reject_after;
-        if expired || ((self.agrees || mutant!(DrainedKeyForgotten)) && !used) {
+        if expired || ((self.agrees || mutant!(DrainedKeyForgotten)) && !used && !recent) {
             reachable!(self.passed, KeyDrainedForgotten);
             return Some(self.draining.remove(at).key.id);
         }
-        draining.until = now + config.previous_drain;
+        draining.until = now + drain;
         if used && !self.greater {
             reachable!(self.passed, KeyDisagreed);
             core::mem::swap(&mut draining.key, &mut self.current);
