@@ -5,7 +5,7 @@
 //! Invariants: one process at a time receives into a directory; a name is given only where nothing has it, by the system and
 //! not by looking first. Not here: when a file gets its name (`net_kernel::transfer`).
 
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use cap_std::ambient_authority;
@@ -116,15 +116,7 @@ impl Directory {
         if position != at {
             file.seek(SeekFrom::Start(at))?;
         }
-        let mut read = 0;
-        while read < into.len() {
-            match file.read(&mut into[read..]) {
-                Ok(0) => break,
-                Ok(more) => read += more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let read = super::read_full(&mut file, into)?;
         self.reading = Some((id, file, at + read as u64));
         Ok(read)
     }

@@ -16,6 +16,8 @@ pub mod token;
 pub mod told;
 pub mod tree;
 
+use std::io;
+
 use bytes::Bytes;
 use net_io_real::error::{RecvError, SendError};
 use net_io_real::{RecvHalf, SendHalf, Stream, StreamOptions};
@@ -293,6 +295,20 @@ impl<S: Side> Worker<S> {
         self.advance
             .send_if_modified(|before| std::mem::replace(before, now) != now);
     }
+}
+
+/// Fills `into` as far as the file goes, whatever a single call gives.
+pub fn read_full(file: &mut impl io::Read, into: &mut [u8]) -> io::Result<usize> {
+    let mut read = 0;
+    while read < into.len() {
+        match file.read(&mut into[read..]) {
+            Ok(0) => break,
+            Ok(more) => read += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
 }
 
 /// The directory of a receiver that takes nothing, and so asks for nothing.

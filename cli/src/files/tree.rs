@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, FileType, Metadata};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use net_kernel::transfer::message::Kind;
@@ -154,15 +154,7 @@ impl Files {
         if position != at {
             file.seek(SeekFrom::Start(at))?;
         }
-        let mut read = 0;
-        while read < into.len() {
-            match file.read(&mut into[read..]) {
-                Ok(0) => break,
-                Ok(more) => read += more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let read = super::read_full(&mut file, into)?;
         self.open = Some((entry, file, at + read as u64));
         Ok(read)
     }
