@@ -7,12 +7,14 @@
 //! | `floor.rs` | bare UDP: ping-pong, one datagram per call, segmentation offload |
 //! | `alloc.rs` | an allocator that counts |
 //! | `arithmetic.rs` | the Diffie-Hellman operations of one handshake and nothing else |
-//! | `quic.rs` | quinn, with the same cipher and the same bound on the MTU |
+//! | `quic.rs` | quinn, with ChaCha20-Poly1305 and AES-128-GCM, and the same bound on the MTU |
 //! | `ours.rs` | ours, through the API users have |
 //! | `kernel/` | two kernels in memory: instruction counts, messages per second, the cost of sealing and opening |
 //! | `run.rs` | interleaved rounds |
 //! | `table.rs` | medians, ratios, text and JSON |
 //! | `bin/loopback.rs` | two processes over UDP |
+//! | `bin/files.rs` | a file from `net send` to `net recv`, beside the same bytes on a stream |
+//! | `bin/idle.rs` | many sessions that nobody uses |
 //! | `bin/lane.rs` | two kernels and their cipher |
 //! | `bin/gate.rs` | instruction counts against the committed ones |
 //!

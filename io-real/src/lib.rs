@@ -18,7 +18,7 @@
 //! | `spin.rs` | whether to look at the socket a little longer before sleeping |
 //! | `slots.rs` | a table with stable row numbers |
 //! | `tokio.rs` | the driver's world under tokio |
-//! | `aead.rs` | ChaCha20-Poly1305 by ring |
+//! | `aead.rs` | ChaCha20-Poly1305 and AES-256-GCM by ring |
 //! | `api.rs` | the kernel's names used here |
 //!
 //! Invariants: no protocol decision is taken here; the driver names no runtime; no secret is logged.
