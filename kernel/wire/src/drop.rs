@@ -120,6 +120,12 @@ drop_reasons! {
     StaleEpoch = 39, "stale_epoch";
     /// A bounded table or buffer has no room for what the packet asks to be kept.
     Overloaded = 40, "overloaded";
+    /// A message of the mesh that is no message, or says what cannot be.
+    MalformedMesh = 41, "malformed_mesh";
+    /// A statement about a node older than what is known of it.
+    StaleStatement = 42, "stale_statement";
+    /// A statement whose signature is not its origin's.
+    BadSignature = 43, "bad_signature";
 }
 
 impl DropReason {

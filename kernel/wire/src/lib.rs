@@ -10,6 +10,7 @@
 //! | `varint.rs` | unsigned LEB128, canonical |
 //! | `handshake.rs` | handshake packets as views and encoders |
 //! | `routing.rs` | routing header and hop trailer |
+//! | `mesh.rs` | what neighbours tell each other about the mesh |
 //! | `subprotocol.rs` | the registry of subprotocol ids |
 //! | `ticket.rs` | the printable ticket |
 //! | `bytes.rs` | fixed-offset loads and stores |
@@ -33,6 +34,7 @@ pub mod frame;
 pub mod fuzz;
 pub mod handshake;
 pub mod header;
+pub mod mesh;
 pub mod routing;
 pub mod subprotocol;
 pub mod ticket;

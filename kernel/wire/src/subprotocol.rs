@@ -17,6 +17,8 @@ macro_rules! registry {
 registry! {
     /// Plain events, no subprotocol.
     EVENTS = 0x0000;
+    /// What neighbours tell each other about the mesh.
+    MESH = 0x0300;
     /// Causal events.
     CAUSAL = 0x0400;
     /// State snapshots.

@@ -1,0 +1,657 @@
+//! The routing table: distance vector on round-trip time, loop-free by Babel's feasibility condition (RFC 8966).
+//!
+//! A node's pingwave is its own announcement: signed, counted, and carried outward hop by hop with the round-trip time so
+//! far. Neighbours offer routes; an offer may be used only while it is closer to the origin than anything this node ever
+//! announced of the same statement, so that along every chain of next hops the announced distance falls and no chain closes.
+//! Invariants: a selected offer is feasible; only a statement that was not known before keeps a route alive; whoever was
+//! told of a route that is gone is told that it is gone.
+//! Not here: who is a neighbour and what reaching it costs (`mesh.rs`, `liveness.rs`), signatures, when messages leave.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use net_base::{Duration, EntityId, Instant, SessionKey, mutant};
+use net_wire::mesh::{Core, MAX_HOPS, Pingwave, SIGNATURE_LEN, Version};
+
+/// Nodes that are remembered, reachable or not; one more is not taken in.
+pub const MAX_TARGETS: usize = 16_384;
+/// Nodes that one neighbour alone may have told of, so that one that makes up nodes does not use up the table.
+pub const MAX_TARGETS_BY_ONE: usize = 4_096;
+/// Offers kept of one node: the selected route and the next best ones.
+pub const MAX_OFFERS: usize = 8;
+/// How long the feasible distance of a node without a route is remembered (RFC 8966 appendix B: three minutes).
+pub const DISTANCE_MEMORY: Duration = Duration::from_secs(180);
+/// A route is replaced for one that is better by this part of its length, and changes of length by less are not told.
+const HYSTERESIS: u32 = 8;
+/// The same, in microseconds, whatever the length.
+const HYSTERESIS_US: u32 = 100;
+/// A longer way, in microseconds, is none: half an hour, so that adding the cost of a link cannot overflow.
+const MAX_RTT_US: u32 = 1 << 31;
+/// What one link may cost at most, in microseconds.
+const MAX_COST_US: u32 = 1 << 30;
+
+/// How far a node is, as far as it was ever announced from here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Distance {
+    version: Version,
+    rtt_us: u32,
+}
+
+impl Distance {
+    /// Whether an offer at `(version, rtt_us)` lies closer (RFC 8966 section 3.5.1).
+    fn admits(&self, version: Version, rtt_us: u32) -> bool {
+        version > self.version || (version == self.version && rtt_us < self.rtt_us)
+    }
+}
+
+/// What an origin said, and when it was first heard here, by whatever way.
+#[derive(Clone, Copy, Debug)]
+struct Statement {
+    core: Core,
+    signature: [u8; SIGNATURE_LEN],
+    heard: Instant,
+}
+
+/// What a neighbour says of its distance to a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Offer {
+    via: SessionKey,
+    version: Version,
+    hops: u8,
+    ttl: u8,
+    rtt_us: u32,
+}
+
+/// What was last announced of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Announced {
+    version: Version,
+    hops: u8,
+    rtt_us: u32,
+}
+
+/// One node other than this one.
+#[derive(Debug, Default)]
+struct Target {
+    /// In ascending order of version; those that an offer refers to, and the newest.
+    statements: Vec<Statement>,
+    offers: Vec<Offer>,
+    feasible: Option<Distance>,
+    selected: Option<SessionKey>,
+    announced: Option<Announced>,
+    /// Neighbours that hold an announcement of ours.
+    told: BTreeSet<SessionKey>,
+    /// Since when there is no route.
+    lost: Option<Instant>,
+    /// Who told of it first.
+    first: Option<EntityId>,
+}
+
+/// A neighbour, as the table sees it.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    peer: EntityId,
+    cost_us: u32,
+}
+
+/// What is to be done with a pingwave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Check {
+    /// Its origin's words are known and were checked before: give it to [`Routes::on_pingwave`].
+    Known,
+    /// They are new: check the signature first.
+    Unproved,
+    /// It is our own, come back.
+    Own,
+    /// It is older than what is known, or the same words were signed differently.
+    Stale,
+    /// There is no room for one more node.
+    Full,
+}
+
+/// What a change of the table leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Neighbours are to be told of the node, see [`Routes::announcement`].
+    Announce(EntityId),
+    /// The node became reachable.
+    Found(EntityId),
+    /// The node is no longer reachable.
+    Lost(EntityId),
+    /// Routes are offered and none is feasible: somebody must ask its origin for a newer statement (RFC 8966 section 3.8.2.1).
+    Starved(EntityId, Version),
+}
+
+/// What a neighbour is to be told of a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Announcement {
+    /// How far it is from here.
+    Reached(Pingwave),
+    /// That it is not reached from here any more; the newest version known.
+    Withdrawn(Version),
+}
+
+/// A way to a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Route {
+    /// The session with the next hop.
+    pub via: SessionKey,
+    /// The next hop.
+    pub next: EntityId,
+    /// Hops to the node; 1 for a neighbour.
+    pub hops: u8,
+    /// Round-trip time to the node, in microseconds.
+    pub rtt_us: u32,
+    /// The statement it rests on.
+    pub version: Version,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Routes {
+    own: EntityId,
+    hold: Duration,
+    links: BTreeMap<SessionKey, Link>,
+    targets: BTreeMap<EntityId, Target>,
+    /// How many targets each neighbour told of first.
+    introduced: BTreeMap<EntityId, usize>,
+    changes: Vec<Change>,
+}
+
+impl Routes {
+    /// An empty table. A route lives for `hold` after the statement that it rests on was first heard.
+    #[must_use]
+    pub const fn new(own: EntityId, hold: Duration) -> Self {
+        Self {
+            own,
+            hold,
+            links: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            introduced: BTreeMap::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// Takes what the last calls led to.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        core::mem::take(&mut self.changes)
+    }
+
+    /// A neighbour's link came up. It costs `cost_us`, at least 1.
+    pub fn link_up(&mut self, via: SessionKey, peer: EntityId, cost_us: u32) {
+        self.links.insert(
+            via,
+            Link {
+                peer,
+                cost_us: cost_us.clamp(1, MAX_COST_US),
+            },
+        );
+    }
+
+    /// A neighbour's link went down: every route over it is gone at once.
+    pub fn link_down(&mut self, now: Instant, via: SessionKey) {
+        if self.links.remove(&via).is_none() {
+            return;
+        }
+        let mut touched = Vec::new();
+        for (id, target) in &mut self.targets {
+            target.told.remove(&via);
+            let before = target.offers.len();
+            target.offers.retain(|offer| offer.via != via);
+            if target.offers.len() != before {
+                touched.push(*id);
+            }
+        }
+        for id in touched {
+            self.reselect(now, &id);
+        }
+    }
+
+    /// The cost of a link changed.
+    pub fn link_cost(&mut self, now: Instant, via: SessionKey, cost_us: u32) {
+        let Some(link) = self.links.get_mut(&via) else { return };
+        let cost_us = cost_us.clamp(1, MAX_COST_US);
+        if !differs(link.cost_us, cost_us) {
+            return;
+        }
+        link.cost_us = cost_us;
+        let over: Vec<EntityId> = self
+            .targets
+            .iter()
+            .filter(|(_, target)| target.offers.iter().any(|offer| offer.via == via))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in over {
+            self.reselect(now, &id);
+        }
+    }
+
+    /// Whether the link counts at the moment.
+    #[must_use]
+    pub fn has_link(&self, via: SessionKey) -> bool {
+        self.links.contains_key(&via)
+    }
+
+    /// What is to be done with a pingwave from a neighbour.
+    #[must_use]
+    pub fn check(&self, now: Instant, via: SessionKey, wave: &Pingwave) -> Check {
+        if wave.core.origin == self.own {
+            return Check::Own;
+        }
+        let Some(target) = self.targets.get(&wave.core.origin) else {
+            let peer = self.links.get(&via).map(|link| link.peer);
+            let by_one = peer.and_then(|peer| self.introduced.get(&peer)).copied().unwrap_or(0);
+            return if self.targets.len() >= MAX_TARGETS || by_one >= MAX_TARGETS_BY_ONE {
+                Check::Full
+            } else {
+                Check::Unproved
+            };
+        };
+        let version = wave.core.version;
+        // Only words that were not known before keep anything alive: old ones are as old as what came after them.
+        if target.heard(version).is_some_and(|heard| now >= heard + self.hold) && !mutant!(ReplayRefreshes) {
+            return Check::Stale;
+        }
+        match target.statement(version) {
+            Some(known) if known.core == wave.core && known.signature == wave.signature => Check::Known,
+            Some(_) => Check::Stale,
+            None => Check::Unproved,
+        }
+    }
+
+    /// A neighbour reaches the origin of a pingwave whose signature was found to be the origin's.
+    pub fn on_pingwave(&mut self, now: Instant, via: SessionKey, wave: &Pingwave) {
+        let Some(link) = self.links.get(&via) else { return };
+        if matches!(self.check(now, via, wave), Check::Own | Check::Stale | Check::Full) {
+            return;
+        }
+        let id = wave.core.origin;
+        if wave.rtt_us >= MAX_RTT_US {
+            return self.on_withdraw(now, via, &id);
+        }
+        let first = link.peer;
+        let introduced = &mut self.introduced;
+        let target = self.targets.entry(id).or_insert_with(|| {
+            *introduced.entry(first).or_default() += 1;
+            Target {
+                first: Some(first),
+                ..Target::default()
+            }
+        });
+        let offer = Offer {
+            via,
+            version: wave.core.version,
+            hops: wave.hops,
+            ttl: wave.ttl,
+            rtt_us: wave.rtt_us,
+        };
+        if target.offer(via).is_some_and(|old| offer.version < old.version) {
+            return;
+        }
+        target.learn(now, wave);
+        if let Some(old) = target.offers.iter_mut().find(|old| old.via == via) {
+            *old = offer;
+        } else if target.offers.len() < MAX_OFFERS {
+            target.offers.push(offer);
+        } else {
+            // The worst one makes room, never the one in use.
+            let worst = (0..target.offers.len())
+                .filter(|&at| target.selected != Some(target.offers[at].via))
+                .max_by_key(|&at| (target.offers[at].rtt_us, target.offers[at].via));
+            if let Some(worst) = worst.filter(|&at| offer.rtt_us < target.offers[at].rtt_us) {
+                target.offers[worst] = offer;
+            }
+        }
+        self.reselect(now, &id);
+    }
+
+    /// A neighbour no longer reaches a node.
+    pub fn on_withdraw(&mut self, now: Instant, via: SessionKey, origin: &EntityId) {
+        let Some(target) = self.targets.get_mut(origin) else { return };
+        let before = target.offers.len();
+        target.offers.retain(|offer| offer.via != via);
+        if target.offers.len() != before {
+            self.reselect(now, origin);
+        }
+    }
+
+    /// Drops what rests on statements that were heard too long ago, and forgets nodes that were lost long ago.
+    pub fn expire(&mut self, now: Instant) {
+        let hold = self.hold;
+        let mut touched = Vec::new();
+        for (id, target) in &mut self.targets {
+            let before = target.offers.len();
+            let statements = &target.statements;
+            target.offers.retain(|offer| {
+                statements
+                    .iter()
+                    .any(|known| known.core.version == offer.version && now < known.heard + hold)
+            });
+            if target.offers.len() != before {
+                touched.push(*id);
+            }
+        }
+        for id in touched {
+            self.reselect(now, &id);
+        }
+        let introduced = &mut self.introduced;
+        self.targets.retain(|_, target| {
+            let keep = target.lost.is_none_or(|since| now < since + DISTANCE_MEMORY);
+            if !keep && let Some(first) = target.first {
+                release(introduced, &first);
+            }
+            keep
+        });
+    }
+
+    /// When [`Self::expire`] next has something to do, at the earliest. Takes time in proportion to the nodes.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Instant> {
+        self.targets
+            .values()
+            .filter_map(|target| match target.lost {
+                Some(since) => Some(since + DISTANCE_MEMORY),
+                None => target
+                    .offers
+                    .iter()
+                    .filter_map(|offer| target.statement(offer.version))
+                    .map(|known| known.heard + self.hold)
+                    .min(),
+            })
+            .min()
+    }
+
+    /// The way to a node.
+    #[must_use]
+    pub fn route(&self, to: &EntityId) -> Option<Route> {
+        let target = self.targets.get(to)?;
+        let via = target.selected?;
+        self.route_over(target, target.offer(via)?)
+    }
+
+    /// Every way to a node that closes no loop, the one in use first, then by length.
+    pub fn feasible(&self, to: &EntityId) -> Vec<Route> {
+        let Some(target) = self.targets.get(to) else {
+            return Vec::new();
+        };
+        let mut ways: Vec<Route> = target
+            .offers
+            .iter()
+            .filter(|offer| target.admits(offer))
+            .filter_map(|offer| self.route_over(target, offer))
+            .collect();
+        ways.sort_by_key(|way| (Some(way.via) != target.selected, way.rtt_us, way.next));
+        ways
+    }
+
+    /// The newest words of a node that are known.
+    #[must_use]
+    pub fn core(&self, of: &EntityId) -> Option<&Core> {
+        Some(&self.targets.get(of)?.statements.last()?.core)
+    }
+
+    /// Every node that is reached, with the way there, by EntityId.
+    pub fn reached(&self) -> impl Iterator<Item = (EntityId, Route)> + '_ {
+        self.targets.iter().filter_map(|(id, target)| {
+            let route = self.route_over(target, target.offer(target.selected?)?)?;
+            Some((*id, route))
+        })
+    }
+
+    /// Neighbours that say they reach a node in one hop, as far as kept.
+    pub fn neighbours_of<'r>(&'r self, of: &EntityId) -> impl Iterator<Item = (SessionKey, EntityId)> + 'r {
+        let offers = self.targets.get(of).map_or(&[][..], |target| &target.offers);
+        offers
+            .iter()
+            .filter(|offer| offer.hops == 1)
+            .filter_map(|offer| Some((offer.via, self.links.get(&offer.via)?.peer)))
+    }
+
+    /// How many nodes are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty()
+    }
+
+    /// What a neighbour is to be told of a node now, if anything. Whoever asks tells it.
+    pub fn announcement(&mut self, of: &EntityId, to: SessionKey) -> Option<Announcement> {
+        let target = self.targets.get_mut(of)?;
+        let peer = self.links.get(&to)?.peer;
+        let announced = target.announced;
+        let offer = target.selected.and_then(|via| target.offer(via)).copied();
+        // Nobody is told of itself, nor by the neighbour that the way leads over: it would not use it.
+        let useful = peer != *of && target.selected != Some(to);
+        if let (Some(announced), Some(offer), true) = (announced, offer, useful)
+            && offer.ttl > 0
+            && announced.hops <= MAX_HOPS
+        {
+            let statement = target.statement(announced.version).copied()?;
+            target.told.insert(to);
+            return Some(Announcement::Reached(Pingwave {
+                core: statement.core,
+                signature: statement.signature,
+                hops: announced.hops,
+                ttl: if mutant!(TtlKept) { offer.ttl } else { offer.ttl - 1 },
+                rtt_us: announced.rtt_us,
+            }));
+        }
+        let newest = target.statements.last()?.core.version;
+        target.told.remove(&to).then_some(Announcement::Withdrawn(newest))
+    }
+
+    /// Every node that a new neighbour is to be told of.
+    pub fn known(&self) -> impl Iterator<Item = EntityId> + '_ {
+        self.targets
+            .iter()
+            .filter(|(_, target)| target.selected.is_some())
+            .map(|(id, _)| *id)
+    }
+
+    /// The newest version of a node that its routes rest on; for answering requests.
+    #[must_use]
+    pub fn version(&self, of: &EntityId) -> Option<Version> {
+        self.route(of).map(|route| route.version)
+    }
+
+    fn route_over(&self, target: &Target, offer: &Offer) -> Option<Route> {
+        let link = self.links.get(&offer.via)?;
+        debug_assert!(target.offers.contains(offer));
+        Some(Route {
+            via: offer.via,
+            next: link.peer,
+            hops: offer.hops + 1,
+            rtt_us: offer.rtt_us.saturating_add(link.cost_us),
+            version: offer.version,
+        })
+    }
+
+    /// Chooses anew among the offers of a node, and notes what follows.
+    fn reselect(&mut self, now: Instant, id: &EntityId) {
+        let Some(target) = self.targets.get(id) else { return };
+        let ways = || {
+            target
+                .offers
+                .iter()
+                .filter(|offer| offer.hops < MAX_HOPS && target.admits(offer))
+                .filter_map(|offer| self.route_over(target, offer))
+        };
+        // Equal lengths are decided by who the neighbour is, so that every run decides alike.
+        let best = ways().min_by_key(|way| (way.rtt_us, way.hops, way.next));
+        let current = target.selected.and_then(|via| ways().find(|way| way.via == via));
+        let chosen = match (best, current) {
+            (Some(best), Some(current)) if !shorter(best.rtt_us, current.rtt_us) => Some(current),
+            (best, _) => best,
+        };
+        let offered = target.offers.iter().map(|offer| offer.version).max();
+        let wanted = target.feasible.map(|distance| distance.version.next());
+        let Some(target) = self.targets.get_mut(id) else { return };
+        let before = target.selected;
+        target.selected = chosen.map(|way| way.via);
+        match chosen {
+            Some(way) => {
+                if before.is_none() {
+                    self.changes.push(Change::Found(*id));
+                }
+                target.lost = None;
+                // Another next hop is news to both: one may use this way now, the other must not.
+                if target.is_news(&way) || before != target.selected {
+                    target.announce(&way);
+                    self.changes.push(Change::Announce(*id));
+                }
+            }
+            None => {
+                target.announced = None;
+                target.lost.get_or_insert(now);
+                if before.is_some() {
+                    self.changes.push(Change::Lost(*id));
+                    self.changes.push(Change::Announce(*id));
+                }
+                if let (Some(_), Some(wanted)) = (offered, wanted) {
+                    self.changes.push(Change::Starved(*id, wanted));
+                }
+            }
+        }
+        target.prune();
+    }
+
+    /// Asserts what must hold between turns.
+    pub fn check_invariants(&self) {
+        assert!(self.targets.len() <= MAX_TARGETS);
+        for target in self.targets.values() {
+            assert!(target.offers.len() <= MAX_OFFERS);
+            assert!(
+                target.statements.len() <= MAX_OFFERS + 1,
+                "statements belong to offers, or are the newest"
+            );
+            assert!(target.told.iter().all(|told| self.links.contains_key(told)));
+            for offer in &target.offers {
+                assert!(self.links.contains_key(&offer.via), "an offer is of a neighbour");
+                assert!(
+                    target.statement(offer.version).is_some(),
+                    "an offer rests on a known statement"
+                );
+            }
+            if let Some(via) = target.selected {
+                let offer = target.offer(via).expect("what is selected is offered");
+                let announced = target.announced.expect("what is selected was announced");
+                let feasible = target.feasible.expect("what was announced bounds what is feasible");
+                assert!(
+                    offer.version > feasible.version
+                        || (offer.version == feasible.version && offer.rtt_us < feasible.rtt_us)
+                        || mutant!(FeasibilityForgotten),
+                    "the way in use is feasible"
+                );
+                assert!(announced.version <= feasible.version);
+            } else {
+                assert!(target.announced.is_none());
+            }
+        }
+    }
+}
+
+impl Target {
+    fn statement(&self, version: Version) -> Option<&Statement> {
+        self.statements.iter().find(|known| known.core.version == version)
+    }
+
+    fn offer(&self, via: SessionKey) -> Option<&Offer> {
+        self.offers.iter().find(|offer| offer.via == via)
+    }
+
+    /// When words at least as new as `version` were first heard, at the earliest.
+    fn heard(&self, version: Version) -> Option<Instant> {
+        let newer = self.statements.iter().filter(|known| known.core.version >= version);
+        newer.map(|known| known.heard).min()
+    }
+
+    /// Whether an offer may be used.
+    fn admits(&self, offer: &Offer) -> bool {
+        mutant!(FeasibilityForgotten)
+            || self
+                .feasible
+                .is_none_or(|distance| distance.admits(offer.version, offer.rtt_us))
+    }
+
+    /// Takes in what an origin said. A statement that arrives late is no younger than what came after it.
+    fn learn(&mut self, now: Instant, wave: &Pingwave) {
+        let version = wave.core.version;
+        let at = match self
+            .statements
+            .binary_search_by_key(&version, |known| known.core.version)
+        {
+            Ok(_) => return,
+            Err(at) => at,
+        };
+        let heard = self.heard(version);
+        self.statements.insert(
+            at,
+            Statement {
+                core: wave.core,
+                signature: wave.signature,
+                heard: heard.unwrap_or(now),
+            },
+        );
+    }
+
+    /// Whether neighbours should hear of the way.
+    fn is_news(&self, way: &Route) -> bool {
+        self.announced.is_none_or(|announced| {
+            announced.version != way.version || announced.hops != way.hops || differs(announced.rtt_us, way.rtt_us)
+        })
+    }
+
+    /// What neighbours hear from now on, and what may therefore still be used.
+    fn announce(&mut self, way: &Route) {
+        self.announced = Some(Announced {
+            version: way.version,
+            hops: way.hops,
+            rtt_us: way.rtt_us,
+        });
+        let closer = self
+            .feasible
+            .is_none_or(|distance| distance.admits(way.version, way.rtt_us));
+        if closer {
+            self.feasible = Some(Distance {
+                version: way.version,
+                rtt_us: way.rtt_us,
+            });
+        }
+    }
+
+    /// Forgets statements that nothing refers to.
+    fn prune(&mut self) {
+        let newest = self.statements.last().map(|known| known.core.version);
+        let (offers, announced) = (&self.offers, self.announced);
+        self.statements.retain(|known| {
+            let version = known.core.version;
+            Some(version) == newest
+                || announced.is_some_and(|announced| announced.version == version)
+                || offers.iter().any(|offer| offer.version == version)
+        });
+    }
+}
+
+/// Whether `new` is worth a change of way from `old`.
+fn shorter(new: u32, old: u32) -> bool {
+    new.saturating_add((old / HYSTERESIS).max(HYSTERESIS_US)) < old
+}
+
+/// Whether two lengths differ by more than measuring does.
+fn differs(a: u32, b: u32) -> bool {
+    a.abs_diff(b) > (a.min(b) / HYSTERESIS).max(HYSTERESIS_US)
+}
+
+fn release(introduced: &mut BTreeMap<EntityId, usize>, by: &EntityId) {
+    if let Some(count) = introduced.get_mut(by) {
+        *count -= 1;
+        if *count == 0 {
+            introduced.remove(by);
+        }
+    }
+}
