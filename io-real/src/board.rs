@@ -525,6 +525,8 @@ impl Board {
                 self.ended.drain_into(&mut self.wakes);
             }
             Event::Refused { command, why } => self.on_refused(command, why),
+            // Nobody asks a node of this driver about its mesh yet.
+            Event::Mesh(_) => {}
             Event::StoreFailed { error } => {
                 self.counters.store_failures += 1;
                 tracing::error!(?error, "storage failed; it is not written again");

@@ -161,6 +161,7 @@ fn part(number: u64, offset: u64, end: bool, bytes: &[u8]) -> Part<'_> {
         peer: PEER,
         session: SESSION,
         stream: STREAM,
+        subprotocol: 0,
         number,
         offset,
         end,
@@ -421,6 +422,7 @@ fn streams_that_nobody_can_accept_are_refused() {
         if matches!(input, Input::Link(_)) {
             io.deliver(Part {
                 stream: OTHER,
+                subprotocol: 0,
                 ..part(0, 0, true, b"unwanted")
             });
             io.event(Event::StreamOpened {

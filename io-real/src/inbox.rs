@@ -305,6 +305,7 @@ mod tests {
             peer: EntityId([0; 32]),
             session: SessionKey(1),
             stream: StreamId(1),
+            subprotocol: 0,
             number,
             offset,
             end,

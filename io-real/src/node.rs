@@ -504,6 +504,7 @@ impl Builder {
                 aes: self.aes.unwrap_or_else(aes_by_default),
                 ..self.config.clone()
             },
+            mesh: None,
             lanes: 1,
             trace: false,
         };

@@ -6,7 +6,7 @@
 //! Not here: the world around it (`world/`).
 
 use crate::check::Panel;
-use net_kernel::api::{Deadline, Drops, Holdings, Input, Io, SessionConfig, SessionStats, TimerLoad};
+use net_kernel::api::{Deadline, Drops, Holdings, Input, Io, MeshConfig, SessionConfig, SessionStats, TimerLoad};
 use net_kernel::base::probe::Hits;
 use net_kernel::base::trace::Record;
 use net_kernel::base::{Addr, EntityId, Epoch, Now};
@@ -29,6 +29,8 @@ pub struct Start {
     pub allow: Option<Vec<EntityId>>,
     /// Limits and times.
     pub config: SessionConfig,
+    /// Whether it is part of a mesh.
+    pub mesh: Option<MeshConfig>,
     /// Where every machine of the scenario is now, in its order, this one among them.
     pub peers: Vec<Addr>,
 }

@@ -4,22 +4,38 @@
 //! Not here: the world (`world/`).
 
 use std::any::TypeId;
+use std::collections::BTreeMap;
 
 use net_kernel::Kernel;
-use net_kernel::api::{Boot, Deadline, Drops, Holdings, Input, Io, SessionStats, TimerLoad};
+use net_kernel::api::{Boot, Deadline, Drops, Holdings, Input, Io, Link, SessionStats, TimerLoad};
 use net_kernel::base::probe::Hits;
 use net_kernel::base::rng::{Secret, Seed};
 use net_kernel::base::trace::{Record, Trace};
-use net_kernel::base::{Check, Checked, EntityId, NoCheck, Now};
+use net_kernel::base::{Check, Checked, EntityId, Epoch, NoCheck, Now};
+use net_kernel::mesh::Mesh;
 use net_kernel::session::SessionKey;
 use net_kernel::session::aead::{Aead, Reference};
-use net_kernel::trust::{Identity, NetworkKey};
+use net_kernel::trust::{Identity, NetworkKey, node_id};
 
 use crate::aead::Clear;
+use crate::check::{BOOTED, LINKS, ROUTES};
 use crate::host::{Host, Start};
 
 /// A kernel under cipher `A`, verified according to `C`.
-pub struct KernelHost<A: Aead, C: Check = Checked>(Kernel<A, C>);
+pub struct KernelHost<A: Aead, C: Check = Checked> {
+    kernel: Kernel<A, C>,
+    epoch: Epoch,
+    told: Told,
+}
+
+/// What checkers were told of the kernel's mesh.
+#[derive(Debug, Default)]
+struct Told {
+    booted: bool,
+    generation: u64,
+    /// Destination, next hop, its epoch, hops, microseconds.
+    routes: BTreeMap<u64, [u64; 5]>,
+}
 
 /// A verified kernel under the clear AEAD.
 pub type ClearKernel = KernelHost<Clear>;
@@ -52,6 +68,7 @@ impl<A: Aead, C: Check> Host for KernelHost<A, C> {
         let network = start
             .network
             .map_or_else(NetworkKey::open, |key| NetworkKey::from_bytes(Secret(key)));
+        let epoch = start.epoch;
         let boot = Boot {
             seed: Seed::new(start.seed),
             identity: identity(&start.identity),
@@ -59,62 +76,118 @@ impl<A: Aead, C: Check> Host for KernelHost<A, C> {
             networks: vec![network],
             allow: start.allow,
             config: start.config,
+            mesh: start.mesh,
             lanes: 1,
             trace: true,
         };
-        Kernel::boot(boot, now).map(Self).map_err(|error| error.to_string())
+        let kernel = Kernel::boot(boot, now).map_err(|error| error.to_string())?;
+        Ok(Self {
+            kernel,
+            epoch,
+            told: Told::default(),
+        })
     }
 
     #[inline]
     fn turn(&mut self, now: Now, input: Input<'_>, io: &mut dyn Io) -> Option<Deadline> {
-        self.0.turn(now, input, io)
+        self.kernel.turn(now, input, io)
     }
 
     fn digest(&self) -> [u8; 32] {
-        self.0.trace().map_or([0; 32], Trace::digest)
+        self.kernel.trace().map_or([0; 32], Trace::digest)
     }
 
     fn turns(&self) -> u64 {
-        self.0.trace().map_or(0, Trace::turns)
+        self.kernel.trace().map_or(0, Trace::turns)
     }
 
     fn stats(&self, session: SessionKey) -> Option<SessionStats> {
-        self.0.stats(session)
+        self.kernel.stats(session)
     }
 
     fn keep_trace(&mut self, limit: usize) {
-        self.0.keep_trace(limit);
+        self.kernel.keep_trace(limit);
     }
 
     fn records(&self) -> &[Record] {
-        self.0.trace().map_or(&[], Trace::records)
+        self.kernel.trace().map_or(&[], Trace::records)
     }
 
     fn drops(&self) -> Drops {
-        self.0.drops()
+        self.kernel.drops()
     }
 
     fn probes(&self) -> Hits {
-        self.0.probes()
+        self.kernel.probes()
+    }
+
+    fn take_notes(&mut self) -> Vec<(&'static str, Vec<u64>)> {
+        match self.kernel.mesh() {
+            Some(mesh) if C::ON && (mesh.generation() != self.told.generation || !self.told.booted) => {
+                self.told.tell(mesh, &self.kernel.entity(), self.epoch)
+            }
+            Some(_) | None => Vec::new(),
+        }
     }
 
     fn holdings(&self) -> Option<Holdings> {
-        Some(self.0.holdings())
+        Some(self.kernel.holdings())
     }
 
     fn timers(&self) -> Vec<TimerLoad> {
-        self.0.timers().to_vec()
+        self.kernel.timers().to_vec()
     }
 
     fn loot(&self, lent: &[[u8; 32]]) -> Vec<[u8; 32]> {
-        self.0.loot(lent)
+        self.kernel.loot(lent)
     }
 
     fn opens(&self, packet: &[u8]) -> bool {
-        self.0.opens(packet)
+        self.kernel.opens(packet)
     }
 
     fn clear() -> bool {
         TypeId::of::<A>() == TypeId::of::<Clear>()
+    }
+}
+
+impl Told {
+    /// What changed since checkers were told last.
+    fn tell(&mut self, mesh: &Mesh, own: &EntityId, epoch: Epoch) -> Vec<(&'static str, Vec<u64>)> {
+        let mut notes = Vec::new();
+        if !std::mem::replace(&mut self.booted, true) {
+            notes.push((BOOTED, vec![node_id(own).0, epoch.0, u64::from(mesh.radius())]));
+        }
+        self.generation = mesh.generation();
+        let links: Vec<Link> = mesh.neighbours().collect();
+        let flat = links.iter().flat_map(|link| {
+            let label = node_id(&link.peer).0;
+            [label, link.epoch.0, u64::from(link.counts), u64::from(link.cost_us)]
+        });
+        notes.push((LINKS, flat.collect()));
+        let epochs: BTreeMap<_, _> = links.iter().map(|link| (link.session, link.epoch)).collect();
+        let now: BTreeMap<u64, [u64; 5]> = mesh
+            .routes()
+            .reached()
+            .map(|(to, route)| {
+                let (to, next) = (node_id(&to).0, node_id(&route.next).0);
+                let epoch = epochs.get(&route.via).map_or(0, |epoch| epoch.0);
+                (to, [to, next, epoch, u64::from(route.hops), u64::from(route.rtt_us)])
+            })
+            .collect();
+        let mut changed: Vec<u64> = Vec::new();
+        for (to, route) in &now {
+            if self.routes.get(to) != Some(route) {
+                changed.extend(route);
+            }
+        }
+        for gone in self.routes.keys().filter(|to| !now.contains_key(to)) {
+            changed.extend([*gone, 0, 0, 0, 0]);
+        }
+        self.routes = now;
+        if !changed.is_empty() {
+            notes.push((ROUTES, changed));
+        }
+        notes
     }
 }

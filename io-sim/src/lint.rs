@@ -111,6 +111,18 @@ const FILE_COUNTERS: [&str; 16] = [
     "there",
     "torn",
 ];
+/// What a mesh counts, after `mesh.`; `rest` is how long routes took to come to rest after the last fault.
+const MESH_COUNTERS: [&str; 9] = [
+    "failed",
+    "found",
+    "link_lost",
+    "lost",
+    "outage",
+    "recovered",
+    "refuted",
+    "rest",
+    "suspected",
+];
 /// What is measured of times.
 const TIMES: [&str; 6] = ["count", "max", "p50", "p90", "p99", "p999"];
 
@@ -139,7 +151,8 @@ pub fn lint(spec: &Spec) -> Vec<Warning> {
     found.topology();
     found.swarm();
     found.expectations();
-    let must = scenario.workloads.iter().any(crate::scenario::Workload::must_complete);
+    let must = scenario.workloads.iter().any(crate::scenario::Workload::must_complete)
+        || scenario.mesh.as_ref().is_some_and(|mesh| mesh.converge);
     if scenario.liveness.is_some() && !must {
         let what = "[liveness]: no workload must complete, so nothing can fail to: take it out";
         found.warn("liveness", None, what.to_owned());
@@ -289,7 +302,11 @@ impl Found<'_> {
             let works = scenario.workloads.iter().any(|work| work.from == n || work.to == n);
             let parted = |fault: &Fault| matches!(&fault.kind, FaultKind::Link { from, to, .. } if from.contains(&n) || to.contains(&n));
             let faulty = scenario.faults.iter().any(parted);
-            if !works && !faulty && scenario.adversaries.is_empty() {
+            let linked = scenario.mesh.as_ref().is_some_and(|mesh| {
+                let links = &mesh.links;
+                links.iter().any(|&(from, to)| from == n || to == n)
+            });
+            if !works && !faulty && !linked && scenario.adversaries.is_empty() {
                 let id = &node.id;
                 warnings.push(format!(
                     "node `{id}` takes part in nothing: no workload or partition names it"
@@ -346,6 +363,7 @@ fn known(scenario: &Scenario, name: &str) -> bool {
         // Sums over sessions: whatever the kernel counts of one.
         "session" => true,
         "file" => FILE_COUNTERS.contains(&rest),
+        "mesh" => scenario.mesh.is_some() && MESH_COUNTERS.contains(&rest),
         "fault" => scenario.faults.iter().any(|fault| fault.id == rest),
         "adversary" => scenario.adversaries.iter().any(|adversary| adversary.id == rest),
         "drop" => DropReason::ALL.iter().any(|reason| reason.name() == rest),

@@ -173,6 +173,7 @@ impl<const BUG: u8> Toy<BUG> {
                 peer,
                 session,
                 stream,
+                subprotocol: 0,
                 number,
                 offset: 0,
                 end: true,
@@ -237,6 +238,8 @@ impl<const BUG: u8> Toy<BUG> {
             | Command::Echo { .. }
             | Command::Close { .. }
             | Command::Allow(_)
+            | Command::Join { .. }
+            | Command::Leave(_)
             | Command::CancelConnect(_)
             | Command::Shutdown => {}
         }

@@ -12,9 +12,10 @@ use net_wire::{CloseCode, Reliability};
 
 pub use net_base::store::{StoreError, StoreOp, Stored};
 pub use net_base::timer::Load;
+pub use net_mesh::mesh::{Fact, Link, MAX_CHECKS, MeshConfig, Outage};
+pub use net_mesh::routes::Route;
 pub use net_session::config::SessionConfig;
 pub use net_session::drops::Drops;
-pub use net_session::handshake::{Job, JobDone};
 pub use net_session::lane::Holdings;
 pub use net_session::lane::SessionStats;
 pub use net_session::rx::{Ecn, RxBatch, RxBuf};
@@ -127,6 +128,16 @@ pub enum Command<'b> {
     },
     /// Replace the list of those who may hold sessions. Sessions of others are closed with `NotAllowed`.
     Allow(Option<&'b [EntityId]>),
+    /// Keep a session with `peer`: dial it at any of `addresses` (1 to 16) now, and again whenever there is none, after 1 s
+    /// at first and a minute at last. Nothing answers it but [`Event::Connected`], every time. Needs a mesh.
+    Join {
+        /// Whom to expect.
+        peer: EntityId,
+        /// Where to try.
+        addresses: &'b [Addr],
+    },
+    /// End a [`Self::Join`]; a session stays as it is. Unknown peers are ignored.
+    Leave(EntityId),
     /// Forget a connection attempt; ignored where it already ended.
     CancelConnect(CommandId),
     /// Close every session and refuse what comes after.
@@ -326,6 +337,8 @@ pub enum Event {
         /// Why.
         why: Refused,
     },
+    /// Something became known of the mesh.
+    Mesh(Fact),
     /// Storage failed; the named cell will not be written again until restart.
     StoreFailed {
         /// What failed.
@@ -363,6 +376,8 @@ pub enum Refused {
     BadArgument,
     /// The peer is not on the list of those allowed.
     NotAllowed,
+    /// The node was booted without a mesh.
+    NoMesh,
     /// The kernel was shut down.
     ShutDown,
 }
@@ -418,6 +433,8 @@ pub enum Why {
     Handshake,
     /// The peer book.
     Peers,
+    /// A pingwave, a heartbeat, a silent neighbour or a route that ends.
+    Mesh,
     /// Admission and epochs.
     Trust,
     /// A session: loss detection, acknowledgement, pacing, key age, path, keep-alive, idle timeout.
@@ -442,6 +459,59 @@ impl TimerLoad {
     #[must_use]
     pub const fn most_entries(&self) -> usize {
         self.load.armed * 2 + self.heaps * net_base::timer::SLACK
+    }
+}
+
+/// Heavy work that a turn hands out. Opaque; may run on any thread.
+#[derive(Debug)]
+pub struct Job(pub(crate) Work);
+
+#[derive(Debug)]
+pub(crate) enum Work {
+    Handshake(net_session::handshake::Job),
+    Mesh(net_mesh::job::Job),
+}
+
+/// The result of a [`Job`].
+#[derive(Debug)]
+pub struct JobDone(pub(crate) Done);
+
+#[derive(Debug)]
+pub(crate) enum Done {
+    Handshake(net_session::handshake::JobDone),
+    Mesh(net_mesh::job::JobDone),
+}
+
+impl JobDone {
+    /// The same result again, where it holds no secret.
+    #[must_use]
+    pub const fn again(&self) -> Option<Self> {
+        match self.0 {
+            Done::Mesh(done) => Some(Self(Done::Mesh(done))),
+            Done::Handshake(_) => None,
+        }
+    }
+}
+
+impl Job {
+    /// Names a job by all that decides its outcome, where equal ones may be done once: simulated worlds hold many nodes
+    /// that check the same signature.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<[u8; 32]> {
+        match &self.0 {
+            Work::Mesh(job) => job.fingerprint(),
+            Work::Handshake(_) => None,
+        }
+    }
+
+    /// Does the work. `entropy` fills 32 bytes from the operating system (in simulation: from the seed); they
+    /// are mixed into every ephemeral key, so that a cloned machine repeats none (PROTOCOL 4).
+    #[must_use]
+    pub fn run(self, entropy: &mut dyn FnMut(&mut [u8; 32])) -> JobDone {
+        JobDone(match self.0 {
+            Work::Handshake(job) => Done::Handshake(job.run(entropy)),
+            Work::Mesh(job) => Done::Mesh(job.run()),
+        })
     }
 }
 
@@ -480,6 +550,8 @@ pub struct Boot {
     pub allow: Option<Vec<EntityId>>,
     /// Limits and times.
     pub config: SessionConfig,
+    /// Routes and failures; without it the node knows its peers and nothing beyond.
+    pub mesh: Option<MeshConfig>,
     /// Number of lanes, a power of two, at most 16.
     pub lanes: u8,
     /// Keep a trace (simulation and tests).
@@ -497,6 +569,8 @@ pub enum BootError {
     MaxMtu(u16),
     /// A window below what both sides may use before the first grant (256 KiB per stream, 1 MiB per session).
     Window(u64),
+    /// A time or radius of the mesh outside its limits.
+    Mesh,
     /// Times that contradict each other: each must be shorter than the next of `rekey_after`,
     /// `rekey_after_responder`, `reject_after`, and none zero.
     Times,
@@ -512,6 +586,9 @@ impl fmt::Display for BootError {
             ),
             Self::MaxMtu(mtu) => write!(f, "max_mtu {mtu} is outside 1200 to 1452"),
             Self::Window(window) => write!(f, "a window of {window} is below the initial credit of the protocol"),
+            Self::Mesh => f.write_str(
+                "the mesh wants pingwaves every 1 s to 60 s, heartbeats every 10 ms to 60 s and a radius of 1 to 16 hops",
+            ),
             Self::Times => {
                 f.write_str("key lifetimes contradict each other: rekey_after < rekey_after_responder < reject_after")
             }
@@ -544,6 +621,9 @@ impl Boot {
         }
         if config.session_window < net_session::lane::INITIAL_SESSION_CREDIT {
             return Err(BootError::Window(config.session_window));
+        }
+        if self.mesh.as_ref().is_some_and(|mesh| !mesh.is_sound()) {
+            return Err(BootError::Mesh);
         }
         let ages = [
             Duration::ZERO,

@@ -7,21 +7,20 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use net_base::probe::{Hits, Note as _, Probe, Probes as _};
 use net_base::rng::Stream;
 use net_base::trace::{Kind, Trace, digest};
-use net_base::{Addr, Check, EntityId, Instant, NoCheck, Now, Seat, SeatId, SessionKey};
-use net_mesh::Peers;
+use net_base::{Addr, Check, Instant, NoCheck, Now, Seat, SeatId};
+use net_mesh::{Mesh, Peers};
 use net_session::aead::Aead;
 use net_session::handshake::{Handshakes, Packet, View};
 use net_session::lane::many::Lanes;
 use net_session::roster::Roster;
 use net_trust::Trust;
-use net_wire::DropReason;
 
 use crate::api::{
-    Boot, BootError, Command, Deadline, Drops, Event, Holdings, Input, Io, LinkChange, SessionStats, TimerLoad, Why,
+    Boot, BootError, Command, Deadline, Done, Drops, Event, Input, Io, Job, JobDone, LinkChange, Why, Work,
 };
+use crate::wiring::control::Controls;
 use crate::wiring::credit::Credits;
 use crate::wiring::traced::Traced;
 
@@ -34,6 +33,7 @@ const MAX_ROUNDS: usize = 8;
 pub(crate) const TRUST: SeatId = SeatId(1);
 pub(crate) const PEERS: SeatId = SeatId(2);
 pub(crate) const HANDSHAKES: SeatId = SeatId(3);
+pub(crate) const MESH: SeatId = SeatId(4);
 
 /// The whole protocol of one node. `A` is the cipher, `C` whether invariants are checked after every turn.
 pub struct Kernel<A: Aead, C: Check = NoCheck> {
@@ -41,6 +41,8 @@ pub struct Kernel<A: Aead, C: Check = NoCheck> {
     pub(crate) handshakes: Seat<Handshakes>,
     pub(crate) peers: Seat<Peers>,
     pub(crate) trust: Seat<Trust>,
+    pub(crate) mesh: Option<Seat<Mesh>>,
+    pub(crate) controls: Controls,
     pub(crate) roster: Roster,
     pub(crate) credits: Credits,
     pub(crate) sessions_rng: Stream,
@@ -49,7 +51,7 @@ pub struct Kernel<A: Aead, C: Check = NoCheck> {
     pub(crate) drops: Drops,
     /// No timer is due before this.
     due: Instant,
-    trace: Option<Box<Trace>>,
+    pub(crate) trace: Option<Box<Trace>>,
     /// The probes passed where machines are wired to each other.
     pub(crate) passed: C::Probes,
 }
@@ -68,17 +70,24 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             networks,
             allow,
             mut config,
+            mesh,
             lanes,
             trace,
         } = boot;
         config.aes &= A::HAS_AES;
         let trust = Trust::new(identity, epoch, networks, allow);
         let handshakes = Handshakes::new(&config, trust.table(), lanes, seed.fork_erasing("handshake secrets"));
+        let mesh = mesh.map(|mesh| {
+            let own = trust.table().identity().entity();
+            Seat::new(MESH, Mesh::new(mesh, own, epoch), &seed)
+        });
         let mut kernel = Self {
             lanes: Lanes::new(&config, lanes),
             handshakes: Seat::new(HANDSHAKES, handshakes, &seed),
             peers: Seat::new(PEERS, Peers::new(config.max_sessions), &seed),
             trust: Seat::new(TRUST, trust, &seed),
+            mesh,
+            controls: Controls::default(),
             roster: Roster::new(),
             credits: Credits::new(config.send_buffer),
             sessions_rng: seed.fork("sessions"),
@@ -90,6 +99,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             passed: C::Probes::default(),
         };
         kernel.trust.handle(now, net_trust::In::Boot, ());
+        kernel.tell_mesh(now, net_mesh::mesh::In::Boot);
         Ok(kernel)
     }
 
@@ -139,13 +149,16 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             Input::Wake | Input::TxReady => {}
             Input::Command(id, command) => self.command(now, id, command),
             Input::Stored(ticket, result) => self.trust.stored(now, ticket, result, ()),
-            Input::Worked(id, done) => {
+            Input::Worked(id, JobDone(Done::Handshake(done))) => {
                 let view = View {
                     trust: self.trust.machine().table(),
                     roster: &self.roster,
                 };
                 self.handshakes
                     .handle(now, net_session::handshake::In::Worked(id, done), view);
+            }
+            Input::Worked(id, JobDone(Done::Mesh(done))) => {
+                self.tell_mesh(now, net_mesh::mesh::In::Worked(id, done));
             }
             Input::Link(LinkChange::Rebound) => self.lanes.iter_mut().for_each(net_session::lane::Lane::rebound),
             Input::Link(LinkChange::TooLarge(to)) => self.lanes.iter_mut().for_each(|lane| lane.too_large(to)),
@@ -168,6 +181,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             roster: &self.roster,
         };
         while self.handshakes.fire_due(now, view) {}
+        self.fire_mesh(now);
         self.lanes.fire(now.mono);
     }
 
@@ -199,7 +213,10 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             io.store(ticket, op);
         }
         while let Some((id, job)) = self.handshakes.pop_job() {
-            io.work(id, Box::new(job));
+            io.work(id, Box::new(Job(Work::Handshake(job))));
+        }
+        while let Some((id, job)) = self.mesh.as_mut().and_then(Seat::pop_job) {
+            io.work(id, Box::new(Job(Work::Mesh(job))));
         }
         for event in self.events.drain(..) {
             io.event(event);
@@ -218,6 +235,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         offer(self.handshakes.due(), Why::Handshake);
         offer(self.peers.due(), Why::Peers);
         offer(self.trust.due(), Why::Trust);
+        offer(self.mesh.as_mut().and_then(Seat::due), Why::Mesh);
         offer(self.lanes.due(), Why::Session);
         // Nothing is left to drain, so a deadline that has passed already can only come from this turn.
         earliest.map(|deadline| Deadline {
@@ -232,138 +250,11 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         self.handshakes.check();
         self.peers.check();
         self.trust.check();
+        if let Some(mesh) = &self.mesh {
+            mesh.check();
+        }
         assert!(self.outbox.len() <= MAX_OUTBOX);
     }
-
-    /// Who this node is.
-    #[must_use]
-    pub fn entity(&self) -> EntityId {
-        self.trust.machine().table().identity().entity()
-    }
-
-    /// The trace, where the kernel was booted with one.
-    #[must_use]
-    pub fn trace(&self) -> Option<&Trace> {
-        self.trace.as_deref()
-    }
-
-    /// Keeps the first `limit` records of the trace from now on, where there is one.
-    pub fn keep_trace(&mut self, limit: usize) {
-        if let Some(trace) = &mut self.trace {
-            trace.keep(limit);
-        }
-    }
-
-    /// What peers' bytes were refused for, since boot.
-    #[must_use]
-    pub fn drops(&self) -> Drops {
-        let mut sum = self.lanes.drops();
-        sum.add(&self.drops);
-        sum
-    }
-
-    /// The probes passed since boot; none where nothing is checked.
-    #[must_use]
-    pub fn probes(&self) -> Hits {
-        if !C::ON {
-            return Hits::default();
-        }
-        let mut hits = self.lanes.hits();
-        for more in [
-            self.passed.hits(),
-            self.handshakes.hits(),
-            self.peers.hits(),
-            self.trust.hits(),
-        ] {
-            hits.add(more);
-        }
-        for (reason, _) in self.drops().nonzero() {
-            if let Some(probe) = refusal(reason) {
-                hits.note(probe);
-            }
-        }
-        hits
-    }
-
-    /// How much the sessions hold. Takes time in proportion to the streams.
-    #[must_use]
-    pub fn holdings(&self) -> Holdings {
-        self.lanes.holdings()
-    }
-
-    /// How much the timers of every machine hold, and how much they may.
-    #[must_use]
-    pub fn timers(&self) -> [TimerLoad; 4] {
-        let load = |who, load, most| TimerLoad {
-            who,
-            load,
-            most,
-            heaps: 1,
-        };
-        [
-            load(
-                Why::Handshake,
-                self.handshakes.timers(),
-                self.handshakes.machine().most_timers(),
-            ),
-            load(Why::Peers, self.peers.timers(), 0),
-            load(Why::Trust, self.trust.timers(), 1),
-            TimerLoad {
-                who: Why::Session,
-                load: self.lanes.timers(),
-                most: self.lanes.holdings().sessions,
-                heaps: usize::from(self.lanes.count()),
-            },
-        ]
-    }
-
-    /// The public ephemeral keys that a thief of the memory can make of the handshake generator's state, who tries each of
-    /// `lent` for the bytes that the operating system lent. Changes nothing.
-    #[must_use]
-    pub fn loot(&self, lent: &[[u8; 32]]) -> Vec<[u8; 32]> {
-        self.handshakes.machine().loot(lent)
-    }
-
-    /// Whether any key in memory opens `packet`: what a thief of the memory could read. Changes nothing.
-    #[must_use]
-    pub fn opens(&self, packet: &[u8]) -> bool {
-        self.lanes.iter().any(|lane| lane.opens(packet))
-    }
-
-    /// Every session with its peer, in the order they began.
-    pub fn sessions(&self) -> impl Iterator<Item = (SessionKey, EntityId)> + '_ {
-        self.peers.machine().sessions()
-    }
-
-    /// Figures of a session.
-    #[must_use]
-    pub fn stats(&self, session: SessionKey) -> Option<SessionStats> {
-        self.lanes.peek_of(session)?.stats(session)
-    }
-}
-
-/// The probe that a refusal for this reason passes: its count says so already.
-fn refusal(reason: DropReason) -> Option<Probe> {
-    const PROBES: [(DropReason, Probe); 14] = [
-        (DropReason::CookieRequired, Probe::CookieDemanded),
-        (DropReason::CookieInvalid, Probe::CookieInvalid),
-        (DropReason::DuplicateHandshake, Probe::InitiationCopied),
-        (DropReason::StaleHandshake, Probe::InitiationStale),
-        (DropReason::BadMac, Probe::InitiationBadMac),
-        (DropReason::NoiseFailure, Probe::NoiseRefused),
-        (DropReason::EpochTooFar, Probe::EpochTooFar),
-        (DropReason::PendingFull, Probe::PendingCrowded),
-        (DropReason::KeyExpired, Probe::KeyExpired),
-        (DropReason::Replayed, Probe::Replayed),
-        (DropReason::BelowWindow, Probe::BelowWindow),
-        (DropReason::AeadFailure, Probe::Tampered),
-        (DropReason::UnknownSession, Probe::UnknownSession),
-        (DropReason::AckOfUnsent, Probe::AckOfUnsent),
-    ];
-    PROBES
-        .iter()
-        .find(|(known, _)| *known == reason)
-        .map(|&(_, probe)| probe)
 }
 
 /// Folds what the kernel is told; datagrams are folded one by one as they are read.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `api.rs` | what the kernel is told, what it answers and what it may do |
 //! | `kernel.rs` | the turn and the boot |
+//! | `inspect.rs` | what can be seen from outside |
 //! | `wiring/` | where machines meet, one file per layer |
 //! | `fuzz/` | bodies of fuzz targets that drive whole kernels, for fuzzing and tests alone |
 //!
@@ -19,6 +20,7 @@ extern crate alloc;
 pub mod api;
 #[cfg(any(test, fuzzing, feature = "fuzz"))]
 pub mod fuzz;
+mod inspect;
 mod kernel;
 mod wiring;
 

@@ -93,13 +93,14 @@ fn every_codec_has_accepted_and_refused_vectors() {
 type Body = fn(&[u8]);
 
 /// The fuzz targets, with the vector files that seed their corpora.
-const TARGETS: [(&str, Body, &[&str]); 7] = [
+const TARGETS: [(&str, Body, &[&str]); 8] = [
     ("header", fuzz::header, &["header", "mask", "datagram"]),
     ("frames", fuzz::frames, &["frames"]),
     ("ack", fuzz::ack, &["ack"]),
     ("handshake", fuzz::handshake, &["handshake", "payload"]),
     ("ticket", fuzz::ticket, &["ticket"]),
     ("routing", fuzz::routing, &["routing"]),
+    ("mesh", fuzz::mesh, &["mesh"]),
     ("varint", fuzz::varint, &["varint"]),
 ];
 

@@ -173,6 +173,7 @@ impl Io for Desk {
             | Event::Echo { .. }
             | Event::Rekeyed { .. }
             | Event::Moved { .. }
+            | Event::Mesh(_)
             | Event::StateRolledBack { .. }
             | Event::StoreFailed { .. } => {}
         }
@@ -213,6 +214,7 @@ impl<A: Aead> Side<A> {
             networks: vec![NetworkKey::from_bytes(Secret([7; 32]))],
             allow: None,
             config: config.clone(),
+            mesh: None,
             lanes: 1,
             trace: false,
         };

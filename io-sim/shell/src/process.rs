@@ -93,6 +93,7 @@ impl<R: Runtime> Processes<R> {
             networks: networks.clone(),
             allow: allow.map(|allow| allow.iter().map(|index| self.entities[*index as usize]).collect()),
             config: scenario.config_of(node),
+            mesh: None,
             lanes: 1,
             trace: false,
         };

@@ -6,6 +6,7 @@
 //! | `packet.rs` | nonces and ephemerals, packets accepted at most once, canaries, amplification |
 //! | `key.rs` | the end of every key; genuine packets are not taken for replays |
 //! | `node.rs` | one session per pair, none with a process of the past, no false accusation, bounded work |
+//! | `mesh.rs` | routes: no loops, and short in the end |
 //! | `file.rs` | files that are transferred: whole, there when told so, none left out |
 //! | `shape.rs` | two runs that differ in secrets alone look the same |
 //! | `account.rs` | datagrams conserved |
@@ -16,6 +17,7 @@
 mod account;
 mod file;
 mod key;
+mod mesh;
 mod node;
 mod packet;
 mod shape;
@@ -33,6 +35,7 @@ use crate::history::{Cursor, NONE};
 pub use account::{Accounts, Conservation, MemoryBound};
 pub use file::{Before, Change, Contents, FileRefused, FileStored, FileWhole, Item};
 pub use key::{GenuineRefused, KeyLifetime};
+pub use mesh::{BOOTED, LINKS, MadeUp, Map, ROUTES, RouteLoop};
 pub use node::{FalseRollback, JobCap, OlderIncarnation, OneSession};
 pub use packet::{Amplification, CanaryOnLink, NonceReuse, ReplayAccepted};
 pub use shape::{SameShape, Shape};
@@ -88,6 +91,11 @@ pub const CHECKERS: crate::scenario::Words = &[
         "no session begins with an older incarnation of a peer than one before",
     ),
     ("false-rollback", "nobody is told of a peer rolled back that never was"),
+    (
+        "route-loop",
+        "no chain of next hops closes, at any instant, among machines that follow the protocol",
+    ),
+    ("made-up-node", "nobody has a route to a machine that never was"),
     ("job-cap", "no machine has more jobs under way than it may"),
     ("canary", "application data is never seen on a link (real cipher)"),
     (
@@ -471,6 +479,8 @@ impl Panel {
         panel.add(Box::<OlderIncarnation>::default());
         panel.add(Box::new(FalseRollback));
         panel.add(Box::new(JobCap));
+        panel.add(Box::<RouteLoop>::default());
+        panel.add(Box::<MadeUp>::default());
         panel.add(Box::new(Amplification::default()));
         panel.add(Box::new(MemoryBound));
         if !clear {

@@ -100,8 +100,8 @@ impl Checker for FalseRollback {
 pub struct JobCap;
 
 impl JobCap {
-    /// Jobs one machine may have under way.
-    pub const LIMIT: u32 = 32;
+    /// Jobs one machine may have under way: of handshakes, and signatures of the mesh.
+    pub const LIMIT: u32 = 32 + net_kernel::api::MAX_CHECKS as u32 + 1;
 }
 
 impl Checker for JobCap {

@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use net_kernel::api::{CloseReason, ConnectError, Event, Why};
+use net_kernel::api::{CloseReason, ConnectError, Event, Fact as MeshFact, Why};
 use net_kernel::base::{Addr, EntityId, StreamId};
 use net_kernel::session::SessionKey;
 
@@ -229,6 +229,7 @@ const fn timer(why: Why) -> &'static str {
         Why::Handshake => "handshake",
         Why::Peers => "peers",
         Why::Trust => "trust",
+        Why::Mesh => "mesh",
         Why::Session => "session",
     }
 }
@@ -430,7 +431,28 @@ fn told<'a>(event: &'a Event, names: &'a Names) -> Words<'a> {
             )
         }
         Event::Refused { why, .. } => words!("event: command refused: {s}", format!("{why:?}")),
+        Event::Mesh(fact) => words!("event: {s}", mesh(fact, names)),
         Event::StoreFailed { error } => words!("event: storage failed: {s}", format!("{error:?}")),
+    }
+}
+
+fn mesh(fact: &MeshFact, names: &Names) -> String {
+    let name = |node: &EntityId| entity(node, names);
+    match fact {
+        MeshFact::Found { node, route } => format!(
+            "{} is reached by {} in {} hops and {} us",
+            name(node),
+            name(&route.next),
+            route.hops,
+            route.rtt_us
+        ),
+        MeshFact::Lost(node) => format!("{} is reached no more", name(node)),
+        MeshFact::Suspected(peer) => format!("{} was not heard for three intervals", name(peer)),
+        MeshFact::Refuted(peer) => format!("{} was heard after all", name(peer)),
+        MeshFact::Failed(peer) => format!("{} failed", name(peer)),
+        MeshFact::LinkLost(peer) => format!("the link to {} failed", name(peer)),
+        MeshFact::Recovered(peer) => format!("{} works again", name(peer)),
+        MeshFact::Outage(outage) => format!("{} of {} neighbours failed together", outage.failed, outage.of),
     }
 }
 
@@ -500,6 +522,7 @@ fn of_stream(event: &Event) -> Words<'_> {
         | Event::Moved { .. }
         | Event::StateRolledBack { .. }
         | Event::Refused { .. }
+        | Event::Mesh(_)
         | Event::StoreFailed { .. } => unreachable!("only events of streams are told here"),
     }
 }

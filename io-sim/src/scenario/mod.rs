@@ -7,6 +7,7 @@
 //! | `files.rs` | trees of files to be transferred |
 //! | `fates.rs` | which datagrams are lost, held, doubled, damaged |
 //! | `villains.rs` | adversaries |
+//! | `mesh.rs` | the section `[mesh]` |
 //! | `nat.rs` | NAT boxes |
 //! | `trace_file.rs` | recorded delays in files of their own |
 //! | `outline.rs` | what the reader asks for, recorded |
@@ -24,6 +25,7 @@ mod ending;
 mod fates;
 mod faults;
 mod files;
+mod mesh;
 mod nat;
 mod outline;
 mod read;
@@ -42,6 +44,7 @@ pub use ending::ended;
 pub use fates::{FATES, written};
 pub use faults::{EVENTS, FAULTS};
 pub use files::FileWorkload;
+pub use mesh::SHAPES;
 pub use nat::NATS;
 pub use outline::Words;
 pub use read::{DELAYS, LOSSES, WORKLOADS};
@@ -82,6 +85,8 @@ pub struct Scenario {
     pub closed: bool,
     /// Limits and times of every node's sessions.
     pub config: SessionConfig,
+    /// Whether the machines are a mesh.
+    pub mesh: Option<MeshSpec>,
     /// What the applications do.
     pub workloads: Vec<Workload>,
     /// What goes wrong.
@@ -119,6 +124,7 @@ impl Default for Scenario {
             default_link: LinkSpec::clean(0),
             closed: true,
             config: SessionConfig::default(),
+            mesh: None,
             workloads: Vec::new(),
             faults: Vec::new(),
             fates: Vec::new(),
@@ -165,6 +171,17 @@ pub struct NodeSpec {
     pub starts: u64,
     /// The NAT box it is behind.
     pub nat: Option<u32>,
+}
+
+/// A mesh of the machines.
+#[derive(Clone, Debug)]
+pub struct MeshSpec {
+    /// Times and limits.
+    pub config: net_kernel::api::MeshConfig,
+    /// Who keeps a session with whom; the first dials.
+    pub links: Vec<(NodeIndex, NodeIndex)>,
+    /// Whether routes must come to rest, about as short as links allow, before a run is over.
+    pub converge: bool,
 }
 
 /// A NAT box.

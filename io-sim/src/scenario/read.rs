@@ -15,7 +15,7 @@ use crate::check::CHECKERS;
 use super::outline::{Want, Words};
 use super::table::{Either, Read, ScenarioError, Source, Table, unknown};
 use super::{Liveness, NodeIndex, NodeSpec, Program, Scenario, StreamWorkload, Workload, WorkloadKind};
-use super::{ending, fates, faults, files, nat, trace_file, villains};
+use super::{ending, fates, faults, files, mesh, nat, trace_file, villains};
 
 /// The arms a scenario may name. This crate is the first of them.
 const ARMS: [&str; 3] = ["des", "shell", "real"];
@@ -89,6 +89,9 @@ pub(super) fn outlined(source: Source<'_>, entries: &DeTable<'_>) -> Read<Scenar
     root.text("about")?;
     let mut names = topology(&mut root, &mut scenario)?;
     scenario.config = config(root.table("config")?)?;
+    if let Some(table) = root.table("mesh")? {
+        scenario.mesh = Some(mesh::mesh(table, &names)?);
+    }
     scenario.workloads = numbered(root.tables("workload")?, |table, n| {
         workload(table, n, &names, duration)
     })?;
@@ -177,7 +180,8 @@ impl Names {
         })
     }
 
-    fn find(&self, table: &Table<'_>, key: &str, name: &str) -> Read<NodeIndex> {
+    /// The node of this name.
+    pub fn find(&self, table: &Table<'_>, key: &str, name: &str) -> Read<NodeIndex> {
         Self::look_up(table, key, "node", &self.nodes, name)
     }
 

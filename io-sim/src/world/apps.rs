@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use net_kernel::api::{CloseReason, ConnectError, Event, Refused, StreamOptions};
+use net_kernel::api::{CloseReason, ConnectError, Event, Fact, Refused, StreamOptions};
 use net_kernel::base::{CommandId, EntityId, StreamId};
 use net_kernel::session::{Part, SessionKey};
 use net_kernel::wire::subprotocol::FILES;
@@ -420,6 +420,7 @@ impl Apps {
             }
             Event::StateRolledBack { .. } => self.count("rolled_back"),
             Event::Refused { command, why } => self.refused(now, node, *command, *why, panel),
+            Event::Mesh(fact) => self.count(mesh_name(fact)),
             Event::StoreFailed { .. } => self.count("store_failed"),
         }
     }
@@ -772,7 +773,8 @@ impl Apps {
                     | Refused::BadIdentity
                     | Refused::BadAddresses
                     | Refused::BadArgument
-                    | Refused::NotAllowed => {
+                    | Refused::NotAllowed
+                    | Refused::NoMesh => {
                         panel.fail(now, "refused", format!("node {node}, stream {half}: {why:?}"));
                     }
                 }
@@ -990,7 +992,20 @@ impl Apps {
     }
 }
 
-const fn closed_name(why: &CloseReason) -> &'static str {
+const fn mesh_name(fact: &Fact) -> &'static str {
+    match fact {
+        Fact::Found { .. } => "mesh.found",
+        Fact::Lost(_) => "mesh.lost",
+        Fact::Suspected(_) => "mesh.suspected",
+        Fact::Refuted(_) => "mesh.refuted",
+        Fact::Failed(_) => "mesh.failed",
+        Fact::LinkLost(_) => "mesh.link_lost",
+        Fact::Recovered(_) => "mesh.recovered",
+        Fact::Outage(_) => "mesh.outage",
+    }
+}
+
+fn closed_name(why: &CloseReason) -> &'static str {
     match why {
         CloseReason::Local(_) => "closed.local",
         CloseReason::Remote { .. } => "closed.remote",

@@ -72,7 +72,8 @@ impl<H: Host> World<H> {
             };
             format!("{}: {words}; {why}", workload.id)
         });
-        let each: Vec<String> = each.chain(files).collect();
+        let routes = self.unrest().map(|what| format!("routes are not at rest: {what}"));
+        let each: Vec<String> = each.chain(files).chain(routes).collect();
         each.join("; ")
     }
 

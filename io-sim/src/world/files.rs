@@ -413,7 +413,8 @@ impl Apps {
             | Refused::BadIdentity
             | Refused::BadAddresses
             | Refused::BadArgument
-            | Refused::NotAllowed => {
+            | Refused::NotAllowed
+            | Refused::NoMesh => {
                 let node = state.node;
                 panel.fail(now, "refused", format!("node {node}, file transfer: {why:?}"));
             }

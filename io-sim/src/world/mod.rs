@@ -10,6 +10,8 @@
 //! | `net.rs` | what becomes of datagrams |
 //! | `script.rs` | what the scenario does to machines, and when |
 //! | `trigger.rs` | events that set faults off |
+//! | `memo.rs` | equal work of many machines, done once |
+//! | `mesh.rs` | who is linked to whom, and whether routes are at rest |
 //! | `nat.rs` | what NAT boxes do to datagrams |
 //! | `reveal.rs` | what memory that was stolen gives away |
 //! | `apps.rs` | applications and their streams |
@@ -37,6 +39,8 @@ mod event;
 mod files;
 mod forge;
 mod inspect;
+mod memo;
+mod mesh;
 mod nat;
 mod net;
 mod node;
@@ -188,6 +192,10 @@ pub struct World<H: Host> {
     scratch: Vec<u8>,
     ends: Vec<u32>,
     healed: bool,
+    /// What machines say of their routes.
+    meshes: mesh::Meshes,
+    /// Signatures that some machine checked before.
+    memo: memo::Memo,
     steps: Vec<steps::Steps>,
     same_instant: (u64, u64),
     events: u64,
@@ -290,6 +298,8 @@ impl<H: Host> World<H> {
             scratch: Vec::new(),
             ends: Vec::new(),
             healed: false,
+            meshes: mesh::Meshes::default(),
+            memo: memo::Memo::default(),
             same_instant: (0, 0),
             events: 0,
             event_limit: u64::MAX,
@@ -468,7 +478,10 @@ impl<H: Host> World<H> {
             course.next_poll = self.now + POLL;
             self.weigh();
             let over = self.now >= self.quiet_after || self.healed;
-            if !course.done && over && (!course.full || self.healed) && self.all_done() {
+            if over {
+                self.note_rest();
+            }
+            if !course.done && over && (!course.full || self.healed) && self.all_done() && self.at_rest() {
                 course.done = true;
                 course.end = course.end.min(self.now + SETTLE);
             }
@@ -481,7 +494,7 @@ impl<H: Host> World<H> {
         self.now = course.end;
         // What is seen at the end follows from no single thing that happened.
         self.cursor.set(NONE);
-        let owed = self.owes();
+        let owed = self.owes() || self.unrest().is_some();
         let scenario = Rc::clone(&self.scenario);
         match &scenario.liveness {
             Some(liveness) if !self.healed && !course.done && owed => {
@@ -754,7 +767,9 @@ impl<H: Host> World<H> {
         let notes = self.nodes[node as usize].host.as_mut().map(Host::take_notes);
         for (what, values) in notes.unwrap_or_default() {
             let at = self.now;
-            self.panel.note(&Note { node, at, what, values });
+            let note = Note { node, at, what, values };
+            self.mapped(&note);
+            self.panel.note(&note);
         }
         let begun = watch::begun(&effects.events);
         let accused = effects
@@ -902,7 +917,7 @@ impl<H: Host> World<H> {
         let key = self.entropy(node, incarnation);
         let machine = &mut self.nodes[node as usize];
         let mut blocks = machine.entropy;
-        let done = job.run(&mut |out| {
+        let done = self.memo.run(*job, &mut |out| {
             *out = key.bytes32(blocks);
             blocks += 1;
         });
@@ -1077,6 +1092,9 @@ impl<H: Host> World<H> {
         }
         add("datagrams".to_owned(), self.accounts.sent);
         add("delivered_bytes".to_owned(), self.apps.bytes);
+        if let Some(rest) = self.rest() {
+            add("mesh.rest".to_owned(), rest);
+        }
         self.session_counters(&mut add);
         self.times(&mut all);
         all

@@ -155,6 +155,7 @@ impl<H: Host> World<H> {
                 let process = machine.incarnation;
                 self.tell_on(Some(node), || Fact::Booted { process });
                 self.turn(node, Input::Wake);
+                self.join(node);
                 self.apps.node_up(self.now, node);
                 if !self.triggers.none() {
                     self.happened(Happened::at(Happening::Boot, node));
@@ -187,6 +188,7 @@ impl<H: Host> World<H> {
             network: self.scenario.closed.then(|| self.secrets.network.reveal().0),
             allow: allow.map(|allow| allow.iter().map(|index| self.entities[*index as usize]).collect()),
             config: self.scenario.config_of(identity),
+            mesh: self.scenario.mesh.as_ref().map(|mesh| mesh.config.clone()),
             peers: self.nodes[..self.scenario.nodes.len()]
                 .iter()
                 .map(|machine| machine.address)

@@ -147,6 +147,7 @@ impl<H: Host> World<H> {
             | Event::StreamStopped { .. }
             | Event::Echo { .. }
             | Event::StateRolledBack { .. }
+            | Event::Mesh(_)
             | Event::Refused { .. } => return,
         };
         self.happened(Happened::at(event, node));

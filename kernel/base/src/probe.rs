@@ -153,6 +153,18 @@ probes! {
     CloseReceived "a session is closed by its peer"
     CloseRepeated "a close is repeated to a peer that still sends"
     Violated "a session ends because its peer broke the protocol"
+    // The mesh.
+    RouteLost "a node is reached no more"
+    RouteStarved "ways are offered and none lies closer than what was announced: newer words are asked for"
+    SpokeWhenAsked "a node speaks of itself because somebody asked for newer words"
+    AnnouncementDamped "a node that keeps changing its distance is announced later"
+    NeighbourSlow "a neighbour's stream takes less than there is to tell it"
+        ("a_neighbour_that_takes_nothing_hears_the_latest_once_it_does")
+    BeatLate "a node comes late to its own heartbeat and suspects nobody for it"
+    SuspicionShared "neighbours are asked whether they hear one that is suspected"
+    SuspicionWitnessed "a neighbour that is not heard here is heard by another"
+    LinkOneWay "a neighbour that is heard says that it does not hear us"
+    OutageSeen "many neighbours fail together"
 }
 
 /// A set of probes.

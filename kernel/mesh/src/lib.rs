@@ -3,7 +3,11 @@
 //! | file | role |
 //! |---|---|
 //! | `peers.rs` | who is connected, who is being dialled, what becomes of agreed keys |
+//! | `mesh.rs` | discovery, routes and failures |
+//! | `joins.rs` | peers with whom a session is kept |
+//! | `neighbour.rs` | one neighbour: its messages, what it is to be told, whether it is heard |
 //! | `routes.rs` | the routing table |
+//! | `job.rs` | signatures, made and checked elsewhere |
 //!
 //! Invariants: a peer is an identity, never an address. Not here: packets and their keys (`net-session`).
 #![forbid(unsafe_code)]
@@ -11,11 +15,18 @@
 
 extern crate alloc;
 
+pub mod job;
+mod joins;
+pub mod mesh;
+mod neighbour;
 pub mod peers;
 pub mod routes;
 
+pub use mesh::{Fact, Link, Mesh, MeshConfig, Outage, Vitals};
 pub use peers::{Admission, Agreed, Failure, In, Out, Peers, Refusal, Timer};
 
+#[cfg(test)]
+mod mesh_tests;
 #[cfg(test)]
 mod route_tests;
 #[cfg(test)]

@@ -163,7 +163,14 @@ pub enum Out {
         why: Failure,
     },
     /// A connect command was refused.
-    Refused(CommandId, Refusal),
+    Refused {
+        /// Which.
+        command: CommandId,
+        /// For whom.
+        peer: EntityId,
+        /// Why.
+        why: Refusal,
+    },
 }
 
 /// A session in the book.
@@ -245,7 +252,11 @@ impl Peers {
 
     fn connect(&mut self, command: CommandId, peer: EntityId, addresses: &[Addr], fx: &mut Fx<'_, Self>) {
         if self.shut_down {
-            return fx.emit(Out::Refused(command, Refusal::ShutDown));
+            return fx.emit(Out::Refused {
+                command,
+                peer,
+                why: Refusal::ShutDown,
+            });
         }
         if let Some(live) = self.by_id.get(&peer).and_then(|peer| peer.live) {
             let Live { session, address, .. } = live;
@@ -257,16 +268,28 @@ impl Peers {
             });
         }
         if addresses.is_empty() || addresses.len() > MAX_ADDRESSES {
-            return fx.emit(Out::Refused(command, Refusal::BadAddresses));
+            return fx.emit(Out::Refused {
+                command,
+                peer,
+                why: Refusal::BadAddresses,
+            });
         }
         if let Some(dial) = self.by_id.get_mut(&peer).and_then(|peer| peer.dial.as_mut()) {
             if dial.waiting.len() == MAX_WAITING {
-                return fx.emit(Out::Refused(command, Refusal::TableFull));
+                return fx.emit(Out::Refused {
+                    command,
+                    peer,
+                    why: Refusal::TableFull,
+                });
             }
             return dial.waiting.push(command);
         }
         if self.by_attempt.len() >= MAX_ATTEMPTS || self.is_full() {
-            return fx.emit(Out::Refused(command, Refusal::TableFull));
+            return fx.emit(Out::Refused {
+                command,
+                peer,
+                why: Refusal::TableFull,
+            });
         }
         let association = AssociationId(fx.rng().next_u64());
         self.dial(peer, addresses.to_vec(), association, alloc::vec![command], fx);
@@ -361,7 +384,11 @@ impl Peers {
             return;
         };
         for command in dial.waiting {
-            fx.emit(Out::Refused(command, Refusal::BadIdentity));
+            fx.emit(Out::Refused {
+                command,
+                peer,
+                why: Refusal::BadIdentity,
+            });
         }
         self.tidy(&peer);
     }

@@ -73,11 +73,7 @@ fn the_shortest_way_is_taken_and_a_slightly_shorter_one_is_not_worth_a_change() 
     assert_eq!(via(&routes, 9), Some(VIA[2]));
     assert_eq!(
         routes.take_changes(),
-        [
-            Change::Found(id(9)),
-            Change::Announce(id(9)),
-            Change::Announce(id(9))
-        ]
+        [Change::Found(id(9)), Change::Announce(id(9)), Change::Announce(id(9))]
     );
 }
 
@@ -86,7 +82,11 @@ fn what_lies_no_closer_than_was_announced_is_not_used_until_the_origin_speaks_ag
     let mut routes = table();
     routes.on_pingwave(at(0), VIA[0], &wave(9, 1, 1, 1_000));
     routes.on_pingwave(at(1), VIA[1], &wave(9, 1, 1, 2_000));
-    assert_eq!(routes.feasible(&id(9)).len(), 1, "2,000 is announced from here: no closer");
+    assert_eq!(
+        routes.feasible(&id(9)).len(),
+        1,
+        "2,000 is announced from here: no closer"
+    );
     routes.take_changes();
     routes.on_withdraw(at(2), VIA[0], &id(9));
     assert_eq!(via(&routes, 9), None);
@@ -111,7 +111,11 @@ fn several_ways_are_kept_and_a_lost_link_is_replaced_at_once() {
     let mut routes = table();
     routes.on_pingwave(at(0), VIA[0], &wave(9, 1, 1, 5_000));
     routes.on_pingwave(at(1), VIA[1], &wave(9, 1, 1, 5_500));
-    assert_eq!(routes.feasible(&id(9)).len(), 2, "5,500 is closer than the 6,000 announced");
+    assert_eq!(
+        routes.feasible(&id(9)).len(),
+        2,
+        "5,500 is closer than the 6,000 announced"
+    );
     routes.link_down(at(2), VIA[0]);
     assert_eq!(via(&routes, 9), Some(VIA[1]));
 }
@@ -280,7 +284,9 @@ impl World {
     }
 
     fn announce(&mut self, from: usize, to: usize, target: &EntityId) {
-        let Some(&name) = self.names.get(&(from, to)) else { return };
+        let Some(&name) = self.names.get(&(from, to)) else {
+            return;
+        };
         let told = match self.nodes[from].announcement(target, name) {
             None => return,
             Some(Announcement::Reached(wave)) => Told::Wave(wave),

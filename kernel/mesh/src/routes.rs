@@ -40,6 +40,9 @@ struct Distance {
 impl Distance {
     /// Whether an offer at `(version, rtt_us)` lies closer (RFC 8966 section 3.5.1).
     fn admits(&self, version: Version, rtt_us: u32) -> bool {
+        if mutant!(BootForgotten) {
+            return version.seqno > self.version.seqno || (version.seqno == self.version.seqno && rtt_us < self.rtt_us);
+        }
         version > self.version || (version == self.version && rtt_us < self.rtt_us)
     }
 }
@@ -232,6 +235,12 @@ impl Routes {
         self.links.contains_key(&via)
     }
 
+    /// What reaching a neighbour costs; 0 where nothing leads over it.
+    #[must_use]
+    pub fn cost(&self, via: SessionKey) -> u32 {
+        self.links.get(&via).map_or(0, |link| link.cost_us)
+    }
+
     /// What is to be done with a pingwave from a neighbour.
     #[must_use]
     pub fn check(&self, now: Instant, via: SessionKey, wave: &Pingwave) -> Check {
@@ -249,7 +258,7 @@ impl Routes {
         };
         let version = wave.core.version;
         // Only words that were not known before keep anything alive: old ones are as old as what came after them.
-        if target.heard(version).is_some_and(|heard| now >= heard + self.hold) && !mutant!(ReplayRefreshes) {
+        if target.heard(version).is_some_and(|heard| now >= heard + self.hold) {
             return Check::Stale;
         }
         match target.statement(version) {
@@ -307,7 +316,9 @@ impl Routes {
 
     /// A neighbour no longer reaches a node.
     pub fn on_withdraw(&mut self, now: Instant, via: SessionKey, origin: &EntityId) {
-        let Some(target) = self.targets.get_mut(origin) else { return };
+        let Some(target) = self.targets.get_mut(origin) else {
+            return;
+        };
         let before = target.offers.len();
         target.offers.retain(|offer| offer.via != via);
         if target.offers.len() != before {

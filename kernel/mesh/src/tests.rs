@@ -306,7 +306,14 @@ fn a_full_book_takes_nobody_and_dials_nobody() {
     rig.tell(In::Confirmed(key(B, 1, 2), Admission::Admitted));
     expect_out!(rig, Out::Refuse(_, _, Admission::NotAllowed));
     rig.connect(1, B);
-    expect_out!(rig, Out::Refused(CommandId(1), Refusal::TableFull));
+    expect_out!(
+        rig,
+        Out::Refused {
+            command: CommandId(1),
+            why: Refusal::TableFull,
+            ..
+        }
+    );
     rig.tell(In::Ended(SessionKey(1)));
     rig.tell(In::Confirmed(key(B, 1, 2), Admission::Admitted));
     expect_out!(rig, Out::Start(..), Out::Connected { peer: B, .. });
@@ -317,7 +324,14 @@ fn a_dial_holds_the_place_of_its_session() {
     let mut rig = Rig::new(1);
     let (attempt, label) = rig.dial(1, A);
     rig.connect(2, B);
-    expect_out!(rig, Out::Refused(CommandId(2), Refusal::TableFull));
+    expect_out!(
+        rig,
+        Out::Refused {
+            command: CommandId(2),
+            why: Refusal::TableFull,
+            ..
+        }
+    );
     rig.tell(In::Confirmed(key(B, 1, 2), Admission::Admitted));
     expect_out!(rig, Out::Refuse(_, _, Admission::NotAllowed));
     // The peer that is dialled may take that place itself.
@@ -345,7 +359,14 @@ fn bad_addresses_and_crowds_are_refused() {
             peer: A,
             addresses,
         });
-        expect_out!(rig, Out::Refused(CommandId(1), Refusal::BadAddresses));
+        expect_out!(
+            rig,
+            Out::Refused {
+                command: CommandId(1),
+                why: Refusal::BadAddresses,
+                ..
+            }
+        );
     }
     rig.dial(0, A);
     for command in 1..64 {
@@ -353,7 +374,14 @@ fn bad_addresses_and_crowds_are_refused() {
     }
     expect_quiet!(rig);
     rig.connect(64, A);
-    expect_out!(rig, Out::Refused(CommandId(64), Refusal::TableFull));
+    expect_out!(
+        rig,
+        Out::Refused {
+            command: CommandId(64),
+            why: Refusal::TableFull,
+            ..
+        }
+    );
     for n in 1..MAX_ATTEMPTS as u64 {
         let mut id = [9; 32];
         id[..8].copy_from_slice(&n.to_le_bytes());
@@ -361,7 +389,14 @@ fn bad_addresses_and_crowds_are_refused() {
         assert!(matches!(rig.peers.pop_out(), Some(Out::Dial { .. })));
     }
     rig.connect(99, B);
-    expect_out!(rig, Out::Refused(CommandId(99), Refusal::TableFull));
+    expect_out!(
+        rig,
+        Out::Refused {
+            command: CommandId(99),
+            why: Refusal::TableFull,
+            ..
+        }
+    );
 }
 
 #[test]
@@ -435,7 +470,14 @@ fn after_a_shut_down_nothing_begins() {
     };
     assert_eq!(rig.peers.pop_out(), Some(Out::CancelDial(attempt)));
     rig.connect(2, A);
-    expect_out!(rig, Out::Refused(CommandId(2), Refusal::ShutDown));
+    expect_out!(
+        rig,
+        Out::Refused {
+            command: CommandId(2),
+            why: Refusal::ShutDown,
+            ..
+        }
+    );
     rig.tell(In::Confirmed(key(B, 1, 2), Admission::Admitted));
     expect_out!(rig, Out::Refuse(_, _, Admission::NotAllowed));
 }

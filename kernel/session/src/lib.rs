@@ -57,6 +57,8 @@ pub struct Part<'b> {
     pub session: SessionKey,
     /// The stream.
     pub stream: StreamId,
+    /// What the stream's messages are (`net_wire::subprotocol`).
+    pub subprotocol: u16,
     /// Number of the message in its stream, from 0.
     pub number: u64,
     /// Where these bytes stand in the message.

@@ -168,6 +168,7 @@ impl Oracle {
             | Event::Echo { .. }
             | Event::Rekeyed { .. }
             | Event::Moved { .. }
+            | Event::Mesh(_)
             | Event::StateRolledBack { .. }
             | Event::StoreFailed { .. } => {}
         }

@@ -160,6 +160,7 @@ fn boot<A: Aead>(side: u8, life: u8, epoch: u64, config: &SessionConfig, lanes: 
         networks: vec![NetworkKey::from_bytes(Secret([7; 32]))],
         allow: None,
         config: config.clone(),
+        mesh: None,
         lanes,
         trace: true,
     };

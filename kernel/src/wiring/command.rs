@@ -5,8 +5,10 @@
 
 use alloc::vec::Vec;
 
+use net_base::limit::MAX_ADDRESSES;
 use net_base::{Addr, Check, CommandId, EntityId, Now, SessionKey, StreamId};
 use net_mesh::In as PeersIn;
+use net_mesh::mesh::In as MeshIn;
 use net_session::aead::Aead;
 use net_session::lane::{Lane, StreamSetup};
 use net_session::stream::PushError;
@@ -28,6 +30,8 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     fn obey(&mut self, now: Now, id: CommandId, command: Command<'_>) -> Result<(), Refused> {
         match command {
             Command::Connect { peer, addresses } => self.connect(now, id, peer, addresses)?,
+            Command::Join { peer, addresses } => self.join(now, peer, addresses)?,
+            Command::Leave(peer) => self.tell_mesh(now, MeshIn::Leave(peer)),
             Command::CancelConnect(command) => self.peers.handle(now, PeersIn::Cancel(command), ()),
             Command::Open { session, options } => self.open(id, session, options)?,
             Command::Send {
@@ -95,6 +99,20 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             },
             (),
         );
+        Ok(())
+    }
+
+    fn join(&mut self, now: Now, peer: EntityId, addresses: &[Addr]) -> Result<(), Refused> {
+        if self.mesh.is_none() {
+            return Err(Refused::NoMesh);
+        }
+        if peer == self.entity() {
+            return Err(Refused::OwnIdentity);
+        }
+        if addresses.is_empty() || addresses.len() > MAX_ADDRESSES {
+            return Err(Refused::BadAddresses);
+        }
+        self.tell_mesh(now, MeshIn::Join(peer, addresses));
         Ok(())
     }
 

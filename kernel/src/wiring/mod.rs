@@ -8,6 +8,7 @@
 //! | `peers.rs` | what the peer book decides |
 //! | `trust.rs` | what admission decides |
 //! | `command.rs` | what the user asks for |
+//! | `mesh.rs`, `control.rs` | what the mesh decides; the streams its messages travel on |
 //! | `credit.rs` | how much each stream may still send |
 //! | `traced.rs` | folds what a turn does into the trace |
 //!
@@ -15,8 +16,10 @@
 //! same turn, never recursively. Not here: decisions.
 
 mod command;
+pub(crate) mod control;
 pub(crate) mod credit;
 mod handshake;
+mod mesh;
 mod peers;
 mod receive;
 mod session;
@@ -39,6 +42,8 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                 self.wire_handshake(now, out);
             } else if let Some(out) = self.trust.pop_out() {
                 self.wire_trust(now, out);
+            } else if let Some(out) = self.mesh.as_mut().and_then(net_base::Seat::pop_out) {
+                self.wire_mesh(now, out);
             } else {
                 return;
             }

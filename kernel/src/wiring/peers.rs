@@ -4,12 +4,14 @@
 
 use net_base::rng::Seed;
 use net_base::{Check, Now, SessionKey};
+use net_mesh::mesh::In as MeshIn;
 use net_mesh::{Admission, Agreed, Failure, Out, Refusal};
 use net_session::aead::Aead;
 use net_session::handshake::{In as HandshakeIn, View};
 use net_session::roster::Live;
 use net_wire::{CloseCode, DropReason};
 
+use super::mesh::JOIN;
 use crate::Kernel;
 use crate::api::{CloseReason, ConnectError, Event, Refused};
 
@@ -45,7 +47,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                 if let Some(lane) = self.lanes.of(session) {
                     lane.discard(session);
                 }
-                self.forget(session, &peer);
+                self.forget(now, session, &peer);
                 self.events.push(Event::Closed {
                     session,
                     peer,
@@ -62,24 +64,18 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                     session,
                     peer,
                     address,
-                    command,
+                    command: command.filter(|&command| command != JOIN),
                 });
             }
+            Out::ConnectFailed { command, peer, .. } | Out::Refused { command, peer, .. } if command == JOIN => {
+                self.tell_mesh(now, MeshIn::DialFailed(peer));
+            }
             Out::ConnectFailed { command, peer, why } => {
-                let why = match why {
-                    Failure::Silent { sent, unreachable } => ConnectError::Silent { sent, unreachable },
-                    Failure::Cancelled => ConnectError::Cancelled,
-                    Failure::PeerRolledBack => ConnectError::PeerRolledBack,
-                };
+                let why = connect_error(why);
                 self.events.push(Event::ConnectFailed { command, peer, why });
             }
-            Out::Refused(command, why) => {
-                let why = match why {
-                    Refusal::BadAddresses => Refused::BadAddresses,
-                    Refusal::BadIdentity => Refused::BadIdentity,
-                    Refusal::TableFull => Refused::TableFull,
-                    Refusal::ShutDown => Refused::ShutDown,
-                };
+            Out::Refused { command, why, .. } => {
+                let why = refused(why);
                 self.events.push(Event::Refused { command, why });
             }
         }
@@ -101,6 +97,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             address: agreed.address,
         };
         self.roster.set(agreed.peer, live);
+        self.link(now, session, agreed);
     }
 
     fn begin(&mut self, now: Now, session: SessionKey, agreed: &Agreed) {
@@ -134,9 +131,27 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     }
 
     /// Strikes a session from every table but the peer book.
-    pub(crate) fn forget(&mut self, session: SessionKey, peer: &net_base::EntityId) {
+    pub(crate) fn forget(&mut self, now: Now, session: SessionKey, peer: &net_base::EntityId) {
+        self.unlink(now, session);
         self.roster.remove(peer);
         self.credits.end(session);
         self.lanes.unplace(session);
+    }
+}
+
+const fn connect_error(why: Failure) -> ConnectError {
+    match why {
+        Failure::Silent { sent, unreachable } => ConnectError::Silent { sent, unreachable },
+        Failure::Cancelled => ConnectError::Cancelled,
+        Failure::PeerRolledBack => ConnectError::PeerRolledBack,
+    }
+}
+
+const fn refused(why: Refusal) -> Refused {
+    match why {
+        Refusal::BadAddresses => Refused::BadAddresses,
+        Refusal::BadIdentity => Refused::BadIdentity,
+        Refusal::TableFull => Refused::TableFull,
+        Refusal::ShutDown => Refused::ShutDown,
     }
 }

@@ -10,6 +10,7 @@ use net_session::aead::Aead;
 use net_session::handshake::{In, View};
 use net_session::lane::{KeyInfo, Up};
 use net_session::rx::{RxBatch, Spot};
+use net_wire::subprotocol::MESH;
 
 use crate::Kernel;
 use crate::api::Io;
@@ -28,6 +29,14 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                 });
             match up {
                 None => return,
+                Some(Up::Part(part)) if part.subprotocol == MESH => {
+                    self.controls.take(part);
+                    self.heed(now);
+                }
+                Some(Up::Messages(messages)) if messages.stream().2 == MESH => {
+                    messages.for_each(|part| self.controls.take(part));
+                    self.heed(now);
+                }
                 Some(Up::Part(part)) => io.deliver(part),
                 Some(Up::Messages(messages)) => messages.for_each(|part| io.deliver(part)),
                 Some(Up::Handshake(datagram)) => {

@@ -23,7 +23,10 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         any
     }
 
-    fn wire_session(&mut self, now: Now, Notice { session, what }: Notice) {
+    fn wire_session(&mut self, now: Now, notice: Notice) {
+        let Some(Notice { session, what }) = self.take_control(now, notice) else {
+            return;
+        };
         let event = match what {
             What::StreamOpened(stream, reliability, subprotocol) => {
                 self.credits.open(session, stream);
@@ -110,7 +113,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
 
     fn end(&mut self, now: Now, session: SessionKey, peer: EntityId, why: CloseReason) {
         self.peers.handle(now, PeersIn::Ended(session), ());
-        self.forget(session, &peer);
+        self.forget(now, session, &peer);
         self.events.push(Event::Closed { session, peer, why });
     }
 }

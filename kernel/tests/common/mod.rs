@@ -189,6 +189,7 @@ pub fn boot(seed: u64, epoch: u64, config: &SessionConfig, lanes: u8) -> Boot {
         networks: vec![NetworkKey::from_bytes(Secret([7; 32]))],
         allow: None,
         config: config.clone(),
+        mesh: None,
         lanes,
         trace: true,
     }

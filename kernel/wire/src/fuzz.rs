@@ -15,6 +15,7 @@ use crate::handshake::{
 use crate::header::{
     Datagram, HEADER_LEN, Header, OVERHEAD, ROUTING_LEN, ROUTING_MAGIC, TRAILER_LEN, apply_mask, peek, sample,
 };
+use crate::mesh::Message;
 use crate::routing::Routed;
 use crate::ticket::{self, Ticket};
 use crate::varint;
@@ -149,6 +150,19 @@ pub fn routing(datagram: &[u8]) {
     assert_eq!([&header, routed.packet, &trailer].concat(), datagram);
     assert_eq!([&header, routed.packet, &trailer[..8]].concat(), routed.covered);
     assert_eq!(peek(datagram), Ok(Datagram::Routed));
+}
+
+/// Messages of the mesh: what is read is written back byte for byte.
+pub fn mesh(bytes: &[u8]) {
+    if let Ok(message) = Message::decode(bytes) {
+        assert_eq!(message.encode().bytes(), bytes, "a message has one encoding");
+        if let Message::Pingwave(wave) = message {
+            assert!(
+                bytes[1..].starts_with(&wave.core.signed()),
+                "what is signed is what is sent"
+            );
+        }
+    }
 }
 
 /// Variable-length integers: the input as an encoding, and as a value.

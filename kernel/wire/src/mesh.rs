@@ -23,6 +23,7 @@ const WITHDRAW_LEN: usize = 1 + 32 + 16;
 const REQUEST_LEN: usize = 1 + 32 + 16 + 1;
 const PROBE_LEN: usize = 1 + 32 + 8;
 const PROBED_LEN: usize = 1 + 8 + 1;
+const HEARD_LEN: usize = 1 + 1;
 
 /// Which statement of an origin is newer: later boots outrank every count of earlier ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -142,10 +143,6 @@ pub struct Pingwave {
 
 /// One message of the mesh.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "pingwaves are nearly all of what is sent, and a message is read where it lies"
-)]
 pub enum Message {
     /// The neighbour reaches the origin, and how.
     Pingwave(Pingwave),
@@ -179,10 +176,12 @@ pub enum Message {
         /// Whether it does.
         heard: bool,
     },
+    /// Whether the sender hears the receiver, and so counts on the link between them. Said when it changes.
+    Heard(bool),
 }
 
 /// The number of each message, its name and its layout, for the tables of docs/protocol.md.
-pub const MESSAGES: [(u8, &str, &str); 5] = [
+pub const MESSAGES: [(u8, &str, &str); 6] = [
     (
         1,
         "PINGWAVE",
@@ -192,6 +191,7 @@ pub const MESSAGES: [(u8, &str, &str); 5] = [
     (3, "REQUEST", "EntityId 32, epoch u64, seqno u64, ttl u8"),
     (4, "PROBE", "EntityId 32, token u64"),
     (5, "PROBED", "token u64, heard u8"),
+    (6, "HEARD", "heard u8"),
 ];
 
 /// An encoded message.
@@ -241,6 +241,7 @@ impl Message {
                 out.put(&token.to_le_bytes());
                 out.put(&[u8::from(*heard)]);
             }
+            Self::Heard(heard) => out.put(&[6, u8::from(*heard)]),
         }
         out.0
     }
@@ -287,12 +288,9 @@ impl Message {
             },
             5 => Self::Probed {
                 token: u64::from_le_bytes(*body.take()?),
-                heard: match body.take()? {
-                    [0] => false,
-                    [1] => true,
-                    _ => return Err(BAD),
-                },
+                heard: body.bool()?,
             },
+            6 => Self::Heard(body.bool()?),
             _ => return Err(BAD),
         };
         if body.0.is_empty() { Ok(message) } else { Err(BAD) }
@@ -331,6 +329,14 @@ impl<'b> Reader<'b> {
         Ok(taken)
     }
 
+    fn bool(&mut self) -> Result<bool, DropReason> {
+        match self.take()? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            _ => Err(DropReason::MalformedMesh),
+        }
+    }
+
     fn target(&mut self) -> Result<(EntityId, Version), DropReason> {
         let origin = EntityId(*self.take()?);
         let epoch = Epoch(u64::from_le_bytes(*self.take()?));
@@ -344,6 +350,7 @@ const _: () = assert!(
         && REQUEST_LEN <= MAX_MESH_MESSAGE
         && PROBE_LEN <= MAX_MESH_MESSAGE
         && PROBED_LEN <= MAX_MESH_MESSAGE
+        && HEARD_LEN <= MAX_MESH_MESSAGE
 );
 
 #[cfg(test)]
@@ -385,12 +392,20 @@ mod tests {
                 token: 11
             },
             Message::Probed { token: 11, heard: true },
+            Message::Heard(false),
         ]
     }
 
     #[test]
     fn every_message_reads_back_and_no_shorter_or_longer_one_does() {
-        let lens = [PINGWAVE_LEN, WITHDRAW_LEN, REQUEST_LEN, PROBE_LEN, PROBED_LEN];
+        let lens = [
+            PINGWAVE_LEN,
+            WITHDRAW_LEN,
+            REQUEST_LEN,
+            PROBE_LEN,
+            PROBED_LEN,
+            HEARD_LEN,
+        ];
         for (message, len) in messages().into_iter().zip(lens) {
             let encoded = message.encode();
             let bytes = encoded.bytes();
@@ -415,7 +430,7 @@ mod tests {
         };
         for (offset, value, what) in [
             (0, 0, "number"),
-            (0, 6, "number"),
+            (0, 7, "number"),
             (1 + 49, 0xFF, "load"),
             (1 + 50, 3, "health"),
             (1 + 51, 2, "relays"),

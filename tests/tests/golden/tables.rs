@@ -2,6 +2,7 @@
 
 use net_wire::frame::FrameType;
 use net_wire::header::{FIELDS, Flags};
+use net_wire::mesh::MESSAGES;
 use net_wire::subprotocol::{CORE, EXPERIMENTAL, REGISTRY, VENDOR};
 use net_wire::{CloseCode, DropReason, HEADER_LEN, HandshakeKind, Reliability, RoutingFlags, Suite};
 
@@ -27,6 +28,7 @@ pub fn all() -> Vec<(&'static str, String)> {
             flags(RoutingFlags::TABLE.iter().map(|(name, flag)| (*name, flag.bits(), ""))),
         ),
         ("subprotocol-ids", subprotocol_ids()),
+        ("mesh-messages", mesh_messages()),
         ("drop-reasons", drop_reasons()),
     ]
 }
@@ -71,6 +73,11 @@ fn header_fields() -> String {
         )
     };
     table("| off | size | field | rule |", FIELDS.iter().map(row))
+}
+
+fn mesh_messages() -> String {
+    let row = |(number, name, fields): &(u8, &str, &str)| format!("| {number:02x} | {name} | {fields} |");
+    table("| kind | name | fields |", MESSAGES.iter().map(row))
 }
 
 fn flags<'t>(rows: impl Iterator<Item = (&'t str, u8, &'t str)>) -> String {

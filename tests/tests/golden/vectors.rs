@@ -5,6 +5,7 @@ use core::fmt::Write;
 use net_base::{AssociationId, EntityId, Epoch, NodeId, SessionId, StreamId};
 use net_wire::frame::MAX_MESSAGE;
 use net_wire::handshake::{CookieReply, Initiation, Response};
+use net_wire::mesh::{Core, Health, Message, Pingwave, Version};
 use net_wire::{
     CloseCode, DropReason, EcnCounts, Flags, Frame, FrameReader, FrameWriter, HEADER_LEN, Header, HopTrailer,
     InitiationPayload, ROUTING_LEN, Reliability, ResponsePayload, Routed, RoutingFlags, RoutingHeader, Suite,
@@ -47,6 +48,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Vector>)> {
         ("payload", "The payload inside a Noise message (section 3).", payloads()),
         ("frames", "A whole plaintext (section 4).", frames()),
         ("routing", "A routed datagram (section 5).", routed()),
+        ("mesh", "A message of the mesh (section 8).", mesh()),
         ("ticket", "A ticket's text, as UTF-8 bytes (section 6).", tickets()),
     ]
 }
@@ -119,6 +121,7 @@ pub fn judge(name: &str, bytes: &[u8]) -> String {
         "payload" => said(ResponsePayload::decode(bytes)),
         "frames" => plaintext(bytes),
         "routing" => said(Routed::parse(bytes).map(|routed| (routed.header, routed.packet.len(), routed.trailer))),
+        "mesh" => said(Message::decode(bytes)),
         "ticket" => match Ticket::parse(core::str::from_utf8(bytes).expect("tickets are text")) {
             Ok(ticket) => Ok(format!("{ticket:?}")),
             Err(error) => Err(error.to_string()),
@@ -604,6 +607,59 @@ fn routed() -> Vec<Vector> {
         vector("nothing", []),
         vector("a routing header alone", &valid[..ROUTING_LEN]),
         vector("an inner packet of 63 bytes", &valid[..valid.len() - 1]),
+    ]
+}
+
+fn mesh() -> Vec<Vector> {
+    let origin = EntityId(core::array::from_fn(|at| at as u8));
+    let version = Version {
+        epoch: Epoch(0x1112_1314_1516_1718),
+        seqno: 9,
+    };
+    let wave = Message::Pingwave(Pingwave {
+        core: Core {
+            origin,
+            version,
+            load: 250,
+            health: Health::Good,
+            relays: true,
+            capability_version: 2,
+            capability_digest: [0x5A; 32],
+        },
+        signature: [0xA5; 64],
+        hops: 1,
+        ttl: 14,
+        rtt_us: 1_500,
+    });
+    let valid = wave.encode().bytes().to_vec();
+    let whole = |message: Message| message.encode().bytes().to_vec();
+    vec![
+        vector("a pingwave", &valid),
+        vector("a withdrawal", whole(Message::Withdraw { origin, version })),
+        vector(
+            "a request",
+            whole(Message::Request {
+                origin,
+                version,
+                ttl: 16,
+            }),
+        ),
+        vector(
+            "a probe",
+            whole(Message::Probe {
+                target: origin,
+                token: 7,
+            }),
+        ),
+        vector("an answer", whole(Message::Probed { token: 7, heard: true })),
+        vector("a neighbour that is not heard", whole(Message::Heard(false))),
+        vector("nothing", []),
+        vector("an unknown kind", [9]),
+        vector("a pingwave cut short", &valid[..valid.len() - 1]),
+        vector("a load above a thousand", with(&valid, &[(50, 4)])),
+        vector("another health", with(&valid, &[(51, 3)])),
+        vector("17 hops", with(&valid, &[(157, 17)])),
+        vector("heard: 2", [6, 2]),
     ]
 }
 

@@ -368,6 +368,24 @@ impl<A: Aead, C: Check> Lane<A, C> {
         self.with(session, |association| association.echo(token))
     }
 
+    /// Makes the peer say something. False for an unknown session.
+    pub fn ping(&mut self, session: SessionKey) -> bool {
+        self.with(session, |association| association.ping = true)
+    }
+
+    /// When a packet of the peer last authenticated, where the session is live.
+    #[must_use]
+    pub fn heard_at(&self, session: SessionKey) -> Option<Instant> {
+        Some(self.associations.get(&session)?.last_received)
+    }
+
+    /// The smoothed round-trip time, once one was measured.
+    #[must_use]
+    pub fn rtt(&self, session: SessionKey) -> Option<net_base::Duration> {
+        let rtt = self.associations.get(&session)?.recovery.rtt();
+        rtt.sampled().then(|| rtt.smoothed())
+    }
+
     /// Asks for new keys at once. False for an unknown session.
     pub fn rekey(&mut self, now: Instant, session: SessionKey) -> bool {
         self.with(session, |association| association.force_rekey(now))

@@ -90,6 +90,15 @@ pub struct Messages<'x> {
     part: Part<'x>,
 }
 
+impl Messages<'_> {
+    /// The session they came on, their stream, and what they are.
+    #[inline]
+    #[must_use]
+    pub const fn stream(&self) -> (SessionKey, StreamId, u16) {
+        (self.part.session, self.part.stream, self.part.subprotocol)
+    }
+}
+
 impl<'x> Iterator for Messages<'x> {
     type Item = Part<'x>;
 
@@ -242,7 +251,7 @@ impl<A: Aead, C: Check> Lane<A, C> {
             Found::Confirm(info) => Some(Up::Confirm(info)),
             Found::Messages => self.messages(batch).map(Up::Messages),
             Found::Here(plan) => {
-                let (peer, session, stream) = self.names()?;
+                let (peer, session, stream, subprotocol) = self.names()?;
                 let bytes = &batch.at(self.open.as_ref()?.spot).bytes[plan.start..plan.stop];
                 let Plan {
                     number, offset, end, ..
@@ -251,6 +260,7 @@ impl<A: Aead, C: Check> Lane<A, C> {
                     peer,
                     session,
                     stream,
+                    subprotocol,
                     number,
                     offset,
                     end,
@@ -258,11 +268,12 @@ impl<A: Aead, C: Check> Lane<A, C> {
                 }))
             }
             Found::Late { number, offset, end } => {
-                let (peer, session, stream) = self.names()?;
+                let (peer, session, stream, subprotocol) = self.names()?;
                 Some(Up::Part(Part {
                     peer,
                     session,
                     stream,
+                    subprotocol,
                     number,
                     offset,
                     end,
@@ -286,6 +297,7 @@ impl<A: Aead, C: Check> Lane<A, C> {
             peer: open.peer,
             session,
             stream: open.header.stream,
+            subprotocol: open.header.subprotocol,
             number: 0,
             offset: 0,
             end: true,
@@ -302,9 +314,9 @@ impl<A: Aead, C: Check> Lane<A, C> {
     }
 
     /// Whom the packet under the hand is from.
-    fn names(&self) -> Option<(EntityId, SessionKey, StreamId)> {
+    fn names(&self) -> Option<(EntityId, SessionKey, StreamId, u16)> {
         let open = self.open.as_ref()?;
-        Some((open.peer, open.owner?, open.header.stream))
+        Some((open.peer, open.owner?, open.header.stream, open.header.subprotocol))
     }
 
     /// Whether whole messages may follow in a run already opened: [`Messages`] reads as many as are due. The session

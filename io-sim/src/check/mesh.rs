@@ -1,0 +1,351 @@
+//! Routes: no chain of next hops closes at any instant, and in the end routes are about as short as links allow.
+//!
+//! Machines say what they would do with a packet and whom they are linked to; the whole is judged here, by what all of
+//! them say. Invariants: a next hop that was started anew since is no next hop: nothing that is sent to it arrives.
+//! Not here: how machines come to their routes (`net-kernel`).
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use super::{Checker, Note};
+
+/// A machine was started: its label, its epoch, and over how many hops machines are heard of.
+pub const BOOTED: &str = "mesh.booted";
+/// A machine's links: label, epoch, whether it counts, cost in microseconds of each.
+pub const LINKS: &str = "mesh.links";
+/// Routes that changed: destination, next hop (0 for none), its epoch, hops, microseconds.
+pub const ROUTES: &str = "mesh.routes";
+
+/// A link, as one end sees it.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    epoch: u64,
+    counts: bool,
+    cost: u64,
+}
+
+/// A route.
+#[derive(Clone, Copy, Debug)]
+struct Hop {
+    next: u64,
+    epoch: u64,
+    hops: u64,
+    cost: u64,
+}
+
+/// One machine, as it sees itself.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    epoch: u64,
+    radius: u64,
+    links: BTreeMap<u64, Link>,
+    routes: BTreeMap<u64, Hop>,
+}
+
+/// What all machines say, by label.
+#[derive(Clone, Debug, Default)]
+pub struct Map {
+    places: BTreeMap<u64, Place>,
+    labels: BTreeMap<u32, u64>,
+}
+
+impl Map {
+    /// Takes in what a machine says. Answers the destinations to which its routes changed.
+    pub fn note(&mut self, note: &Note) -> Vec<u64> {
+        match note.what {
+            BOOTED => {
+                if let [label, epoch, radius] = note.values[..] {
+                    self.labels.insert(note.node, label);
+                    self.places.insert(
+                        label,
+                        Place {
+                            epoch,
+                            radius,
+                            ..Place::default()
+                        },
+                    );
+                }
+                Vec::new()
+            }
+            LINKS => {
+                if let Some(place) = self.place(note.node) {
+                    place.links = note
+                        .values
+                        .chunks_exact(4)
+                        .map(|link| {
+                            let (epoch, counts, cost) = (link[1], link[2] == 1, link[3]);
+                            (link[0], Link { epoch, counts, cost })
+                        })
+                        .collect();
+                }
+                Vec::new()
+            }
+            ROUTES => {
+                let Some(place) = self.place(note.node) else {
+                    return Vec::new();
+                };
+                let changed = note.values.chunks_exact(5).map(|route| {
+                    let [to, next, epoch, hops, cost] = *route else {
+                        unreachable!("chunks of five")
+                    };
+                    if next == 0 {
+                        place.routes.remove(&to);
+                    } else {
+                        let hop = Hop {
+                            next,
+                            epoch,
+                            hops,
+                            cost,
+                        };
+                        place.routes.insert(to, hop);
+                    }
+                    to
+                });
+                changed.collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn place(&mut self, node: u32) -> Option<&mut Place> {
+        self.places.get_mut(self.labels.get(&node)?)
+    }
+
+    /// The machines that a packet of `node` to `to` comes by, by label; an error where it comes by one twice.
+    fn chain(&self, node: u32, to: u64) -> Result<(), Vec<u64>> {
+        let Some(&start) = self.labels.get(&node) else {
+            return Ok(());
+        };
+        let mut chain = vec![start];
+        let mut at = start;
+        while let Some(hop) = self.places.get(&at).and_then(|place| place.routes.get(&to)) {
+            let current = self.places.get(&hop.next).map(|place| place.epoch);
+            if hop.next == to || current != Some(hop.epoch) {
+                return Ok(());
+            }
+            let known = chain.contains(&hop.next);
+            chain.push(hop.next);
+            if known {
+                return Err(chain);
+            }
+            at = hop.next;
+        }
+        Ok(())
+    }
+
+    /// Whether both ends of a link count on it, and what it costs the first one.
+    fn edge(&self, from: u64, to: u64) -> Option<u64> {
+        let (a, b) = (self.places.get(&from)?, self.places.get(&to)?);
+        let (there, back) = (a.links.get(&to)?, b.links.get(&from)?);
+        let both = there.counts && back.counts && there.epoch == b.epoch && back.epoch == a.epoch;
+        both.then_some(there.cost)
+    }
+
+    /// Whether both ends count on the link between them.
+    #[must_use]
+    pub fn linked(&self, a: u32, b: u32) -> bool {
+        match (self.labels.get(&a), self.labels.get(&b)) {
+            (Some(&a), Some(&b)) => self.edge(a, b).is_some(),
+            (None, _) | (_, None) => false,
+        }
+    }
+
+    /// The lowest sums of costs from one machine, over links that both ends count on (Dijkstra).
+    fn shortest(&self, from: u64) -> BTreeMap<u64, u64> {
+        let mut best = BTreeMap::from([(from, 0)]);
+        let mut open = BinaryHeap::from([Reverse((0, from))]);
+        while let Some(Reverse((sum, at))) = open.pop() {
+            if best.get(&at).is_some_and(|&known| known < sum) {
+                continue;
+            }
+            let links = self.places.get(&at).map(|place| place.links.keys());
+            for &next in links.into_iter().flatten() {
+                let Some(cost) = self.edge(at, next) else { continue };
+                if best.get(&next).is_none_or(|&known| sum + cost < known) {
+                    best.insert(next, sum + cost);
+                    open.push(Reverse((sum + cost, next)));
+                }
+            }
+        }
+        best
+    }
+
+    /// Whether every machine has a route to every other that links lead to, no longer than tolerance lets it be, and none
+    /// to any other; `alive` are the machines that count.
+    ///
+    /// # Errors
+    /// The first that is missing, too many or too long.
+    pub fn converged(&self, alive: &[u32]) -> Result<(), String> {
+        let names: BTreeMap<u64, u32> = self.labels.iter().map(|(&node, &label)| (label, node)).collect();
+        let alive: Vec<u64> = alive.iter().filter_map(|node| self.labels.get(node)).copied().collect();
+        for &from in &alive {
+            let best = self.shortest(from);
+            let place = &self.places[&from];
+            let name = names[&from];
+            for &to in alive.iter().filter(|&&to| to != from) {
+                match (best.get(&to), place.routes.get(&to)) {
+                    (None, None) => {}
+                    (None, Some(_)) => {
+                        return Err(format!(
+                            "node {name} has a route to node {}, where no link leads",
+                            names[&to]
+                        ));
+                    }
+                    (Some(_), None) => return Err(format!("node {name} has no route to node {}", names[&to])),
+                    (Some(&best), Some(hop)) => {
+                        let most = allowed(best, hop.hops);
+                        if hop.cost > most {
+                            return Err(format!(
+                                "node {name} reaches node {} in {} us over {} hops; {best} us are possible, {most} allowed",
+                                names[&to], hop.cost, hop.hops
+                            ));
+                        }
+                    }
+                }
+            }
+            if let Some(gone) = place.routes.keys().find(|to| !alive.contains(to)) {
+                return Err(format!(
+                    "node {name} has a route to node {}, which is down",
+                    names.get(gone).copied().unwrap_or(u32::MAX)
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long a route may be where `best` microseconds are possible: at each hop a way that is an eighth longer is kept,
+/// and so is the last announced length that is off by an eighth; links' costs follow measurements by as much.
+fn allowed(best: u64, hops: u64) -> u64 {
+    (0..3 * hops).fold(best, |sum, _| sum + sum / 8 + 100)
+}
+
+/// No chain of next hops closes, at any instant, among machines that follow the protocol.
+#[derive(Debug, Default)]
+pub struct RouteLoop {
+    map: Map,
+}
+
+impl Checker for RouteLoop {
+    fn name(&self) -> &'static str {
+        "route-loop"
+    }
+
+    fn noted(&mut self, note: &Note) -> Result<(), String> {
+        for to in self.map.note(note) {
+            if let Err(chain) = self.map.chain(note.node, to) {
+                let names: BTreeMap<u64, u32> = self.map.labels.iter().map(|(&node, &label)| (label, node)).collect();
+                let words: Vec<String> = chain
+                    .iter()
+                    .map(|label| names.get(label).map_or_else(|| "?".to_owned(), u32::to_string))
+                    .collect();
+                return Err(format!(
+                    "next hops to node {} form a circle: {}",
+                    names.get(&to).copied().unwrap_or(u32::MAX),
+                    words.join(" -> ")
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Nobody has a route to a machine that never was, nor one that leads over more hops than machines are heard of.
+#[derive(Debug, Default)]
+pub struct MadeUp {
+    map: Map,
+}
+
+impl Checker for MadeUp {
+    fn name(&self) -> &'static str {
+        "made-up-node"
+    }
+
+    fn noted(&mut self, note: &Note) -> Result<(), String> {
+        let changed = self.map.note(note);
+        for to in changed {
+            let Some(place) = self.map.places.get(&to) else {
+                return Err(format!("node {} has a route to {to:016x}, which never was", note.node));
+            };
+            let own = self
+                .map
+                .labels
+                .get(&note.node)
+                .and_then(|label| self.map.places.get(label));
+            let hops = own.and_then(|own| own.routes.get(&to)).map_or(0, |hop| hop.hops);
+            if hops > place.radius {
+                return Err(format!(
+                    "node {} has a route of {hops} hops to a machine that is heard of over {}",
+                    note.node, place.radius
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(node: u32, what: &'static str, values: &[u64]) -> Note {
+        Note {
+            node,
+            at: 0,
+            what,
+            values: values.to_vec(),
+        }
+    }
+
+    /// Machines 0, 1 and 2 of labels 10, 11 and 12.
+    fn booted() -> RouteLoop {
+        let mut checker = RouteLoop::default();
+        for node in 0..3 {
+            checker
+                .noted(&note(node, BOOTED, &[10 + u64::from(node), 1, 2]))
+                .expect("nothing yet");
+        }
+        checker
+    }
+
+    #[test]
+    fn a_circle_is_noticed_when_it_closes() {
+        let mut checker = booted();
+        assert!(checker.noted(&note(0, ROUTES, &[12, 11, 1, 2, 100])).is_ok());
+        assert!(checker.noted(&note(1, ROUTES, &[12, 12, 1, 1, 50])).is_ok());
+        assert!(checker.noted(&note(1, ROUTES, &[12, 10, 1, 3, 150])).is_err());
+    }
+
+    #[test]
+    fn a_route_to_nobody_is_noticed() {
+        let mut checker = MadeUp { map: booted().map };
+        assert!(checker.noted(&note(0, ROUTES, &[12, 11, 1, 2, 100])).is_ok());
+        assert!(checker.noted(&note(0, ROUTES, &[13, 11, 1, 2, 100])).is_err());
+        assert!(checker.noted(&note(0, ROUTES, &[12, 11, 1, 3, 100])).is_err());
+    }
+
+    #[test]
+    fn who_was_started_anew_closes_no_circle_with_its_past() {
+        let mut checker = booted();
+        assert!(checker.noted(&note(0, ROUTES, &[12, 11, 1, 2, 100])).is_ok());
+        assert!(checker.noted(&note(1, BOOTED, &[11, 2, 2])).is_ok());
+        assert!(checker.noted(&note(1, ROUTES, &[12, 10, 1, 3, 150])).is_ok());
+    }
+
+    #[test]
+    fn missing_long_and_dead_routes_are_noticed() {
+        let mut map = booted().map;
+        for (node, links) in [(0, [11]), (1, [10])] {
+            map.note(&note(node, LINKS, &[links[0], 1, 1, 1_000]));
+        }
+        assert!(map.converged(&[0, 1]).unwrap_err().contains("no route"));
+        map.note(&note(0, ROUTES, &[11, 11, 1, 1, 1_000]));
+        map.note(&note(1, ROUTES, &[10, 10, 1, 1, 1_000]));
+        assert_eq!(map.converged(&[0, 1]), Ok(()));
+        map.note(&note(1, ROUTES, &[10, 10, 1, 1, 3_000]));
+        assert!(map.converged(&[0, 1]).unwrap_err().contains("allowed"));
+        map.note(&note(1, ROUTES, &[10, 10, 1, 1, 1_000, 12, 10, 1, 2, 2_000]));
+        assert!(map.converged(&[0, 1]).unwrap_err().contains("down"));
+        assert!(map.converged(&[0, 1, 2]).unwrap_err().contains("no link leads"));
+    }
+}

@@ -1,0 +1,117 @@
+//! The section `[mesh]`: that machines keep routes, how they are linked, and how exact routes must be in the end.
+//!
+//! Invariants: a link is named once. Not here: what routes are (`net-kernel`), what is checked (`check/mesh.rs`).
+
+use net_kernel::api::MeshConfig;
+use net_kernel::base::Duration;
+
+use super::outline::Words;
+use super::read::Names;
+use super::table::{Read, Table};
+use super::{MeshSpec, NodeIndex};
+
+/// Shapes of a mesh.
+pub const SHAPES: Words = &[
+    ("none", "only the links that are listed"),
+    ("line", "each machine with the next one"),
+    ("ring", "a line whose last machine is linked to the first"),
+    (
+        "grid",
+        "rows of equal length, each machine with its neighbours in row and column",
+    ),
+    ("full", "each machine with every other"),
+];
+
+#[derive(Clone, Copy)]
+enum Shape {
+    None,
+    Line,
+    Ring,
+    Grid,
+    Full,
+}
+
+/// Reads the section.
+pub(super) fn mesh(mut table: Table<'_>, names: &Names) -> Read<MeshSpec> {
+    let base = MeshConfig::default();
+    let time = |value: Option<u64>, base: Duration| value.map_or(base, Duration::from_nanos);
+    let config = MeshConfig {
+        pingwave: time(table.time("pingwave")?, base.pingwave),
+        heartbeat: time(table.time("heartbeat")?, base.heartbeat),
+        radius: table
+            .number("radius")?
+            .map_or(base.radius, |radius| radius.min(255) as u8),
+        ..base
+    };
+    if !config.is_sound() {
+        let what = "pingwaves come every 1 s to 60 s, heartbeats every 10 ms to 60 s, and go over 1 to 16 hops";
+        return Err(table.error(what));
+    }
+    let shape = table
+        .word(
+            "shape",
+            &[
+                ("none", Shape::None),
+                ("line", Shape::Line),
+                ("ring", Shape::Ring),
+                ("grid", Shape::Grid),
+                ("full", Shape::Full),
+            ],
+        )?
+        .unwrap_or(Shape::None);
+    let width = table.number("width")?;
+    let mut links = shaped(shape, names.nodes.len() as u32, width.map(|width| width as u32));
+    for pair in table.texts("links")?.unwrap_or_default() {
+        let Some((from, to)) = pair.split_once('-') else {
+            return Err(table.error_at("links", format!("`{pair}` is no link: write two nodes as `a-b`")));
+        };
+        let ends = (names.find(&table, "links", from)?, names.find(&table, "links", to)?);
+        if !links.contains(&ends) && !links.contains(&(ends.1, ends.0)) {
+            links.push(ends);
+        }
+    }
+    let converge = table
+        .word("converge", &[("true", true), ("false", false)])?
+        .unwrap_or(true);
+    table.finish()?;
+    Ok(MeshSpec {
+        config,
+        links,
+        converge,
+    })
+}
+
+fn shaped(shape: Shape, count: u32, width: Option<u32>) -> Vec<(NodeIndex, NodeIndex)> {
+    let line = (1..count).map(|n| (n - 1, n));
+    match shape {
+        Shape::None => Vec::new(),
+        Shape::Line => line.collect(),
+        Shape::Ring if count > 2 => line.chain([(count - 1, 0)]).collect(),
+        Shape::Ring => line.collect(),
+        Shape::Full => (0..count).flat_map(|a| (0..a).map(move |b| (b, a))).collect(),
+        Shape::Grid => {
+            let width = width
+                .unwrap_or_else(|| (1..=count).find(|side| side * side >= count).unwrap_or(1))
+                .max(1);
+            let right = (0..count)
+                .filter(|n| (n + 1) % width != 0 && n + 1 < count)
+                .map(|n| (n, n + 1));
+            let below = (0..count.saturating_sub(width)).map(|n| (n, n + width));
+            right.chain(below).collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_have_the_links_they_are_named_for() {
+        assert_eq!(shaped(Shape::Line, 3, None), [(0, 1), (1, 2)]);
+        assert_eq!(shaped(Shape::Ring, 3, None), [(0, 1), (1, 2), (2, 0)]);
+        assert_eq!(shaped(Shape::Ring, 2, None), [(0, 1)]);
+        assert_eq!(shaped(Shape::Grid, 4, None), [(0, 1), (2, 3), (0, 2), (1, 3)]);
+        assert_eq!(shaped(Shape::Full, 4, None).len(), 6);
+    }
+}

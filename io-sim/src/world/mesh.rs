@@ -1,0 +1,83 @@
+//! The mesh of a world: who is told to keep a session with whom, and whether routes have come to rest.
+//!
+//! Invariants: a machine is told at every start. Not here: loops (`check/mesh.rs`).
+
+use net_kernel::api::{Command, Input};
+use net_kernel::base::CommandId;
+
+use crate::check::{Map, Note};
+use crate::host::Host;
+
+use super::World;
+
+/// The command under which machines are told of their links: nothing answers it.
+const JOIN: CommandId = CommandId(u64::MAX - 1);
+
+/// What the machines of a mesh say.
+#[derive(Debug, Default)]
+pub(super) struct Meshes {
+    map: Map,
+    /// When routes were at rest first, since the last fault ended.
+    pub(super) rested: Option<u64>,
+}
+
+impl<H: Host> World<H> {
+    /// A machine was started: it is told whom to keep a session with.
+    pub(super) fn join(&mut self, node: u32) {
+        let links = self.scenario.mesh.as_ref().map(|mesh| mesh.links.clone());
+        for (from, to) in links.unwrap_or_default() {
+            if from != node || self.nodes[node as usize].host.is_none() {
+                continue;
+            }
+            let (address, peer) = (self.address_of(node, to), self.entities[to as usize]);
+            self.dials(node, address);
+            let addresses = [address];
+            let join = Command::Join {
+                peer,
+                addresses: &addresses,
+            };
+            self.turn(node, Input::Command(JOIN, join));
+        }
+    }
+
+    /// A machine said something of its routes.
+    pub(super) fn mapped(&mut self, note: &Note) {
+        if self.scenario.mesh.is_some() {
+            self.meshes.map.note(note);
+        }
+    }
+
+    /// What is not at rest about the routes, if anything.
+    pub(super) fn unrest(&self) -> Option<String> {
+        self.scenario.mesh.as_ref().filter(|mesh| mesh.converge)?;
+        let alive: Vec<u32> = (0..self.nodes.len() as u32)
+            .filter(|&node| self.nodes[node as usize].host.is_some())
+            .collect();
+        let links = &self.scenario.mesh.as_ref()?.links;
+        let up = |node: &u32| alive.contains(node);
+        let apart = links
+            .iter()
+            .find(|(a, b)| up(a) && up(b) && !self.meshes.map.linked(*a, *b));
+        match apart {
+            Some((a, b)) => Some(format!("nodes {a} and {b} are not linked")),
+            None => self.meshes.map.converged(&alive).err(),
+        }
+    }
+
+    /// How long routes took to come to rest after the last fault, where they must.
+    pub(super) fn rest(&self) -> Option<u64> {
+        Some(self.meshes.rested?.saturating_sub(self.quiet_after))
+    }
+
+    /// Notes when routes are at rest first, once all faults are over.
+    pub(super) fn note_rest(&mut self) {
+        if self.meshes.rested.is_none() && self.unrest().is_none() {
+            self.meshes.rested = Some(self.now);
+        }
+    }
+
+    /// Whether routes are at rest.
+    pub(super) fn at_rest(&self) -> bool {
+        self.unrest().is_none()
+    }
+}

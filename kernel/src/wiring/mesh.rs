@@ -1,0 +1,179 @@
+//! What the mesh decides, and what it is told of sessions and its streams.
+//!
+//! Invariants: a neighbour's stream gets its credit back for every byte, whether the message was good or not; a node that
+//! is part of no mesh reads and answers nothing of it. Not here: what messages lead to (`net-mesh`).
+
+use net_base::{Check, CommandId, Duration, Instant, Now, SessionKey};
+use net_mesh::mesh::{In, Out, View, Vitals};
+use net_mesh::{Agreed, In as PeersIn};
+use net_session::aead::Aead;
+use net_session::lane::many::Lanes;
+use net_session::lane::{Notice, StreamSetup, What};
+use net_wire::subprotocol::MESH;
+use net_wire::{DropReason, Reliability};
+
+use crate::Kernel;
+use crate::api::Event;
+
+/// In place of a user's command: the mesh dials.
+pub(crate) const JOIN: CommandId = CommandId(u64::MAX);
+/// Bytes of ours that may wait in a neighbour's stream.
+const ROOM: u64 = 64 << 10;
+
+/// What the lanes know of a session's peer.
+struct Heard<'l, A: Aead, C: Check>(&'l Lanes<A, C>);
+
+impl<A: Aead, C: Check> Vitals for Heard<'_, A, C> {
+    fn heard(&self, session: SessionKey) -> Option<Instant> {
+        self.0.peek_of(session)?.heard_at(session)
+    }
+
+    fn rtt(&self, session: SessionKey) -> Option<Duration> {
+        self.0.peek_of(session)?.rtt(session)
+    }
+}
+
+impl<A: Aead, C: Check> Kernel<A, C> {
+    /// Tells the mesh something, where there is one.
+    pub(crate) fn tell_mesh(&mut self, now: Now, input: In<'_>) {
+        if let Some(mesh) = &mut self.mesh {
+            let view = View {
+                trust: self.trust.machine().table(),
+                vitals: &Heard(&self.lanes),
+            };
+            mesh.handle(now, input, view);
+        }
+    }
+
+    /// Runs every timer of the mesh that is due.
+    pub(crate) fn fire_mesh(&mut self, now: Now) {
+        let Some(mesh) = &mut self.mesh else { return };
+        let view = View {
+            trust: self.trust.machine().table(),
+            vitals: &Heard(&self.lanes),
+        };
+        while mesh.fire_due(now, view) {}
+        self.settle(now);
+    }
+
+    /// A session began: its peer is a neighbour.
+    pub(crate) fn link(&mut self, now: Now, session: SessionKey, agreed: &Agreed) {
+        if self.mesh.is_none() {
+            return;
+        }
+        let setup = StreamSetup {
+            reliability: Reliability::Reliable,
+            priority: u8::MAX,
+            weight: 256,
+            subprotocol: MESH,
+        };
+        let Some(Ok(stream)) = self.lanes.of(session).map(|lane| lane.open_stream(session, setup)) else {
+            return;
+        };
+        self.controls.open(session, stream);
+        let up = In::LinkUp {
+            session,
+            peer: agreed.peer,
+            epoch: agreed.epoch,
+            room: ROOM,
+        };
+        self.tell_mesh(now, up);
+    }
+
+    /// A session ended.
+    pub(crate) fn unlink(&mut self, now: Now, session: SessionKey) {
+        self.controls.end(session);
+        self.tell_mesh(now, In::LinkDown(session));
+    }
+
+    /// Reads the messages that arrived whole.
+    pub(crate) fn heed(&mut self, now: Now) {
+        while let Some(told) = self.controls.pop() {
+            let counts = self.controls.incoming(told.session) == Some(told.stream);
+            if self.mesh.is_some() && counts && !told.bytes.is_empty() {
+                let (session, bytes) = (told.session, &told.bytes[..]);
+                self.tell_mesh(now, In::Message { session, bytes });
+            } else {
+                if self.mesh.is_some() {
+                    self.drops.count(DropReason::MalformedMesh);
+                }
+                if let Some(lane) = self.lanes.of(told.session) {
+                    lane.consumed(told.session, told.stream, told.len, 1);
+                }
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Keeps what lanes notice of the mesh's streams from the application. Answers what is not of them.
+    pub(crate) fn take_control(&mut self, now: Now, notice: Notice) -> Option<Notice> {
+        let session = notice.session;
+        let stream = match notice.what {
+            What::StreamOpened(stream, _, MESH) => {
+                self.controls.meet(session, stream);
+                return None;
+            }
+            What::StreamOpened(stream, ..)
+            | What::Writable(stream, _)
+            | What::Finished(stream)
+            | What::Flushed(stream)
+            | What::Reset(stream, _)
+            | What::Stopped(stream, _)
+            | What::Gone(stream) => stream,
+            What::Echo(..) | What::Moved(_) | What::RekeyDue | What::Rekeyed | What::Closed(_) => return Some(notice),
+        };
+        if !self.controls.owns(session, stream) {
+            return Some(notice);
+        }
+        if let What::Writable(stream, bytes) = notice.what
+            && self.controls.outgoing(session) == Some(stream)
+        {
+            self.tell_mesh(now, In::Writable(session, bytes));
+        }
+        None
+    }
+
+    /// Carries out what the mesh decided.
+    pub(crate) fn wire_mesh(&mut self, now: Now, out: Out) {
+        match out {
+            Out::Send(session, message) => {
+                if let Some(stream) = self.controls.outgoing(session)
+                    && let Some(lane) = self.lanes.of(session)
+                {
+                    // A session that is ending takes nothing any more, and its end is told to the mesh.
+                    let _ = lane.send(session, stream, core::iter::once(message.bytes()));
+                }
+            }
+            Out::Done(session, len) => {
+                if let Some(stream) = self.controls.incoming(session)
+                    && let Some(lane) = self.lanes.of(session)
+                {
+                    lane.consumed(session, stream, len, 1);
+                }
+            }
+            Out::Heartbeat(session) => {
+                if let Some(lane) = self.lanes.of(session) {
+                    lane.ping(session);
+                }
+            }
+            Out::Rekey(session) => {
+                if let Some(lane) = self.lanes.of(session) {
+                    lane.rekey(now.mono, session);
+                }
+            }
+            Out::Dial(peer, addresses) => {
+                if !self.trust.machine().table().admits(&peer) {
+                    return self.tell_mesh(now, In::DialFailed(peer));
+                }
+                let dial = PeersIn::Connect {
+                    command: JOIN,
+                    peer,
+                    addresses: &addresses,
+                };
+                self.peers.handle(now, dial, ());
+            }
+            Out::Dropped(reason) => self.drops.count(reason),
+            Out::Fact(fact) => self.events.push(Event::Mesh(fact)),
+        }
+    }
+}
