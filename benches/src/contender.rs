@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use crate::flight::Latency;
+
 /// Whatever went wrong, for a person to read.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -28,6 +30,15 @@ pub trait Contender {
     /// # Errors
     /// Where the peer stops answering.
     fn rr(&mut self, exchanges: usize) -> Result<Option<Duration>, Failure> {
+        let _ = exchanges;
+        Ok(None)
+    }
+
+    /// The time of one such request while 64 are in flight.
+    ///
+    /// # Errors
+    /// Where an answer is lost.
+    fn in_flight(&mut self, exchanges: usize) -> Result<Option<Latency>, Failure> {
         let _ = exchanges;
         Ok(None)
     }
@@ -78,6 +89,10 @@ pub fn median(samples: &mut [Duration]) -> Duration {
 pub enum Measure {
     /// [`Contender::rr`].
     RequestResponse,
+    /// [`Contender::in_flight`], the median.
+    InFlight,
+    /// [`Contender::in_flight`], the 99th percentile; measured with the median.
+    InFlightTail,
     /// [`Contender::stream`] in messages of 1 KiB.
     StreamKibi,
     /// [`Contender::stream`] in messages of 64 KiB.
@@ -92,8 +107,10 @@ pub enum Measure {
 
 impl Measure {
     /// Every measure.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::RequestResponse,
+        Self::InFlight,
+        Self::InFlightTail,
         Self::StreamKibi,
         Self::StreamLarge,
         Self::MessagesBatched,
@@ -106,6 +123,8 @@ impl Measure {
     pub fn title(self) -> &'static str {
         match self {
             Self::RequestResponse => "request/response 64 B, one in flight, p50, us",
+            Self::InFlight => "request/response 64 B, 64 in flight, p50, us",
+            Self::InFlightTail => "request/response 64 B, 64 in flight, p99, us",
             Self::StreamKibi => "stream of 1 KiB messages, MB/s delivered",
             Self::StreamLarge => "stream of 64 KiB messages, MB/s delivered",
             Self::MessagesBatched => "messages of 64 B, 1,024 per call, thousands/s delivered",
@@ -119,6 +138,8 @@ impl Measure {
     pub fn key(self) -> &'static str {
         match self {
             Self::RequestResponse => "request_response_us",
+            Self::InFlight => "in_flight_p50_us",
+            Self::InFlightTail => "in_flight_p99_us",
             Self::StreamKibi => "stream_1k_mb_s",
             Self::StreamLarge => "stream_64k_mb_s",
             Self::MessagesBatched => "messages_batched_k_s",

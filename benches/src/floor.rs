@@ -4,6 +4,7 @@
 //! Not here: anything that recovers a loss; a rate here is what arrived.
 
 use crate::contender::{Contender, Failure, MTU, SMALL, SOCKET_BUFFER, median};
+use crate::flight::{Flight, Latency};
 use crate::process::{Peer, attend};
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use std::io::{ErrorKind, IoSliceMut};
@@ -74,6 +75,20 @@ impl Contender for PingPong {
     fn rr(&mut self, exchanges: usize) -> Result<Option<Duration>, Failure> {
         let (peer, socket) = self.running.as_ref().ok_or("not started")?;
         Ok(Some(round_trip(socket, peer.addr, exchanges)?))
+    }
+
+    fn in_flight(&mut self, exchanges: usize) -> Result<Option<Latency>, Failure> {
+        let (peer, socket) = self.running.as_ref().ok_or("not started")?;
+        let mut buffer = [0; MTU];
+        let mut flight = Flight::new(exchanges);
+        while !flight.is_over() {
+            while let Some(request) = flight.ask() {
+                socket.send_to(&request, peer.addr)?;
+            }
+            let (len, _) = receive(socket, &mut buffer)?;
+            flight.answered(&buffer[..len])?;
+        }
+        Ok(Some(flight.latency()))
     }
 }
 

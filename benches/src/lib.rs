@@ -3,6 +3,7 @@
 //! | file | role |
 //! |---|---|
 //! | `contender.rs` | what is measured, and the trait of whoever is |
+//! | `flight.rs` | requests under way at once, and that every answer came |
 //! | `process.rs` | the other process: spawned, asked, and ended by its handle |
 //! | `floor.rs` | bare UDP: ping-pong, one datagram per call, segmentation offload |
 //! | `alloc.rs` | an allocator that counts |
@@ -25,6 +26,7 @@
 pub mod alloc;
 pub mod arithmetic;
 pub mod contender;
+pub mod flight;
 pub mod floor;
 pub mod kernel;
 pub mod ours;

@@ -9,6 +9,7 @@ use net_io_real::{Node, Session, Stream, StreamOptions, Ticket};
 use tokio::runtime::Runtime;
 
 use crate::contender::{Contender, Failure, SMALL, median};
+use crate::flight::{Flight, Latency};
 use crate::process::{Peer, attend};
 use crate::quic::Threads;
 
@@ -191,6 +192,28 @@ impl Contender for Ours {
             }
             stream.finish().await?;
             Ok(Some(median(&mut samples)))
+        })
+    }
+
+    fn in_flight(&mut self, exchanges: usize) -> Result<Option<Latency>, Failure> {
+        let Running { session, runtime, .. } = self.running()?;
+        runtime.block_on(async {
+            let mut stream = session.open(StreamOptions::default())?;
+            stream.send(ECHO).await?;
+            let mut answer = [0; SMALL];
+            let mut flight = Flight::new(exchanges);
+            while !flight.is_over() {
+                while let Some(request) = flight.ask() {
+                    stream.send(&request).await?;
+                }
+                let len = stream
+                    .recv_into(&mut answer)
+                    .await?
+                    .ok_or("the peer ended the stream")?;
+                flight.answered(&answer[..len])?;
+            }
+            stream.finish().await?;
+            Ok(Some(flight.latency()))
         })
     }
 

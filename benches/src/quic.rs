@@ -5,6 +5,7 @@
 //! Not here: 0-RTT, datagrams, several streams at once.
 
 use crate::contender::{Contender, Failure, MTU, SMALL, median};
+use crate::flight::{Flight, Latency};
 use crate::floor::{Wait, bound};
 use crate::process::{Peer, attend};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -240,6 +241,27 @@ impl Contender for Quic {
             }
             send.finish()?;
             Ok(Some(median(&mut samples)))
+        })
+    }
+
+    fn in_flight(&mut self, exchanges: usize) -> Result<Option<Latency>, Failure> {
+        let Running {
+            connection, runtime, ..
+        } = self.running()?;
+        runtime.block_on(async {
+            let (mut send, mut receive) = connection.open_bi().await?;
+            send.write_all(&[ECHO]).await?;
+            let mut answer = [0; SMALL];
+            let mut flight = Flight::new(exchanges);
+            while !flight.is_over() {
+                while let Some(request) = flight.ask() {
+                    send.write_all(&request).await?;
+                }
+                receive.read_exact(&mut answer).await?;
+                flight.answered(&answer)?;
+            }
+            send.finish()?;
+            Ok(Some(flight.latency()))
         })
     }
 

@@ -5,6 +5,7 @@
 //! Not here: printing (`table.rs`).
 
 use crate::contender::{Contender, Failure, Measure};
+use crate::flight::IN_FLIGHT;
 use std::collections::BTreeMap;
 
 /// How much is measured per round.
@@ -48,8 +49,8 @@ pub fn run(
             let named = |error: Failure, name: String| -> Failure { format!("{name}: {error}").into() };
             contender.start().map_err(|error| named(error, contender.name()))?;
             for &measure in measures {
-                let value = one(contender.as_mut(), measure, plan).map_err(|error| named(error, contender.name()))?;
-                if let Some(value) = value {
+                let values = one(contender.as_mut(), measure, plan).map_err(|error| named(error, contender.name()))?;
+                for (measure, value) in values {
                     samples.entry((measure, index)).or_default().push(value);
                 }
             }
@@ -59,16 +60,29 @@ pub fn run(
     Ok(samples)
 }
 
-fn one(contender: &mut dyn Contender, measure: Measure, plan: Plan) -> Result<Option<f64>, Failure> {
+/// What one measurement gives; the two measures of requests in flight come from one.
+fn one(contender: &mut dyn Contender, measure: Measure, plan: Plan) -> Result<Vec<(Measure, f64)>, Failure> {
     let micros = |time: std::time::Duration| time.as_secs_f64() * 1e6;
-    Ok(match measure {
+    let value = match measure {
         Measure::RequestResponse => contender.rr(plan.exchanges)?.map(micros),
+        Measure::InFlight => {
+            let latency = contender.in_flight(plan.exchanges * IN_FLIGHT / 4)?;
+            let both = latency.map(|latency| {
+                [
+                    (Measure::InFlight, micros(latency.p50)),
+                    (Measure::InFlightTail, micros(latency.p99)),
+                ]
+            });
+            return Ok(both.into_iter().flatten().collect());
+        }
+        Measure::InFlightTail => None,
         Measure::StreamKibi => contender.stream(1 << 10, plan.bytes)?.map(|rate| rate / 1e6),
         Measure::StreamLarge => contender.stream(1 << 16, plan.bytes)?.map(|rate| rate / 1e6),
         Measure::MessagesBatched => contender.messages(plan.messages, BATCH)?.map(|rate| rate / 1e3),
         Measure::MessagesSingle => contender.messages(plan.messages / 4, 1)?.map(|rate| rate / 1e3),
         Measure::Handshake => contender.handshake(plan.handshakes)?.map(micros),
-    })
+    };
+    Ok(value.map(|value| (measure, value)).into_iter().collect())
 }
 
 #[cfg(test)]

@@ -66,7 +66,9 @@ fn reference<'n>(measure: Measure, medians: &[(&'n str, f64)]) -> Option<(&'n st
             .collect::<Vec<_>>()
     };
     match measure {
-        Measure::RequestResponse => named("raw UDP, blocking").first().copied(),
+        Measure::RequestResponse | Measure::InFlight | Measure::InFlightTail => {
+            named("raw UDP, blocking").first().copied()
+        }
         Measure::Handshake => named("bare:").first().copied(),
         Measure::StreamKibi | Measure::StreamLarge | Measure::MessagesBatched | Measure::MessagesSingle => {
             named("quinn chacha20").into_iter().max_by(|a, b| a.1.total_cmp(&b.1))

@@ -69,8 +69,8 @@ fn run(command: &Command, out: Out) -> Result<(), Failure> {
         Command::Explain { code } => explain::run(code.as_deref(), out),
         Command::Listen(args) => on_runtime(listen::run(args, out)),
         Command::Connect(args) => on_runtime(connect::run(args, out)),
-        Command::Send(args) => on_runtime(send::run(args, out)),
-        Command::Recv(args) => on_runtime(recv::run(args, out)),
+        Command::Send(args) => on_runtime_of_one(send::run(args, out)),
+        Command::Recv(args) => on_runtime_of_one(recv::run(args, out)),
         Command::Ping(args) => on_runtime(ping::run(args, out)),
         Command::Cheat => manual::cheat(out),
         Command::Completions { shell } => manual::completions(*shell),
@@ -79,8 +79,20 @@ fn run(command: &Command, out: Out) -> Result<(), Failure> {
 }
 
 fn on_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    on(tokio::runtime::Builder::new_multi_thread().worker_threads(2), command)
+}
+
+/// For commands whose own work has a thread beside the socket's: a third one would only be handed what another has in its
+/// cache.
+fn on_runtime_of_one(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    on(&mut tokio::runtime::Builder::new_current_thread(), command)
+}
+
+fn on(
+    builder: &mut tokio::runtime::Builder,
+    command: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let runtime = builder
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Code::Start, format!("cannot start the runtime: {error}")))?;

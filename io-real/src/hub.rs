@@ -89,6 +89,13 @@ impl Drop for Locked<'_> {
         } else {
             None
         };
+        if hub.board.wakes.is_empty() {
+            drop(hub);
+            if let Some(driver) = driver {
+                driver.wake();
+            }
+            return;
+        }
         // By handfuls on the stack, so that waking allocates nothing and happens without the lock.
         loop {
             let some: [Option<Waker>; 4] = std::array::from_fn(|_| hub.board.wakes.pop());

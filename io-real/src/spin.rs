@@ -80,6 +80,15 @@ impl Spin {
         matches!(self.state, State::Looking(_))
     }
 
+    /// Whether [`Self::on_idle`] will ask to look, so that there is no sleep before the next look.
+    pub(crate) const fn will_look(&self) -> bool {
+        match self.state {
+            State::Looking(_) => true,
+            State::Busy => self.pause.as_nanos() > 0,
+            State::Woke | State::Asleep(_) => false,
+        }
+    }
+
     /// Nothing is to do.
     pub(crate) fn on_idle(&mut self, now: Instant) -> Idle {
         let gap = now.since(std::mem::replace(&mut self.looked, now));
@@ -221,6 +230,23 @@ mod tests {
         assert_eq!(spin.on_idle(at(2)), Idle::Sleep);
         spin.on_busy();
         assert_eq!(spin.on_idle(at(3)), Idle::Look, "it has sent, and an answer is awaited");
+    }
+
+    #[test]
+    fn a_sleep_is_never_announced_as_a_look() {
+        let mut spin = Spin::new(MAX);
+        assert!(!spin.will_look(), "nothing has shown that it pays off");
+        spin.on_idle(at(0));
+        assert!(!spin.will_look());
+        spin.on_received(at(1));
+        for now in 2..100 {
+            let announced = spin.will_look();
+            let idle = spin.on_idle(at(now));
+            assert_eq!(announced, idle != Idle::Sleep, "at {now} us");
+        }
+        spin.on_received(at(100));
+        spin.on_woke();
+        assert!(!spin.will_look());
     }
 
     #[test]

@@ -21,6 +21,8 @@ const RECV_BUFFER: usize = 8 << 20;
 const SEND_BUFFER: usize = 4 << 20;
 /// Buffers of one receive call at first and at least: two, because a short answer tells that no more waits.
 const MIN_BATCH: usize = 2;
+/// Bytes of one receive call beyond which fewer buffers are asked for: they are opened while they lie in the cache.
+const CALL_BYTES: usize = 256 << 10;
 /// Hints kept until the driver asks; the oldest goes for one more.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const MAX_HINTS: usize = 16;
@@ -254,7 +256,12 @@ impl Calls {
             };
         }
         let more = count == want;
+        let bytes: usize = metas[..count].iter().map(|meta| meta.len).sum();
         self.batch = match (more, count) {
+            // Fewer were asked for than usual.
+            (true, _) if want < self.batch => self.batch,
+            (true, _) if bytes > CALL_BYTES => (self.batch / 2).max(MIN_BATCH),
+            (true, _) if bytes > CALL_BYTES / 2 => self.batch,
             (true, _) => (self.batch * 2).min(RECV_BUFFERS),
             (false, few) if few <= self.batch / 4 => (self.batch / 2).max(MIN_BATCH),
             (false, _) => self.batch,

@@ -17,10 +17,12 @@ pub mod told;
 pub mod tree;
 
 use std::io;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use net_io_real::error::{RecvError, SendError};
 use net_io_real::{RecvHalf, SendHalf, Stream, StreamOptions};
+use net_kernel::transfer::limit::MAX_MESSAGE;
 use net_kernel::transfer::{DiskError, Found, PartialKey, Place, SafePath, Step, Store, Violation};
 use net_kernel::wire::subprotocol::FILES;
 use tokio::runtime::Handle;
@@ -28,8 +30,11 @@ use tokio::sync::{mpsc, watch};
 
 use crate::error::{Code, Failure};
 
-/// Messages between stream and thread, each way.
+/// Messages between stream and thread, each way. Whoever takes them takes all there are, so that the other side is woken
+/// once for many of them and not for each.
 const DEPTH: usize = 8;
+/// Buffers that wait to be used again, each way: those in a channel and those taken out of it.
+const SPARES: usize = 2 * DEPTH;
 /// Events between thread and whoever tells them.
 const EVENTS: usize = 64;
 
@@ -161,8 +166,9 @@ async fn run<S: Side>(
 ) -> Result<(), Ended> {
     let (send, recv) = stream.split();
     let (arrived, inbox) = mpsc::channel(DEPTH);
+    let (read, used) = mpsc::channel(SPARES);
     let (outbox, leaving) = mpsc::channel(DEPTH);
-    let (spare, spares) = mpsc::channel(DEPTH);
+    let (spare, spares) = mpsc::channel(SPARES);
     if let Some(first) = first {
         side.receive(&first)?;
     }
@@ -170,6 +176,8 @@ async fn run<S: Side>(
         let worker = Worker {
             side,
             inbox,
+            taken: Vec::with_capacity(DEPTH),
+            read,
             outbox,
             spares,
             tell,
@@ -180,7 +188,7 @@ async fn run<S: Side>(
     let moved = tokio::select! {
         biased;
         sent = outgoing(&send, leaving, spare) => sent,
-        lost = incoming(recv, arrived) => Err(lost),
+        lost = incoming(recv, arrived, used) => Err(lost),
     };
     // Its channels are closed now, so it ends. How it ended says more than how the stream did.
     match worker.await {
@@ -200,20 +208,39 @@ async fn outgoing(
     mut leaving: mpsc::Receiver<Vec<u8>>,
     spare: mpsc::Sender<Vec<u8>>,
 ) -> Result<(), Ended> {
-    while let Some(message) = leaving.recv().await {
-        send.send(&message).await?;
-        // Nobody needs a buffer more than there are.
-        let _ = spare.try_send(message);
+    let mut batch = Vec::with_capacity(DEPTH);
+    while leaving.recv_many(&mut batch, DEPTH).await > 0 {
+        for message in batch.drain(..) {
+            send.send(&message).await?;
+            // Nobody needs a buffer more than there are.
+            let _ = spare.try_send(message);
+        }
     }
     Ok(send.finish().await?)
 }
 
+/// A message of the peer: the first so many bytes of a buffer that is used again.
+struct Arrived {
+    buffer: Vec<u8>,
+    len: usize,
+}
+
 /// What the peer says, to the thread. Ends with the stream's failure alone.
-async fn incoming(mut recv: RecvHalf, arrived: mpsc::Sender<Bytes>) -> Ended {
+async fn incoming(mut recv: RecvHalf, arrived: mpsc::Sender<Arrived>, mut used: mpsc::Receiver<Vec<u8>>) -> Ended {
     loop {
-        match recv.recv().await {
+        let mut buffer = used.try_recv().unwrap_or_default();
+        buffer.resize(MAX_MESSAGE.max(buffer.len()), 0);
+        let received = match recv.recv_into(&mut buffer).await {
+            // Longer than any message: whoever reads it says so.
+            Err(RecvError::BufferTooSmall { len }) => {
+                buffer.resize(len, 0);
+                recv.recv_into(&mut buffer).await
+            }
+            received => received,
+        };
+        match received {
             // What comes after the thread's end changes nothing.
-            Ok(Some(message)) => drop(arrived.send(message).await),
+            Ok(Some(len)) => drop(arrived.send(Arrived { buffer, len }).await),
             Ok(None) => break,
             Err(error) => return error.into(),
         }
@@ -231,7 +258,10 @@ enum Over {
 
 struct Worker<S: Side> {
     side: S,
-    inbox: mpsc::Receiver<Bytes>,
+    inbox: mpsc::Receiver<Arrived>,
+    /// Taken out of the inbox all at once.
+    taken: Vec<Arrived>,
+    read: mpsc::Sender<Vec<u8>>,
     outbox: mpsc::Sender<Vec<u8>>,
     spares: mpsc::Receiver<Vec<u8>>,
     tell: mpsc::Sender<S::Event>,
@@ -242,9 +272,8 @@ impl<S: Side> Worker<S> {
     async fn run(mut self) -> Result<Over, Violation> {
         let mut buffer = Vec::new();
         loop {
-            while let Ok(message) = self.inbox.try_recv() {
-                self.side.receive(&message)?;
-                self.report().await;
+            while self.is_taken() {
+                self.receive().await?;
             }
             let step = self.side.step(&mut buffer);
             self.report().await;
@@ -257,20 +286,40 @@ impl<S: Side> Worker<S> {
                 // A side that works on without a word ends when nobody waits for it any more.
                 Step::More if self.outbox.is_closed() => return Ok(Over::Cut),
                 Step::More => {}
-                Step::Wait => match self.inbox.recv().await {
-                    Some(message) => self.side.receive(&message)?,
-                    None => return Ok(Over::Cut),
+                Step::Wait => match self.inbox.recv_many(&mut self.taken, DEPTH).await {
+                    0 => return Ok(Over::Cut),
+                    _ => self.receive().await?,
                 },
                 Step::Over => return Ok(Over::Done),
             }
         }
     }
 
+    /// Takes what has arrived; `false` if nothing has.
+    fn is_taken(&mut self) -> bool {
+        // Whoever waits for more asks again with a waker of its own.
+        let mut cx = Context::from_waker(Waker::noop());
+        matches!(self.inbox.poll_recv_many(&mut cx, &mut self.taken, DEPTH), Poll::Ready(count) if count > 0)
+    }
+
+    /// Lets the side have what was taken.
+    async fn receive(&mut self) -> Result<(), Violation> {
+        let mut taken = std::mem::take(&mut self.taken);
+        for message in taken.drain(..) {
+            self.side.receive(&message.buffer[..message.len])?;
+            // Nobody needs a buffer more than there are.
+            let _ = self.read.try_send(message.buffer);
+            self.report().await;
+        }
+        self.taken = taken;
+        Ok(())
+    }
+
     /// Hands a message to the stream, taking what arrives meanwhile; `false` if nobody takes it any more.
     async fn hand_over(&mut self, buffer: &mut Vec<u8>) -> Result<bool, Violation> {
         let mut is_open = true;
         loop {
-            tokio::select! {
+            let count = tokio::select! {
                 biased;
                 room = self.outbox.reserve() => {
                     let Ok(room) = room else { return Ok(false) };
@@ -278,11 +327,10 @@ impl<S: Side> Worker<S> {
                     *buffer = self.spares.try_recv().unwrap_or_default();
                     return Ok(true);
                 }
-                message = self.inbox.recv(), if is_open => match message {
-                    Some(message) => self.side.receive(&message)?,
-                    None => is_open = false,
-                },
-            }
+                count = self.inbox.recv_many(&mut self.taken, DEPTH), if is_open => count,
+            };
+            is_open = count > 0;
+            self.receive().await?;
         }
     }
 

@@ -5,7 +5,6 @@
 //! served at least once in [`OVERTAKE_LIMIT`] turns, and one more for each other priority that waits as long.
 //! Not here: what a key sends, how much credit or congestion window it has.
 
-use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
@@ -13,20 +12,24 @@ use alloc::vec::Vec;
 pub const OVERTAKE_LIMIT: u64 = 16;
 
 const PRIORITIES: usize = 256;
+/// Queues are made in steps of so many, up to the highest priority used: most sessions use the lowest only.
+const BLOCK: usize = 16;
 const NONE: u32 = u32::MAX;
 
 /// Deficit round robin (Shreedhar and Varghese, 1995) over keys, in which a packet's size is charged after it was built,
 /// so that a key may overdraw its turn by one packet, which its next turn pays.
 ///
 /// A turn is one [`Self::pick`] with its [`Self::charge`]. Memory is kept per key from its first activation to its
-/// removal; picking, charging, activating and deactivating allocate nothing.
+/// removal, and for priorities up to the highest that was used; beyond that picking, charging, activating and
+/// deactivating allocate nothing.
 #[derive(Debug)]
 pub struct Scheduler<K> {
     quantum: i64,
     slots: BTreeMap<K, u32>,
     nodes: Vec<Node<K>>,
     free: Vec<u32>,
-    queues: Box<[Queue; PRIORITIES]>,
+    /// By priority.
+    queues: Vec<Queue>,
     /// A bit per priority that has active keys.
     occupied: [u64; PRIORITIES / 64],
     /// Occupied priorities from the one served longest ago to the one served last.
@@ -63,6 +66,12 @@ struct Links {
 }
 
 const EMPTY: Links = Links { head: NONE, tail: NONE };
+const UNUSED: Queue = Queue {
+    keys: EMPTY,
+    served: 0,
+    previous: NONE,
+    next: NONE,
+};
 
 impl<K: Copy + Ord> Scheduler<K> {
     /// A scheduler without keys, which gives a key of weight 1 `quantum` bytes per round (at least 1). From the largest
@@ -74,14 +83,7 @@ impl<K: Copy + Ord> Scheduler<K> {
             slots: BTreeMap::new(),
             nodes: Vec::new(),
             free: Vec::new(),
-            queues: Box::new(
-                [Queue {
-                    keys: EMPTY,
-                    served: 0,
-                    previous: NONE,
-                    next: NONE,
-                }; PRIORITIES],
-            ),
+            queues: Vec::new(),
             occupied: [0; PRIORITIES / 64],
             waiting: EMPTY,
             turn: 0,
@@ -102,6 +104,9 @@ impl<K: Copy + Ord> Scheduler<K> {
         node.priority = priority;
         // Nothing is saved up while idle, but a debt remains: going idle must not pay.
         node.deficit = node.deficit.min(0) + self.quantum * node.weight as i64;
+        if self.queues.len() <= usize::from(priority) {
+            self.make_queue(priority);
+        }
         self.push_key(slot);
     }
 
@@ -179,12 +184,22 @@ impl<K: Copy + Ord> Scheduler<K> {
         if oldest == NONE {
             return None;
         }
+        if oldest == self.waiting.tail {
+            return Some(oldest as u8);
+        }
         // It must not miss the last turn of its bound.
         if self.turn - self.queues[oldest as usize].served >= OVERTAKE_LIMIT - 1 {
             return Some(oldest as u8);
         }
         let highest = self.occupied.iter().enumerate().rev().find(|(_, word)| **word != 0);
         highest.map(|(index, word)| (index * 64 + 63 - word.leading_zeros() as usize) as u8)
+    }
+
+    #[cold]
+    fn make_queue(&mut self, priority: u8) {
+        let count = (usize::from(priority) / BLOCK + 1) * BLOCK;
+        self.queues.reserve_exact(count - self.queues.len());
+        self.queues.resize(count, UNUSED);
     }
 
     fn slot(&mut self, key: K) -> u32 {
@@ -272,6 +287,10 @@ impl<K: Copy + Ord> Scheduler<K> {
     }
 
     fn served(&mut self, priority: u8) {
+        if self.waiting.head == self.waiting.tail {
+            self.queues[priority as usize].served = self.turn;
+            return;
+        }
         self.unlink_priority(priority);
         self.push_priority(priority);
     }

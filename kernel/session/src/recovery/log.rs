@@ -62,7 +62,7 @@ impl<T> SentLog<T> {
             entries: VecDeque::new(),
             popped: 0,
             next_number: 0,
-            skipped: VecDeque::with_capacity(SKIPPED_MEMORY),
+            skipped: VecDeque::new(),
             eliciting: 0,
             passive: 0,
         }
@@ -72,6 +72,10 @@ impl<T> SentLog<T> {
     pub(super) fn push(&mut self, mut packet: Packet, content: T) {
         assert!(packet.number >= self.next_number, "packet numbers strictly increase");
         if packet.number > self.next_number {
+            // At once, so that no packet of a busy session allocates; at the first gap, so that an idle one holds nothing.
+            if self.skipped.capacity() < SKIPPED_MEMORY {
+                self.skipped.reserve_exact(SKIPPED_MEMORY);
+            }
             if self.skipped.len() == SKIPPED_MEMORY {
                 self.skipped.pop_front();
             }

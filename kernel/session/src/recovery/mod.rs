@@ -261,7 +261,7 @@ impl<T> Recovery<T> {
             last_eliciting: now,
             pto_count: 0,
             first_sample: None,
-            lost: VecDeque::with_capacity(LOST_MEMORY),
+            lost: VecDeque::new(),
             event_losses: None,
             event_from: 0,
             reorder_steps: 0,

@@ -67,7 +67,7 @@ impl Received {
     #[must_use]
     pub fn new(max_ack_delay: Duration) -> Self {
         Self {
-            ranges: VecDeque::with_capacity(MAX_RANGES + 1),
+            ranges: VecDeque::new(),
             max_ack_delay,
             largest_at: Instant::ZERO,
             largest_eliciting: None,
