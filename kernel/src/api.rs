@@ -13,12 +13,13 @@ use net_wire::{CloseCode, Reliability};
 pub use net_base::store::{StoreError, StoreOp, Stored};
 pub use net_base::timer::Load;
 pub use net_session::config::SessionConfig;
+pub use net_session::crew::{Crew, Piece};
 pub use net_session::drops::Drops;
 pub use net_session::handshake::{Job, JobDone};
 pub use net_session::lane::Holdings;
 pub use net_session::lane::SessionStats;
 pub use net_session::rx::{Ecn, RxBatch, RxBuf};
-pub use net_session::tx::{Dest, Tx};
+pub use net_session::tx::{Dest, Seal, Tx};
 pub use net_session::{Part, SessionKey};
 
 /// One thing the kernel is told. One per turn.
@@ -456,6 +457,10 @@ pub trait Io: Tx {
     /// Application data, borrowed for the call. Parts of one stream come in the order of its
     /// reliability; credit returns only with [`Command::Consumed`].
     fn deliver(&mut self, part: Part<'_>);
+    /// Who opens packets ahead of a batch. Whether there is somebody changes nothing but how long it takes.
+    fn crew(&mut self) -> Option<&mut dyn Crew> {
+        None
+    }
     /// Whether [`Self::received`] wants to hear of datagrams. Only the kernel's own trace does.
     fn is_tracing(&self) -> bool {
         false
