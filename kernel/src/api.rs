@@ -13,7 +13,7 @@ use net_wire::{CloseCode, Reliability};
 pub use net_base::store::{StoreError, StoreOp, Stored};
 pub use net_base::timer::Load;
 pub use net_session::config::SessionConfig;
-pub use net_session::crew::{Crew, Piece};
+pub use net_session::crew::{Crew, MAX_PIECES, Piece};
 pub use net_session::drops::Drops;
 pub use net_session::handshake::{Job, JobDone};
 pub use net_session::lane::Holdings;

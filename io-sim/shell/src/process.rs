@@ -111,6 +111,7 @@ impl<R: Runtime> Processes<R> {
             entropy: Arc::new(ShellEntropy::new(&self.bed, process)),
             disk: Arc::new(ShellDisk::new(&self.bed, node)),
             threads: 0,
+            helpers: 0,
             busy_poll: Duration::ZERO,
         };
         let (runtime, bed) = (self.runtime.clone(), self.bed.clone());

@@ -1,6 +1,7 @@
 //! Several lanes behind one face: a session id's low bits, and a peer's hash, name the lane.
 //!
-//! Invariants: a session lives in one lane from its start to its end; the order in which lanes are served is fixed.
+//! Invariants: a session lives in one lane from its start to its end; lanes are served in a fixed order, which begins behind the
+//! lane that found the transmitter full.
 //! Not here: threads. Lanes run one after another in the kernel's turn; a crew may help with the cipher (`shared.rs`).
 
 use alloc::vec::Vec;
@@ -34,6 +35,8 @@ pub struct Lanes<A: Aead, C: Check = NoCheck> {
     by_session: IdMap<SessionKey, u8>,
     /// The lane that has a packet under the kernel's hand.
     busy: Option<usize>,
+    /// The lane that may send first.
+    first: usize,
     /// What was opened ahead of the batch that is read, by datagram.
     ahead: Vec<Option<Ahead>>,
     /// What waits to be sealed, while it is.
@@ -52,6 +55,7 @@ impl<A: Aead, C: Check> Lanes<A, C> {
             lanes: (0..count).map(|_| Lane::new(config)).collect(),
             by_session: IdMap::default(),
             busy: None,
+            first: 0,
             ahead: Vec::new(),
             unsealed: Vec::new(),
         }
@@ -176,12 +180,20 @@ impl<A: Aead, C: Check> Lanes<A, C> {
     pub fn transmit(&mut self, now: Instant, tx: &mut dyn Tx) -> bool {
         let mut free = true;
         let holds = tx.hold();
-        for lane in &mut self.lanes {
+        let first = self.first;
+        for at in first..first + self.lanes.len() {
+            let at = at & (self.lanes.len() - 1);
+            let lane = &mut self.lanes[at];
             if holds {
                 lane.slots.hold();
             }
             // All lanes, even after a refusal: each must collect its notices and arm its timers.
-            free &= lane.transmit(now, tx);
+            let sent_all = lane.transmit(now, tx);
+            self.unsealed.append(lane.slots.unsealed());
+            if free && !sent_all {
+                free = false;
+                self.first = (at + 1) & (self.lanes.len() - 1);
+            }
         }
         if holds {
             self.release(tx);
@@ -191,9 +203,6 @@ impl<A: Aead, C: Check> Lanes<A, C> {
 
     /// Seals what the lanes wrote.
     fn release(&mut self, tx: &mut dyn Tx) {
-        for lane in &mut self.lanes {
-            self.unsealed.append(lane.slots.unsealed());
-        }
         let keys = keys(&self.lanes);
         tx.release(&mut |bytes, crew| shared::seal(&keys, &self.unsealed, bytes, crew));
         self.unsealed.clear();
