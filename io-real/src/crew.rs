@@ -23,12 +23,14 @@ const LOOK: Duration = Duration::from_micros(50);
 const PATIENCE: u32 = 1 << 12;
 
 /// See the module.
-pub(crate) struct Helpers {
+#[derive(Debug)]
+pub struct Helpers {
     table: Arc<Table>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
 /// Where pieces lie.
+#[derive(Debug)]
 struct Table {
     /// Which run this is (upper half), how many pieces it has, and how many of them were taken (16 bits each). A helper that
     /// slept in the midst of taking one would have to miss exactly 2^32 runs to take it for another.
@@ -43,7 +45,8 @@ struct Table {
 
 impl Helpers {
     /// Starts so many threads, or as many as the host gives.
-    pub(crate) fn start(count: usize) -> Self {
+    #[must_use]
+    pub fn start(count: usize) -> Self {
         let table = Arc::new(Table {
             taken: AtomicU64::new(0),
             pieces: AtomicPtr::default(),

@@ -29,7 +29,7 @@
 pub mod aead;
 pub mod api;
 mod board;
-mod crew;
+pub mod crew;
 pub mod driver;
 pub mod error;
 mod hub;

@@ -29,6 +29,8 @@ pub struct Start {
     pub allow: Option<Vec<EntityId>>,
     /// Limits and times.
     pub config: SessionConfig,
+    /// How many lanes its kernel has.
+    pub lanes: u8,
     /// Where every machine of the scenario is now, in its order, this one among them.
     pub peers: Vec<Addr>,
 }

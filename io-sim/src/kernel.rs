@@ -59,7 +59,7 @@ impl<A: Aead, C: Check> Host for KernelHost<A, C> {
             networks: vec![network],
             allow: start.allow,
             config: start.config,
-            lanes: 1,
+            lanes: start.lanes,
             trace: true,
         };
         Kernel::boot(boot, now).map(Self).map_err(|error| error.to_string())

@@ -574,6 +574,7 @@ impl<H: Host> World<H> {
             network: self.scenario.closed.then(|| self.secrets.network.reveal().0),
             allow: None,
             config: self.scenario.config.clone(),
+            lanes: 1,
             peers: Vec::new(),
         };
         let address = self.outside_address(victim);
