@@ -1,7 +1,7 @@
 //! Threads that open and seal packets beside the driver.
 //!
 //! The driver puts the pieces of a turn on the table and takes them off one by one, as do the helpers; what no helper has taken
-//! the driver does itself, so that a helper that sleeps or has no processor costs nothing but its help.
+//! the driver does itself, so that a helper that sleeps costs nothing but its help.
 //! Invariants: a piece is run once; when [`Crew::run`] returns or unwinds nobody holds a piece; an idle helper sleeps; threads
 //! end when the driver does. Not here: what the pieces do (`net-session`, `lane/shared.rs`).
 
@@ -17,16 +17,66 @@ use crate::api::{Crew, MAX_PIECES, Piece};
 const LEAST: usize = 16 << 10;
 /// Bytes of a piece: small, so that nobody waits long for the last one.
 const PIECE: usize = 6 << 10;
-/// How long a helper looks for the next turn's pieces before it sleeps.
-const LOOK: Duration = Duration::from_micros(50);
-/// Looks at the last pieces before the driver lets others run.
-const PATIENCE: u32 = 1 << 12;
+/// How long a helper looks for the next turn's pieces before it sleeps: longer than reading a batch takes, as waking it costs
+/// the driver more than 10 us where processors are virtual.
+const LOOK: Duration = Duration::from_micros(200);
+/// Looks at the last pieces (about 20 us) after which a helper is taken to have lost its processor.
+const PATIENCE: u32 = 1 << 9;
+/// After a helper lost its processor so many works are done without: at first, and at most.
+const ALONE: (u32, u32) = (16, 1 << 12);
+/// So many works in a row without that forget earlier ones.
+const FORGIVE: u32 = 256;
 
 /// See the module.
 #[derive(Debug)]
 pub struct Helpers {
     table: Arc<Table>,
     threads: Vec<thread::JoinHandle<()>>,
+    quarantine: Quarantine,
+}
+
+/// On a host whose processors are taken helpers keep the driver waiting instead of helping it: then they are left alone for longer and
+/// longer.
+#[derive(Debug)]
+struct Quarantine {
+    /// Works still to be done without helpers.
+    left: u32,
+    /// How many next time.
+    next: u32,
+    /// Works done together since the last time.
+    good: u32,
+}
+
+impl Quarantine {
+    const fn new() -> Self {
+        Self {
+            left: 0,
+            next: ALONE.0,
+            good: 0,
+        }
+    }
+
+    /// Whether the next work is to be done without helpers.
+    const fn holds(&mut self) -> bool {
+        let holds = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        holds
+    }
+
+    /// A work was done together; `waited` where a helper lost its processor meanwhile.
+    fn on_run(&mut self, waited: bool) {
+        if waited {
+            self.left = self.next;
+            self.next = (self.next * 2).min(ALONE.1);
+            self.good = 0;
+        } else {
+            self.good += 1;
+            if self.good == FORGIVE {
+                self.next = ALONE.0;
+                self.good = 0;
+            }
+        }
+    }
 }
 
 /// Where pieces lie.
@@ -64,13 +114,17 @@ impl Helpers {
                 .ok()
         });
         let threads = threads.collect();
-        Self { table, threads }
+        Self {
+            table,
+            threads,
+            quarantine: Quarantine::new(),
+        }
     }
 }
 
 impl Crew for Helpers {
     fn pieces(&mut self, bytes: usize) -> usize {
-        if bytes < LEAST || self.threads.is_empty() {
+        if bytes < LEAST || self.threads.is_empty() || self.quarantine.holds() {
             return 1;
         }
         (bytes / PIECE).clamp(2, MAX_PIECES)
@@ -99,8 +153,9 @@ impl Crew for Helpers {
                 thread::yield_now();
             }
         }
+        self.quarantine.on_run(looks >= PATIENCE);
         assert!(
-            !table.panicked.swap(false, Ordering::Relaxed),
+            !self.table.panicked.swap(false, Ordering::Relaxed),
             "a piece of this turn's work panicked"
         );
     }
@@ -247,6 +302,25 @@ mod tests {
         assert!(panics.is_err());
         assert_eq!(done.load(Ordering::SeqCst), 3);
         round(&mut helpers, 4, 9);
+    }
+
+    #[test]
+    fn helpers_without_a_processor_are_left_alone_for_longer_and_longer() {
+        let mut quarantine = Quarantine::new();
+        assert!(!quarantine.holds());
+        let mut alone = Vec::new();
+        for _ in 0..12 {
+            quarantine.on_run(true);
+            alone.push(std::iter::from_fn(|| quarantine.holds().then_some(())).count());
+        }
+        assert_eq!(alone[..3], [16, 32, 64]);
+        assert_eq!(alone[11], ALONE.1 as usize, "at most");
+        for _ in 0..FORGIVE {
+            quarantine.on_run(false);
+            assert!(!quarantine.holds());
+        }
+        quarantine.on_run(true);
+        assert_eq!(quarantine.left, ALONE.0, "what was long ago is forgotten");
     }
 
     #[test]
