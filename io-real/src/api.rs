@@ -4,8 +4,8 @@
 
 pub use net_kernel::api::{
     CloseReason, Command, ConnectError, Crew, Deadline, Dest, Drops, Ecn, Event, Input, Io, Job, JobDone, LinkChange,
-    MAX_PIECES, Messages, Part, Piece, Refused, RxBatch, RxBuf, SessionConfig, SessionKey, SessionStats, Seal, StoreError, StoreOp, Stored,
-    StreamOptions, Tx, Why,
+    MAX_PIECES, Messages, Part, Piece, Refused, RxBatch, RxBuf, Seal, SessionConfig, SessionKey, SessionStats,
+    StoreError, StoreOp, Stored, StreamOptions, Tx, Why,
 };
 pub use net_kernel::base::rng::{Secret, Seed};
 pub use net_kernel::base::store::Cell;

@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::api::{
-    Addr, Command, CommandId, Crew, Deadline, Dest, Drops, EntityId, Event, Input, Io, Job, JobId, Now, Part, Refused, Seal,
-    SessionConfig, SessionKey, SessionStats, StoreOp, StoreTicket as Ticket, StreamId, StreamOptions, Tx,
+    Addr, Command, CommandId, Crew, Deadline, Dest, Drops, EntityId, Event, Input, Io, Job, JobId, Now, Part, Refused,
+    Seal, SessionConfig, SessionKey, SessionStats, StoreOp, StoreTicket as Ticket, StreamId, StreamOptions, Tx,
 };
 pub(crate) use crate::board::{Board, Connecting, Counters, Echoing, Failure, Phase, Seat, Sending, SessionEntry};
 use crate::tx::Transmitter;

@@ -116,7 +116,10 @@ fn story<A: Aead>(seed: u64, lanes: u8, gathers: bool, crew: Option<usize>) -> (
     let ran = ran.map(net_kernel::session::crew::Drawn::ran).sum();
     let tape = pair.tape.take().expect("recording");
     let history = History {
-        datagrams: tape.into_iter().map(|taped| (taped.at, taped.side, taped.bytes)).collect(),
+        datagrams: tape
+            .into_iter()
+            .map(|taped| (taped.at, taped.side, taped.bytes))
+            .collect(),
         events: pair.sides.iter().map(|side| side.desk.events.clone()).collect(),
         messages: pair
             .sides
@@ -183,7 +186,14 @@ fn of_copies_opened_ahead_together_one_is_accepted() {
     pair.run_for(Duration::from_secs(1));
     let before = pair.sides[1].kernel.drops();
     pair.rule = Some(Box::new(|flight| {
-        let copy = || (Duration::from_millis(10), 1 - flight.side, flight.from, flight.bytes.to_vec());
+        let copy = || {
+            (
+                Duration::from_millis(10),
+                1 - flight.side,
+                flight.from,
+                flight.bytes.to_vec(),
+            )
+        };
         Some(vec![copy(), copy(), copy()])
     }));
     assert!(pair.send(0, a, stream, b"once"));

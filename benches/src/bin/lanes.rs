@@ -63,7 +63,10 @@ fn main() {
             }
         }
     }
-    println!("{PEERS} sessions, MB/s of the node's turns       1 lane           {} lanes", arguments.lanes);
+    println!(
+        "{PEERS} sessions, MB/s of the node's turns       1 lane           {} lanes",
+        arguments.lanes
+    );
     for row in &mut rows {
         let [one, many] = row.rates.each_mut().map(|rates| summary(rates));
         println!(

@@ -9,8 +9,8 @@ use std::time::{Duration as Wall, Instant as Clock};
 use net_io_real::crew::Helpers;
 use net_kernel::Kernel;
 use net_kernel::api::{
-    Boot, Command, Crew, Dest, Ecn, Event, Input, Io, Job, Messages, Part, RxBatch, RxBuf, Seal, SessionConfig, StoreOp, Stored,
-    StreamOptions, Tx,
+    Boot, Command, Crew, Dest, Ecn, Event, Input, Io, Job, Messages, Part, RxBatch, RxBuf, Seal, SessionConfig,
+    StoreOp, Stored, StreamOptions, Tx,
 };
 use net_kernel::base::rng::{Secret, Seed, Stream};
 use net_kernel::base::{Addr, CommandId, Epoch, Instant, JobId, Now, SessionKey, StreamId, Ticket, UnixNanos};
@@ -319,8 +319,7 @@ impl<A: Aead> Star<A> {
             take(peer, inbox, &mut bufs, &mut count);
         }
         if count > 0 {
-            self.middle
-                .turn(at, Input::Datagrams(RxBatch::new(&mut bufs[..count])));
+            self.middle.turn(at, Input::Datagrams(RxBatch::new(&mut bufs[..count])));
         }
         self.middle.attend(at);
         // From the middle, which has one buffer for all.

@@ -89,6 +89,10 @@ mod tests {
             order.sort_unstable();
             assert_eq!(*order, [0, 1, 2, 3]);
         }
-        assert!((0..100).map(|_| crew.pieces(10)).all(|count| (1..=MAX_PIECES).contains(&count)));
+        assert!(
+            (0..100)
+                .map(|_| crew.pieces(10))
+                .all(|count| (1..=MAX_PIECES).contains(&count))
+        );
     }
 }
