@@ -17,6 +17,7 @@
 //! | `bin/files.rs` | a file from `net send` to `net recv`, beside the same bytes on a stream |
 //! | `bin/idle.rs` | many sessions that nobody uses |
 //! | `bin/lane.rs` | two kernels and their cipher |
+//! | `bin/lanes.rs` | one busy node with one lane and with several |
 //! | `bin/gate.rs` | instruction counts against the committed ones |
 //!
 //! Invariants: contenders take turns within each round, so that a noisy neighbour hurts them alike; every figure is a

@@ -4,6 +4,7 @@
 
 use net_benches::alloc::{Count, Counting, counted};
 use net_benches::kernel::pair::Pair;
+use net_benches::kernel::star::Star;
 use net_io_real::aead::Ring;
 use net_kernel::api::{SessionConfig, StreamOptions};
 use net_kernel::wire::Reliability;
@@ -62,6 +63,17 @@ fn an_unordered_stream_allocates_nothing() {
 #[test]
 fn a_fire_and_forget_stream_allocates_nothing() {
     assert_none(Reliability::FireAndForget, 1_200, 1);
+}
+
+/// (Counts are of the driver's thread; what helpers do is what is done here where they are late.)
+#[test]
+fn a_node_with_helpers_allocates_nothing() {
+    let mut star: Star<Ring> = Star::new(&SessionConfig::default(), 2);
+    for outwards in [false, true] {
+        star.bulk(outwards, 64 << 20);
+        let (_, count) = counted(|| star.bulk(outwards, 32 << 20));
+        assert_eq!(count, Count::default(), "four sessions, outwards: {outwards}");
+    }
 }
 
 #[test]

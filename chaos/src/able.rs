@@ -76,6 +76,9 @@ pub fn unable(scenario: &Scenario) -> Vec<String> {
     if scenario.coalesce > 0 {
         all.push("coalesce: datagrams arrive when the host hands them over".to_owned());
     }
+    if scenario.lanes > 1 {
+        all.push("lanes: every process has one".to_owned());
+    }
     if !scenario.nats.is_empty() {
         all.push("nat: machines see each other without NAT boxes".to_owned());
     }

@@ -27,6 +27,10 @@ const LOOKS: usize = 4;
 const POLL_BYTES: u64 = 512 << 10;
 /// Bytes one turn opens at most: the lock is held for so long (about 0.3 ms at 1 GB/s).
 const TURN_BYTES: usize = 256 << 10;
+/// Bytes of the parts that received buffers are cut into for a crew.
+const CUT: usize = 8 << 10;
+/// Parts of one turn's buffers at most: a part and the next have more than `CUT` together, but for the last of a buffer.
+const MAX_CUTS: usize = 2 * TURN_BYTES / CUT + 2 * RECV_BUFFERS;
 /// More received datagrams than this in a round are traffic that a job must not delay.
 const IDLE_DATAGRAMS: u64 = 4;
 /// Receive errors in a row after which the socket counts as broken.
@@ -144,6 +148,8 @@ pub struct Parts<S, C, E, D> {
     pub disk: Arc<D>,
     /// Threads for jobs and storage; 0 runs both in the driver, as a simulated world needs it.
     pub threads: usize,
+    /// Threads that open and seal packets beside the driver.
+    pub helpers: usize,
     /// How long to look at the socket before sleeping, at most; zero sleeps at once.
     pub busy_poll: Duration,
 }
@@ -182,9 +188,10 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
             entropy,
             disk,
             threads,
+            helpers,
             busy_poll,
         } = parts;
-        let tx = Transmitter::new(socket.max_segments());
+        let tx = Transmitter::new(socket.max_segments()).with_helpers(helpers);
         let empty = RecvMeta {
             from: std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
             len: 0,
@@ -381,7 +388,9 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
             }
             self.counts.received_bytes += bytes as u64;
             self.polled_bytes += bytes as u64;
-            if to - from == 1 {
+            if self.tx.has_crew() {
+                self.open::<MAX_CUTS>(from, to);
+            } else if to - from == 1 {
                 self.open::<1>(from, to);
             } else {
                 self.open::<RECV_BUFFERS>(from, to);
@@ -392,7 +401,7 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
         Ok(true)
     }
 
-    /// Runs the turn on buffers `from..to`, at most `N`.
+    /// Runs the turn on buffers `from..to`, at most `N` once they are cut.
     fn open<const N: usize>(&mut self, from: usize, to: usize) {
         let now = self.clock.now();
         self.now = now.mono;
@@ -406,20 +415,24 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
             data: &mut [],
             digest: None,
         });
-        let filled = self.bufs[from..to].iter_mut().zip(&self.metas[from..to]);
-        for (slot, (buf, meta)) in rx.iter_mut().zip(filled) {
-            let data = &mut buf[..meta.len];
-            *slot = RxBuf {
-                from: meta.from,
-                ecn: meta.ecn,
-                stride: meta.stride,
-                data,
-                digest: None,
-            };
+        // A crew shares whole buffers out, so what the network card gathered is cut; the kernel sees the same datagrams.
+        let most = if self.tx.has_crew() { CUT } else { usize::MAX };
+        let mut count = 0;
+        for (buf, meta) in self.bufs[from..to].iter_mut().zip(&self.metas[from..to]) {
+            for data in buf[..meta.len].chunks_mut(cut(meta, most)) {
+                rx[count] = RxBuf {
+                    from: meta.from,
+                    ecn: meta.ecn,
+                    stride: meta.stride,
+                    data,
+                    digest: None,
+                };
+                count += 1;
+            }
         }
         let mut hub = self.shared.lock();
         hub.now = now;
-        hub.turn(Input::Datagrams(RxBatch::new(&mut rx[..to - from])), &mut self.tx);
+        hub.turn(Input::Datagrams(RxBatch::new(&mut rx[..count])), &mut self.tx);
         self.deadline = hub.board.deadline;
         self.work_waits |= !hub.board.jobs.is_empty() || !hub.board.stores.is_empty();
         if hub.board.has_wakes() {
@@ -560,6 +573,14 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
         self.turn(Input::Link(hint));
         true
     }
+}
+
+/// Bytes of the parts that a received buffer is cut into: whole datagrams, at most `most` where one is not longer.
+fn cut(meta: &RecvMeta, most: usize) -> usize {
+    if meta.stride == 0 || meta.len <= most {
+        return meta.len.max(1);
+    }
+    (most / meta.stride).max(1) * meta.stride
 }
 
 /// Runs a job, lending it fresh bytes.

@@ -91,6 +91,7 @@ impl Rig {
             entropy: Arc::new(FixedEntropy::new(1)),
             disk: Arc::new(MemoryDisk::default()),
             threads: 0,
+            helpers: 0,
             busy_poll: Duration::ZERO,
         };
         let handle = Some(Handle::first(shared.clone()));

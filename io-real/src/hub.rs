@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::api::{
-    Addr, Command, CommandId, Deadline, Dest, Drops, EntityId, Event, Input, Io, Job, JobId, Now, Part, Refused,
-    SessionConfig, SessionKey, SessionStats, StoreOp, StoreTicket as Ticket, StreamId, StreamOptions, Tx,
+    Addr, Command, CommandId, Crew, Deadline, Dest, Drops, EntityId, Event, Input, Io, Job, JobId, Now, Part, Refused,
+    Seal, SessionConfig, SessionKey, SessionStats, StoreOp, StoreTicket as Ticket, StreamId, StreamOptions, Tx,
 };
 pub(crate) use crate::board::{Board, Connecting, Counters, Echoing, Failure, Phase, Seat, Sending, SessionEntry};
 use crate::tx::Transmitter;
@@ -137,9 +137,25 @@ impl Tx for TurnIo<'_> {
             tx.commit(len);
         }
     }
+
+    #[inline]
+    fn hold(&mut self) -> bool {
+        self.tx.as_mut().is_some_and(|tx| tx.hold())
+    }
+
+    fn release(&mut self, seal: &mut Seal<'_>) {
+        if let Some(tx) = &mut self.tx {
+            tx.release(seal);
+        }
+    }
 }
 
 impl Io for TurnIo<'_> {
+    #[inline]
+    fn crew(&mut self) -> Option<&mut dyn Crew> {
+        self.tx.as_mut()?.crew()
+    }
+
     fn store(&mut self, ticket: Ticket, op: StoreOp) {
         self.board.stores.push_back((ticket, op));
     }

@@ -14,6 +14,7 @@
 //! | `board.rs` | what turns of the kernel told |
 //! | `tx.rs` | the transmit buffer |
 //! | `inbox.rs` | received messages on their way to the application |
+//! | `crew.rs` | threads that open and seal packets beside the driver |
 //! | `jobs.rs` | where heavy work and disk writes run |
 //! | `spin.rs` | whether to look at the socket a little longer before sleeping |
 //! | `slots.rs` | a table with stable row numbers |
@@ -28,6 +29,7 @@
 pub mod aead;
 pub mod api;
 mod board;
+pub mod crew;
 pub mod driver;
 pub mod error;
 mod hub;

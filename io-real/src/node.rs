@@ -91,6 +91,7 @@ pub struct Builder {
     config: SessionConfig,
     aes: Option<bool>,
     threads: usize,
+    lanes: u8,
     busy_poll: Duration,
 }
 
@@ -114,6 +115,7 @@ impl Node {
             allow: None,
             config: SessionConfig::default(),
             threads: JOB_THREADS,
+            lanes: 1,
             aes: None,
             busy_poll: Duration::ZERO,
         }
@@ -430,6 +432,15 @@ impl Builder {
         self
     }
 
+    /// Processors that open and seal packets: 1, 2, 4, 8 or 16, of which one is the driver's. By default it is alone. Another
+    /// helps where one processor cannot encrypt as fast as the network is, and has nothing else to do: each has a
+    /// thread, which sleeps while there is less to do than 16 KiB at a time. What
+    /// sessions do does not depend on it.
+    pub const fn lanes(mut self, lanes: u8) -> Self {
+        self.lanes = lanes;
+        self
+    }
+
     /// How long the driver looks at the socket before it sleeps, where peers answer faster than a thread wakes. By
     /// default it sleeps at once: looking gains latency where every busy node has a processor to itself, and loses
     /// it where the peer's process waits for the one that is looking.
@@ -505,7 +516,7 @@ impl Builder {
                 ..self.config.clone()
             },
             mesh: None,
-            lanes: 1,
+            lanes: self.lanes,
             trace: false,
         };
         let kernel = Kernel::boot(boot, now).map_err(|error| StartError::Boot(error.to_string()))?;
@@ -520,6 +531,7 @@ impl Builder {
             entropy: Arc::new(entropy),
             disk,
             threads: self.threads,
+            helpers: usize::from(self.lanes) - 1,
             busy_poll,
         };
         let runtime = tokio::runtime::Handle::current();

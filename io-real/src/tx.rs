@@ -7,8 +7,9 @@
 use std::collections::VecDeque;
 use std::io;
 
-use crate::api::{Dest, LinkChange, Tx};
+use crate::api::{Crew, Dest, LinkChange, Seal, Tx};
 
+use crate::crew::Helpers;
 use crate::traits::{DatagramSocket, Transmit};
 
 /// Bytes one flush holds: what one segmented send may carry (65,535 less IPv6, UDP and a margin for options).
@@ -39,6 +40,10 @@ pub(crate) struct Transmitter {
     blocked: bool,
     /// A `reserve` was refused since the last [`Transmitter::take_refused`].
     refused: bool,
+    /// Who seals what is held.
+    helpers: Option<Helpers>,
+    /// Where what is held begins, while something is.
+    held: Option<usize>,
 }
 
 /// What one flush did.
@@ -67,7 +72,25 @@ impl Transmitter {
             max_segments: max_segments.max(1),
             blocked: false,
             refused: false,
+            helpers: None,
+            held: None,
         }
+    }
+
+    /// Packets are sealed together from now on, with the help of so many threads; none changes nothing.
+    pub(crate) fn with_helpers(mut self, count: usize) -> Self {
+        self.helpers = (count > 0).then(|| Helpers::start(count));
+        self
+    }
+
+    /// Who opens and seals beside the driver.
+    pub(crate) fn crew(&mut self) -> Option<&mut dyn Crew> {
+        self.helpers.as_mut().map(|helpers| helpers as &mut dyn Crew)
+    }
+
+    /// Whether there is somebody.
+    pub(crate) const fn has_crew(&self) -> bool {
+        self.helpers.is_some()
     }
 
     /// Nothing waits to leave.
@@ -100,6 +123,7 @@ impl Transmitter {
 
     /// Sends what was committed, one call per run, until all has left or the socket is full.
     pub(crate) fn flush<S: DatagramSocket>(&mut self, socket: &mut S) -> Flushed {
+        assert!(self.held.is_none(), "what is held is not sealed");
         let mut done = Flushed::default();
         while let Some(run) = self.runs.front_mut() {
             let bytes = &self.buf[self.start..self.start + run.len];
@@ -205,6 +229,18 @@ impl Tx for Transmitter {
             }),
         }
     }
+
+    fn hold(&mut self) -> bool {
+        debug_assert!(self.held.is_none(), "what was held before was released");
+        self.held = self.helpers.is_some().then_some(self.end);
+        self.held.is_some()
+    }
+
+    fn release(&mut self, seal: &mut Seal<'_>) {
+        if let (Some(held), Some(helpers)) = (self.held.take(), &mut self.helpers) {
+            seal(&mut self.buf[held..self.end], helpers);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -241,6 +277,26 @@ mod tests {
             [&b"aaaa"[..], b"bbbb", b"c", b"dddd", b"eeee"]
         );
         assert!(tx.is_empty());
+    }
+
+    #[test]
+    fn what_is_held_is_lent_once_more_and_nothing_else_is() {
+        let (mut socket, wire) = FakeSocket::new(addr(1), 64);
+        let mut tx = Transmitter::new(64);
+        assert!(!tx.hold(), "there is nobody to seal it");
+        let mut tx = tx.with_helpers(1);
+        put(&mut tx, dest(2), b"sealed");
+        assert!(tx.hold());
+        put(&mut tx, dest(2), b"one");
+        tx.reserve(dest(2), 10).expect("room").fill(7);
+        put(&mut tx, dest(3), b"two");
+        tx.release(&mut |bytes, _| {
+            assert_eq!(bytes, b"onetwo");
+            bytes.make_ascii_uppercase();
+        });
+        tx.flush(&mut socket);
+        let sent: Vec<_> = wire.sent().into_iter().map(|datagram| datagram.1).collect();
+        assert_eq!(sent, [&b"sealed"[..], b"ONE", b"TWO"]);
     }
 
     #[test]

@@ -106,6 +106,64 @@ async fn a_message_of_16_mib_arrives_whole() {
     .await;
 }
 
+/// Large enough that turns are shared out, and enough sessions that every lane has some.
+#[tokio::test]
+async fn nodes_of_several_lanes_exchange_bulk_over_several_sessions() {
+    guard(async {
+        for lanes in [2, 4] {
+            let hub = builder().lanes(lanes).bind().await.unwrap();
+            let ticket = hub.ticket();
+            let peers = (0..4_u8).map(|at| {
+                let (ticket, hub) = (&ticket, &hub);
+                async move {
+                    // Some of them have several lanes as well.
+                    let peer = builder().lanes(1 << (at % 2)).aes(at > 1).bind().await.unwrap();
+                    let session = peer.connect(ticket).await.unwrap();
+                    let near = session.open(StreamOptions::default()).unwrap();
+                    near.send(&[at]).await.unwrap();
+                    let accepted = hub.accept().await.unwrap();
+                    let mut far = accepted.accept_stream().await.unwrap();
+                    let hello = far.recv().await.unwrap().unwrap();
+                    (peer, session, near, accepted, far, hello[0])
+                }
+            });
+            let mut links = Vec::new();
+            for peer in peers {
+                links.push(peer.await);
+            }
+            let bulk = links.iter_mut().map(|(_, session, near, _, far, at)| async move {
+                let there = pattern(3_000_000 + usize::from(*at));
+                let back = pattern(2_000_000 + usize::from(*at));
+                let (sent, received) = tokio::join!(near.send(&there), far.recv());
+                sent.unwrap();
+                assert!(received.unwrap().unwrap() == there, "what session {at} sent differs");
+                session.rekey().await.unwrap();
+                let (sent, received) = tokio::join!(far.send(&back), near.recv());
+                sent.unwrap();
+                assert!(received.unwrap().unwrap() == back, "what session {at} got differs");
+            });
+            let bulk: Vec<_> = bulk.collect();
+            let Ok([a, b, c, d]) = <[_; 4]>::try_from(bulk) else {
+                panic!("there are four peers");
+            };
+            tokio::join!(a, b, c, d);
+            for (peer, ..) in &links {
+                assert!(peer.close().await);
+            }
+            assert_eq!(hub.drops().get(net_io_real::api::DropReason::AeadFailure), 0);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_number_of_lanes_that_is_no_power_of_two_is_refused() {
+    for lanes in [0, 3, 32] {
+        let refused = builder().lanes(lanes).bind().await.unwrap_err();
+        assert!(refused.to_string().contains("use 1, 2, 4, 8 or 16"), "{refused}");
+    }
+}
+
 #[tokio::test]
 async fn a_large_message_can_be_read_piece_by_piece() {
     guard(async {

@@ -31,6 +31,8 @@ pub struct Start {
     pub config: SessionConfig,
     /// Whether it is part of a mesh.
     pub mesh: Option<MeshConfig>,
+    /// How many lanes its kernel has.
+    pub lanes: u8,
     /// Where every machine of the scenario is now, in its order, this one among them.
     pub peers: Vec<Addr>,
 }

@@ -77,7 +77,7 @@ impl<A: Aead, C: Check> Host for KernelHost<A, C> {
             allow: start.allow,
             config: start.config,
             mesh: start.mesh,
-            lanes: 1,
+            lanes: start.lanes,
             trace: true,
         };
         let kernel = Kernel::boot(boot, now).map_err(|error| error.to_string())?;

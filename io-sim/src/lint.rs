@@ -28,7 +28,7 @@ pub struct Warning {
 pub const DEVIATIONS: u64 = 6;
 
 /// Counters that a run may have, beside families named after faults, adversaries, workloads, causes and reasons.
-const COUNTERS: [&str; 50] = [
+const COUNTERS: [&str; 51] = [
     "backpressure",
     "boot_failed",
     "boots",
@@ -41,6 +41,7 @@ const COUNTERS: [&str; 50] = [
     "connect_failed.peer_rolled_back",
     "connect_failed.silent",
     "connected",
+    "crew.pieces",
     "datagrams",
     "delivered_bytes",
     "echo",

@@ -15,11 +15,12 @@ pub use net_base::timer::Load;
 pub use net_mesh::mesh::{Fact, Link, MAX_CHECKS, MeshConfig, Outage};
 pub use net_mesh::routes::Route;
 pub use net_session::config::SessionConfig;
+pub use net_session::crew::{Crew, MAX_PIECES, Piece};
 pub use net_session::drops::Drops;
 pub use net_session::lane::Holdings;
 pub use net_session::lane::SessionStats;
 pub use net_session::rx::{Ecn, RxBatch, RxBuf};
-pub use net_session::tx::{Dest, Tx};
+pub use net_session::tx::{Dest, Seal, Tx};
 pub use net_session::{Part, SessionKey};
 
 /// One thing the kernel is told. One per turn.
@@ -526,6 +527,10 @@ pub trait Io: Tx {
     /// Application data, borrowed for the call. Parts of one stream come in the order of its
     /// reliability; credit returns only with [`Command::Consumed`].
     fn deliver(&mut self, part: Part<'_>);
+    /// Who opens packets ahead of a batch. Whether there is somebody changes nothing but how long it takes.
+    fn crew(&mut self) -> Option<&mut dyn Crew> {
+        None
+    }
     /// Whether [`Self::received`] wants to hear of datagrams. Only the kernel's own trace does.
     fn is_tracing(&self) -> bool {
         false

@@ -110,7 +110,12 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             Some(mut trace) => {
                 trace.turn(now);
                 note_input(&mut trace, &input);
-                let deadline = self.run(now, input, &mut Traced { io, trace: &mut trace });
+                let mut traced = Traced {
+                    io,
+                    trace: &mut trace,
+                    held: None,
+                };
+                let deadline = self.run(now, input, &mut traced);
                 let (at, why) =
                     deadline.map_or((u64::MAX, 0), |deadline| (deadline.at.as_nanos(), deadline.why as u64));
                 trace.record(Kind::Deadline, at, why);

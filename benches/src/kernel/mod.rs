@@ -5,6 +5,7 @@
 //! | `null.rs` | a cipher that does nothing, so that only the protocol is counted |
 //! | `pair.rs` | two connected kernels that exchange datagrams through fixed slots |
 //! | `lanes.rs` | two lanes without kernels around them |
+//! | `star.rs` | a kernel with sessions to several others |
 //! | `counts.rs` | what callgrind counts |
 //! | `gate.rs` | counts against the committed ones |
 //!
@@ -16,3 +17,4 @@ pub mod gate;
 pub mod lanes;
 pub mod null;
 pub mod pair;
+pub mod star;

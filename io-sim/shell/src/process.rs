@@ -94,7 +94,7 @@ impl<R: Runtime> Processes<R> {
             allow: allow.map(|allow| allow.iter().map(|index| self.entities[*index as usize]).collect()),
             config: scenario.config_of(node),
             mesh: None,
-            lanes: 1,
+            lanes: scenario.lanes,
             trace: false,
         };
         let now = self.bed.clocks(node);
@@ -112,6 +112,7 @@ impl<R: Runtime> Processes<R> {
             entropy: Arc::new(ShellEntropy::new(&self.bed, process)),
             disk: Arc::new(ShellDisk::new(&self.bed, node)),
             threads: 0,
+            helpers: usize::from(scenario.lanes) - 1,
             busy_poll: Duration::ZERO,
         };
         let (runtime, bed) = (self.runtime.clone(), self.bed.clone());

@@ -79,6 +79,8 @@ pub struct Scenario {
     pub links: Vec<(NodeIndex, NodeIndex, LinkSpec)>,
     /// Arrivals are gathered to multiples of this many ns, as network cards gather interrupts; 0 gathers none.
     pub coalesce: u64,
+    /// Lanes of every node's kernel. With more than one a crew opens and seals for it, in pieces and an order that are drawn.
+    pub lanes: u8,
     /// What every other link is like.
     pub default_link: LinkSpec,
     /// Whether the nodes share a secret network key.
@@ -121,6 +123,7 @@ impl Default for Scenario {
             nats: Vec::new(),
             links: Vec::new(),
             coalesce: 0,
+            lanes: 1,
             default_link: LinkSpec::clean(0),
             closed: true,
             config: SessionConfig::default(),

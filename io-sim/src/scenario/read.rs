@@ -133,6 +133,10 @@ fn topology(root: &mut Table<'_>, scenario: &mut Scenario) -> Read<Names> {
         .word("network", &[("closed", true), ("open", false)])?
         .unwrap_or(true);
     scenario.coalesce = topology.time("coalesce")?.unwrap_or(0);
+    scenario.lanes = match topology.number("lanes")?.unwrap_or(1) {
+        lanes @ (1 | 2 | 4 | 8 | 16) => lanes as u8,
+        lanes => return Err(topology.error_at("lanes", format!("{lanes} lanes: use 1, 2, 4, 8 or 16"))),
+    };
     (scenario.nodes, scenario.nats) = (nodes, nats);
     topology.finish()?;
     Ok(names)

@@ -66,6 +66,7 @@ use net_kernel::base::probe::Hits;
 use net_kernel::base::trace::Record;
 use net_kernel::base::{CommandId, EntityId, JobId, StreamId, Ticket};
 use net_kernel::session::SessionKey;
+use net_kernel::session::crew::Drawn;
 use net_sim_model::key::scale;
 use net_sim_model::{DiskFault, Family, Key, WriteEnd};
 
@@ -742,7 +743,10 @@ impl<H: Host> World<H> {
             self.same_instant = (self.now, 0);
         }
         self.tell_turn(node, &input);
-        let Some(host) = &mut self.nodes[node as usize].host else {
+        let Node {
+            host: Some(host), crew, ..
+        } = &mut self.nodes[node as usize]
+        else {
             return;
         };
         let mut io = TurnIo {
@@ -754,7 +758,8 @@ impl<H: Host> World<H> {
             apps: &mut self.apps,
             panel: &mut self.panel,
             reserved: None,
-            digest: 0,
+            crew: crew.as_mut(),
+            held: None,
             recorder: self.recorder.as_deref_mut(),
         };
         let deadline = host.turn(now, input, &mut io);
@@ -1070,6 +1075,7 @@ impl<H: Host> World<H> {
             add("disk.lost".to_owned(), node.crashed.lost);
             add("disk.torn".to_owned(), node.crashed.torn);
             add("boots".to_owned(), u64::from(node.incarnation));
+            add("crew.pieces".to_owned(), node.crew.as_ref().map_or(0, Drawn::ran));
             for (reason, count) in node.ended_drops.nonzero() {
                 add(format!("drop.{}", reason.name()), count);
             }

@@ -575,6 +575,7 @@ impl<H: Host> World<H> {
             allow: None,
             config: self.scenario.config.clone(),
             mesh: None,
+            lanes: 1,
             peers: Vec::new(),
         };
         let address = self.outside_address(victim);

@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use net_kernel::api::Drops;
 use net_kernel::base::probe::Hits;
 use net_kernel::base::{Addr, Instant, Now, UnixNanos};
+use net_kernel::session::crew::Drawn;
 use net_sim_model::disk::CrashReport;
 use net_sim_model::{Clock, Disk, DiskSnapshot};
 
@@ -42,6 +43,8 @@ pub struct Node<H> {
     pub clock: Clock,
     /// Its process.
     pub host: Option<H>,
+    /// Who opens and seals beside its process, where it has several lanes.
+    pub crew: Option<Drawn>,
     /// What it is doing.
     pub state: State,
     /// Processes started so far.
@@ -95,6 +98,7 @@ impl<H> Node<H> {
             disk,
             clock,
             host: None,
+            crew: None,
             state: State::Down,
             incarnation: 0,
             epoch: 0,

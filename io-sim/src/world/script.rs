@@ -5,6 +5,8 @@
 
 use net_kernel::api::{Input, LinkChange};
 use net_kernel::base::Epoch;
+use net_kernel::base::rng::Seed;
+use net_kernel::session::crew::Drawn;
 use net_sim_model::Family;
 
 use super::World;
@@ -145,6 +147,10 @@ impl<H: Host> World<H> {
             return;
         };
         machine.epoch = epoch.0;
+        if self.scenario.lanes > 1 {
+            let order = self.key.family(Family::Boot).with_text("crew").with(u64::from(node));
+            machine.crew = Some(Drawn::new(Seed::new(order.bytes32(0)).fork("crew"), 0));
+        }
         match H::boot(Start { epoch, ..start }, now) {
             Ok(mut host) => {
                 if let Some(tape) = &self.tape {
@@ -189,6 +195,7 @@ impl<H: Host> World<H> {
             allow: allow.map(|allow| allow.iter().map(|index| self.entities[*index as usize]).collect()),
             config: self.scenario.config_of(identity),
             mesh: self.scenario.mesh.as_ref().map(|mesh| mesh.config.clone()),
+            lanes: self.scenario.lanes,
             peers: self.nodes[..self.scenario.nodes.len()]
                 .iter()
                 .map(|machine| machine.address)

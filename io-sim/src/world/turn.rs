@@ -4,10 +4,11 @@
 //! turn, since it is only borrowed.
 //! Not here: what becomes of the effects (`mod.rs`).
 
-use net_kernel::api::{Dest, Ecn, Event, Io, Job, StoreOp, Tx};
+use net_kernel::api::{Crew, Dest, Ecn, Event, Io, Job, Seal, StoreOp, Tx};
 use net_kernel::base::trace::digest;
 use net_kernel::base::{Addr, JobId, Ticket};
 use net_kernel::session::Part;
+use net_kernel::session::crew::Drawn;
 
 use super::apps::Apps;
 use super::pool::Pool;
@@ -50,8 +51,10 @@ pub struct TurnIo<'a> {
     pub panel: &'a mut Panel,
     /// The slot reserved last.
     pub reserved: Option<u32>,
-    /// The trace digest of the datagram committed last.
-    pub digest: u64,
+    /// Who opens and seals beside the kernel.
+    pub crew: Option<&'a mut Drawn>,
+    /// The first of the datagrams sent that is not sealed yet.
+    pub held: Option<usize>,
     /// Who writes down what messages came.
     pub recorder: Option<&'a mut Recorder>,
 }
@@ -80,19 +83,51 @@ impl Tx for TurnIo<'_> {
         if let Some(slot) = self.reserved.take() {
             let datagram = self.pool.get_mut(slot);
             datagram.bytes.truncate(len);
-            self.digest = digest(&datagram.bytes);
-            datagram.digest = Some(self.digest);
+            if self.held.is_none() {
+                datagram.digest = Some(digest(&datagram.bytes));
+            }
             self.effects.sent.push(slot);
         }
     }
 
     #[inline]
-    fn digest(&self) -> u64 {
-        self.digest
+    fn hold(&mut self) -> bool {
+        self.held = self.crew.is_some().then_some(self.effects.sent.len());
+        self.held.is_some()
+    }
+
+    fn release(&mut self, seal: &mut Seal<'_>) {
+        let (Some(held), Some(crew)) = (self.held.take(), &mut self.crew) else {
+            return;
+        };
+        let mut bytes = Vec::new();
+        for slot in &self.effects.sent[held..] {
+            bytes.extend_from_slice(&self.pool.get(*slot).bytes);
+        }
+        seal(&mut bytes, &mut **crew);
+        let mut sealed = bytes.as_slice();
+        for slot in &self.effects.sent[held..] {
+            let datagram = self.pool.get_mut(*slot);
+            let (mine, rest) = sealed.split_at(datagram.bytes.len());
+            sealed = rest;
+            datagram.bytes.copy_from_slice(mine);
+            datagram.digest = Some(digest(mine));
+        }
+    }
+
+    #[inline]
+    fn digest(&self, back: usize) -> u64 {
+        let sent = self.effects.sent.iter().rev().nth(back);
+        sent.and_then(|slot| self.pool.get(*slot).digest).unwrap_or(0)
     }
 }
 
 impl Io for TurnIo<'_> {
+    #[inline]
+    fn crew(&mut self) -> Option<&mut dyn Crew> {
+        self.crew.as_mut().map(|crew| &mut **crew as &mut dyn Crew)
+    }
+
     fn store(&mut self, ticket: Ticket, op: StoreOp) {
         self.effects.stores.push((ticket, op));
     }

@@ -18,9 +18,9 @@ pub struct AeadError;
 /// An AEAD and its header protection. Fixed at boot as a type parameter, so that a build cannot mix them.
 pub trait Aead: 'static {
     /// A key ready for use. Wiped when dropped.
-    type Key;
+    type Key: Send + Sync;
     /// A header-protection key ready for use. Wiped when dropped.
-    type HeaderKey;
+    type HeaderKey: Send + Sync;
 
     /// Whether it has AES-256-GCM besides the mandatory suite.
     const HAS_AES: bool;

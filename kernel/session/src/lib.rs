@@ -5,6 +5,7 @@
 //! | `config.rs` | limits and times |
 //! | `rx.rs` | received datagrams as lent for one turn |
 //! | `tx.rs` | the transmitter a turn writes into |
+//! | `crew.rs` | who does pure work beside the kernel |
 //! | `drops.rs` | counts of what was refused |
 //! | `lane/` | whole sessions: keys, packets, streams, timers |
 //! | `install.rs` | what a finished handshake hands over |
@@ -32,6 +33,7 @@ pub use net_base::SessionKey;
 
 pub mod aead;
 pub mod config;
+pub mod crew;
 pub mod drops;
 pub mod handshake;
 pub mod install;

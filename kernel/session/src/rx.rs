@@ -41,6 +41,8 @@ pub struct RxBatch<'b> {
     bufs: &'b mut [RxBuf<'b>],
     buf: usize,
     offset: usize,
+    /// Datagrams read.
+    index: usize,
 }
 
 /// One datagram of a batch.
@@ -62,6 +64,20 @@ pub struct Spot {
     buf: usize,
     start: usize,
     len: usize,
+    /// Datagrams before it in the batch.
+    pub(crate) index: usize,
+}
+
+impl RxBuf<'_> {
+    /// How many datagrams it holds.
+    #[must_use]
+    pub const fn datagrams(&self) -> usize {
+        match (self.data.len(), self.stride) {
+            (0, _) => 0,
+            (_, 0) => 1,
+            (len, stride) => len.div_ceil(stride),
+        }
+    }
 }
 
 impl<'b> RxBatch<'b> {
@@ -71,7 +87,14 @@ impl<'b> RxBatch<'b> {
             bufs,
             buf: 0,
             offset: 0,
+            index: 0,
         }
+    }
+
+    /// The buffers of a batch of which nothing was read.
+    pub(crate) fn unread(&mut self) -> &mut [RxBuf<'b>] {
+        debug_assert!(self.index == 0, "a batch is looked at before it is read");
+        self.bufs
     }
 
     /// Moves to the next datagram; `None` at the end.
@@ -90,8 +113,10 @@ impl<'b> RxBatch<'b> {
                 buf: self.buf,
                 start: self.offset,
                 len,
+                index: self.index,
             };
             self.offset += len;
+            self.index += 1;
             return Some(spot);
         }
     }

@@ -1,8 +1,10 @@
 //! The transmitter a turn writes datagrams into.
 //!
-//! Invariants: a slot that is not committed leaves no trace. Not here: sockets (`net-io-real`).
+//! Invariants: a slot that is not committed leaves no trace; what is held does not leave. Not here: sockets (`net-io-real`).
 
 use net_base::Addr;
+
+use crate::crew::Crew;
 
 /// Where a datagram goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,6 +15,9 @@ pub struct Dest {
     pub ecn: bool,
 }
 
+/// Seals packets lying end to end, with the help of the transmitter's crew.
+pub type Seal<'s> = dyn FnMut(&mut [u8], &mut dyn Crew) + 's;
+
 /// The transmitter a turn writes datagrams into.
 pub trait Tx {
     /// A slot of exactly `len` bytes for one datagram to `to`, or `None` when the transmitter is full now; the
@@ -21,8 +26,20 @@ pub trait Tx {
     fn reserve(&mut self, to: Dest, len: usize) -> Option<&mut [u8]>;
     /// The slot reserved last now holds `len` bytes (at most what was reserved) and may leave.
     fn commit(&mut self, len: usize);
-    /// The trace digest of the datagram committed last, where the transmitter keeps one (simulation).
-    fn digest(&self) -> u64 {
+    /// Packets committed from here on are written and not yet sealed: none leaves before [`Self::release`]. False where the
+    /// transmitter cannot do that, and takes sealed packets only.
+    fn hold(&mut self) -> bool {
+        false
+    }
+    /// Lends what was committed since [`Self::hold`], end to end and in that order, to `seal`; what it makes of the bytes
+    /// may leave.
+    fn release(&mut self, seal: &mut Seal<'_>) {
+        let _ = seal;
+    }
+    /// The trace digest of the datagram committed `back` before the last, where the transmitter keeps one (simulation).
+    /// Of packets that are held there is none before they are released.
+    fn digest(&self, back: usize) -> u64 {
+        let _ = back;
         0
     }
 }

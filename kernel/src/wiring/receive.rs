@@ -18,12 +18,16 @@ use crate::api::Io;
 impl<A: Aead, C: Check> Kernel<A, C> {
     /// Reads a batch to its end.
     pub(crate) fn receive(&mut self, now: Now, mut batch: RxBatch<'_>, io: &mut dyn Io) {
+        let traces = io.is_tracing();
+        if let Some(crew) = io.crew() {
+            self.lanes.open_ahead(now.mono, &mut batch, crew, traces);
+        }
         loop {
             let awaiting = self.handshakes.machine();
             let up = self
                 .lanes
                 .next_up(now.mono, &mut batch, |id| awaiting.awaits(id), &mut |batch, spot| {
-                    if io.is_tracing() {
+                    if traces {
                         note(batch, spot, io);
                     }
                 });

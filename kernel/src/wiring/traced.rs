@@ -4,16 +4,19 @@
 //! is (`net_base::trace`).
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
 use net_base::trace::{Kind, Trace, digest};
 use net_base::{JobId, Ticket};
 
-use crate::api::{Dest, Event, Io, Job, Part, StoreOp, Tx};
+use crate::api::{Crew, Dest, Event, Io, Job, Part, Seal, StoreOp, Tx};
 
 /// An [`Io`] that records.
 pub(crate) struct Traced<'a> {
     pub(crate) io: &'a mut dyn Io,
     pub(crate) trace: &'a mut Trace,
+    /// Lengths of the packets that are held.
+    pub(crate) held: Option<Vec<usize>>,
 }
 
 impl Tx for Traced<'_> {
@@ -23,11 +26,30 @@ impl Tx for Traced<'_> {
 
     fn commit(&mut self, len: usize) {
         self.io.commit(len);
-        self.trace.record(Kind::Sent, len as u64, self.io.digest());
+        match &mut self.held {
+            None => self.trace.record(Kind::Sent, len as u64, self.io.digest(0)),
+            Some(held) => held.push(len),
+        }
     }
 
-    fn digest(&self) -> u64 {
-        self.io.digest()
+    fn hold(&mut self) -> bool {
+        let holds = self.io.hold();
+        self.held = holds.then(Vec::new);
+        holds
+    }
+
+    fn release(&mut self, seal: &mut Seal<'_>) {
+        self.io.release(seal);
+        // Nothing else was recorded since they were written, so the order is that of packets sealed at once.
+        let held = self.held.take().unwrap_or_default();
+        for (at, len) in held.iter().enumerate() {
+            let digest = self.io.digest(held.len() - 1 - at);
+            self.trace.record(Kind::Sent, *len as u64, digest);
+        }
+    }
+
+    fn digest(&self, back: usize) -> u64 {
+        self.io.digest(back)
     }
 }
 
@@ -58,6 +80,10 @@ impl Io for Traced<'_> {
             digest(part.bytes),
         );
         self.io.deliver(part);
+    }
+
+    fn crew(&mut self) -> Option<&mut dyn Crew> {
+        self.io.crew()
     }
 
     fn is_tracing(&self) -> bool {

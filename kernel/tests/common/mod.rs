@@ -15,14 +15,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use net_kernel::Kernel;
 use net_kernel::api::{
-    Boot, Command, Dest, Drops, Ecn, Event, Input, Io, Job, JobDone, Messages, Part, RxBatch, RxBuf, SessionConfig,
-    StoreOp, Stored, StreamOptions, Tx,
+    Boot, Command, Crew, Dest, Drops, Ecn, Event, Input, Io, Job, JobDone, Messages, Part, RxBatch, RxBuf, Seal,
+    SessionConfig, StoreOp, Stored, StreamOptions, Tx,
 };
 use net_kernel::base::rng::{Secret, Seed, Stream};
 use net_kernel::base::{
     Addr, Checked, CommandId, Duration, EntityId, Epoch, Instant, JobId, Now, SessionKey, StreamId, Ticket, UnixNanos,
 };
 use net_kernel::session::aead::{Aead, Reference};
+use net_kernel::session::crew::Drawn;
 use net_kernel::trust::{Identity, NetworkKey};
 use net_kernel::wire::DropReason;
 
@@ -57,6 +58,10 @@ pub struct Desk {
     pub room: Option<usize>,
     /// A reservation was refused since the transmitter was last told to have room.
     pub refused: bool,
+    /// Who opens and seals beside the kernel.
+    pub crew: Option<Drawn>,
+    /// The first datagram of `sent` that is not sealed yet.
+    held: Option<usize>,
 }
 
 impl Tx for Desk {
@@ -78,9 +83,30 @@ impl Tx for Desk {
         }
         self.sent.push((to, self.slot[..len].to_vec()));
     }
+
+    fn hold(&mut self) -> bool {
+        assert_eq!(self.held, None, "what was held before was released");
+        self.held = self.crew.is_some().then_some(self.sent.len());
+        self.held.is_some()
+    }
+
+    fn release(&mut self, seal: &mut Seal<'_>) {
+        let held = self.held.take().expect("something is held");
+        let mut bytes: Vec<u8> = self.sent[held..].iter().flat_map(|(_, bytes)| bytes.clone()).collect();
+        seal(&mut bytes, self.crew.as_mut().expect("only a crew is held for"));
+        let mut sealed = bytes.as_slice();
+        for (_, datagram) in &mut self.sent[held..] {
+            let len = datagram.len();
+            datagram.copy_from_slice(sealed.split_off(..len).expect("as long as before"));
+        }
+    }
 }
 
 impl Io for Desk {
+    fn crew(&mut self) -> Option<&mut dyn Crew> {
+        self.crew.as_mut().map(|crew| crew as &mut dyn Crew)
+    }
+
     fn store(&mut self, ticket: Ticket, op: StoreOp) {
         self.stores.push_back((ticket, op));
     }
@@ -251,9 +277,19 @@ impl<A: Aead> Pair<A> {
         let fresh = Kernel::boot(boot, now(self.now)).expect("a sound configuration");
         let old = &mut self.sides[side];
         old.kernel = fresh;
-        old.desk = Desk::default();
+        old.desk = Desk {
+            crew: old.desk.crew.take(),
+            ..Desk::default()
+        };
         old.deadline = Some(self.now);
         self.jobs.retain(|_, (of, ..)| *of != side);
+    }
+
+    /// Every side gets a crew, which is given work on `least` bytes or more.
+    pub fn with_crews(&mut self, seed: u64, least: usize) {
+        for (at, side) in self.sides.iter_mut().enumerate() {
+            side.desk.crew = Some(Drawn::new(seed_of(seed).fork(&format!("crew {at}")), least));
+        }
     }
 
     pub fn entity(&self, side: usize) -> EntityId {

@@ -1,7 +1,8 @@
 //! Several lanes behind one face: a session id's low bits, and a peer's hash, name the lane.
 //!
-//! Invariants: a session lives in one lane from its start to its end; the order in which lanes are served is fixed.
-//! Not here: threads. Lanes run one after another in the kernel's turn.
+//! Invariants: a session lives in one lane from its start to its end; lanes are served in a fixed order, which begins behind the
+//! lane that found the transmitter full.
+//! Not here: threads. Lanes run one after another in the kernel's turn; a crew may help with the cipher (`shared.rs`).
 
 use alloc::vec::Vec;
 
@@ -14,11 +15,19 @@ use net_wire::{Datagram as Class, DropReason, peek};
 use crate::SessionKey;
 use crate::aead::Aead;
 use crate::config::SessionConfig;
+use crate::crew::Crew;
 use crate::roster::lane_of;
 use crate::rx::{RxBatch, Spot};
 use crate::tx::Tx;
 
+use super::shared::{self, Keys, Opener};
+use super::slot::{Ahead, Unsealed};
 use super::{Drops, Holdings, Lane, Notice, Up};
+
+/// The keys of all lanes, by what an id's low bits may be.
+fn keys<A: Aead, C: Check>(lanes: &[Lane<A, C>]) -> Keys<'_, A> {
+    core::array::from_fn(|at| &lanes[at & (lanes.len() - 1)].slots)
+}
 
 /// All lanes of a kernel.
 pub struct Lanes<A: Aead, C: Check = NoCheck> {
@@ -26,6 +35,12 @@ pub struct Lanes<A: Aead, C: Check = NoCheck> {
     by_session: IdMap<SessionKey, u8>,
     /// The lane that has a packet under the kernel's hand.
     busy: Option<usize>,
+    /// The lane that may send first.
+    first: usize,
+    /// What was opened ahead of the batch that is read, by datagram.
+    ahead: Vec<Option<Ahead>>,
+    /// What waits to be sealed, while it is.
+    unsealed: Vec<Unsealed>,
 }
 
 impl<A: Aead, C: Check> Lanes<A, C> {
@@ -40,6 +55,9 @@ impl<A: Aead, C: Check> Lanes<A, C> {
             lanes: (0..count).map(|_| Lane::new(config)).collect(),
             by_session: IdMap::default(),
             busy: None,
+            first: 0,
+            ahead: Vec::new(),
+            unsealed: Vec::new(),
         }
     }
 
@@ -47,6 +65,20 @@ impl<A: Aead, C: Check> Lanes<A, C> {
     #[must_use]
     pub fn count(&self) -> u8 {
         self.lanes.len() as u8
+    }
+
+    /// Lets `crew` open what it can of a batch before it is read. What [`Self::next_up`] then finds is what it would have
+    /// found without. `traces` where digests of the datagrams will be asked for.
+    pub fn open_ahead(&mut self, now: Instant, batch: &mut RxBatch<'_>, crew: &mut dyn Crew, traces: bool) {
+        debug_assert!(self.ahead.is_empty(), "the batch before was read to its end");
+        let Some(first) = self.lanes.first() else { return };
+        let opener = Opener {
+            keys: keys(&self.lanes),
+            config: &first.config,
+            now,
+            traces,
+        };
+        shared::open_ahead(opener, batch, &mut self.ahead, crew);
     }
 
     /// The next thing received. `None` when the batch is read.
@@ -68,12 +100,16 @@ impl<A: Aead, C: Check> Lanes<A, C> {
                 }
                 self.busy = None;
             }
-            let spot = batch.advance()?;
+            let Some(spot) = batch.advance() else {
+                self.ahead.clear();
+                return None;
+            };
             seen(batch, spot);
             match peek(batch.at(spot).bytes) {
                 Ok(Class::Protected { session }) => {
                     let lane = self.lane_index(session);
-                    self.lanes[lane].begin(now, batch, spot, session);
+                    let ahead = self.ahead.get(spot.index).and_then(Option::as_ref);
+                    self.lanes[lane].begin(now, batch, spot, session, ahead);
                     self.busy = Some(lane);
                 }
                 Ok(Class::Handshake { session, .. }) => {
@@ -82,7 +118,7 @@ impl<A: Aead, C: Check> Lanes<A, C> {
                     }
                     // A masked packet may look like a handshake by chance; a key tells.
                     let lane = self.lane_index(session);
-                    self.lanes[lane].begin(now, batch, spot, session);
+                    self.lanes[lane].begin(now, batch, spot, session, None);
                     self.busy = Some(lane);
                 }
                 Ok(Class::Routed) => self.lanes[0].count_drop(DropReason::RoutedNotSupported),
@@ -143,11 +179,36 @@ impl<A: Aead, C: Check> Lanes<A, C> {
     /// Lets every lane send; false where the transmitter is full.
     pub fn transmit(&mut self, now: Instant, tx: &mut dyn Tx) -> bool {
         let mut free = true;
-        for lane in &mut self.lanes {
+        let holds = tx.hold();
+        let first = self.first;
+        for at in first..first + self.lanes.len() {
+            let at = at & (self.lanes.len() - 1);
+            let lane = &mut self.lanes[at];
+            if holds {
+                lane.slots.hold();
+            }
             // All lanes, even after a refusal: each must collect its notices and arm its timers.
-            free &= lane.transmit(now, tx);
+            let sent_all = lane.transmit(now, tx);
+            self.unsealed.append(lane.slots.unsealed());
+            if free && !sent_all {
+                free = false;
+                self.first = (at + 1) & (self.lanes.len() - 1);
+            }
+        }
+        if holds {
+            self.release(tx);
         }
         free
+    }
+
+    /// Seals what the lanes wrote.
+    fn release(&mut self, tx: &mut dyn Tx) {
+        let keys = keys(&self.lanes);
+        tx.release(&mut |bytes, crew| shared::seal(&keys, &self.unsealed, bytes, crew));
+        self.unsealed.clear();
+        for lane in &mut self.lanes {
+            lane.slots.release();
+        }
     }
 
     /// When the earliest lane must be woken.

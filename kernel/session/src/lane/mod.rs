@@ -9,6 +9,7 @@
 //! | `outbound.rs` | what leaves |
 //! | `streams.rs`, `closed.rs` | the table of streams, their credit and the frames they owe |
 //! | `packet.rs` | the opened packet under the kernel's hand |
+//! | `shared.rs` | opening ahead and sealing behind, in pieces for a crew |
 //! | `many.rs` | several lanes behind one face |
 //!
 //! Invariants: a packet changes nothing before its tag verified; a key serves no association before the
@@ -21,6 +22,7 @@ pub(crate) mod inbound;
 pub mod many;
 pub(crate) mod outbound;
 mod packet;
+pub(crate) mod shared;
 pub(crate) mod slot;
 pub(crate) mod slots;
 pub(crate) mod streams;

@@ -14,6 +14,7 @@ use crate::{Part, SessionKey};
 
 use super::association::Association;
 use super::inbound::{Arrived, close_code};
+use super::slot::Ahead;
 use super::{Addr, KeyInfo, Lane, Up};
 
 /// A packet whose tag verified.
@@ -125,15 +126,26 @@ enum Step {
 }
 
 impl<A: Aead, C: Check> Lane<A, C> {
-    /// Opens the datagram at `spot`, which carries the session id `id`.
-    pub(crate) fn begin(&mut self, now: Instant, batch: &mut RxBatch<'_>, spot: Spot, id: SessionId) {
+    /// Opens the datagram at `spot`, which carries the session id `id` and may have been opened ahead.
+    pub(crate) fn begin(
+        &mut self,
+        now: Instant,
+        batch: &mut RxBatch<'_>,
+        spot: Spot,
+        id: SessionId,
+        ahead: Option<&Ahead>,
+    ) {
         debug_assert!(self.open.is_none(), "one packet at a time");
         let Some(slot) = self.slots.get_mut(id) else {
             self.drops.count(DropReason::UnknownSession);
             return;
         };
         let datagram = batch.at(spot);
-        let header = match slot.open(now, &self.config, datagram.bytes) {
+        let opened = match ahead {
+            None => slot.open(now, &self.config, datagram.bytes),
+            Some(ahead) => slot.accept(now, &self.config, ahead),
+        };
+        let header = match opened {
             Ok(header) => header,
             Err(reason) => {
                 self.drops.count(reason);

@@ -59,9 +59,31 @@ impl KeyInfo {
     }
 }
 
+/// What opening a packet ahead of its turn led to; whether it is accepted is decided in its turn ([`Slot::accept`]).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ahead {
+    /// The key's serial number.
+    serial: u64,
+    header: Header,
+    /// Whether its tag verified, and the packet holds plaintext now.
+    opened: bool,
+}
+
+/// A packet that was written and numbered, and waits to be sealed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unsealed {
+    /// The key, by id and serial number.
+    pub(crate) local: SessionId,
+    pub(crate) serial: u64,
+    pub(crate) counter: u64,
+    pub(crate) len: usize,
+}
+
 /// One key with its replay window and its age.
 pub(crate) struct Slot<A: Aead> {
     pub(crate) info: KeyInfo,
+    /// Tells it from every other key of its lane, before and after.
+    pub(crate) serial: u64,
     /// The association it belongs to, once the initiator confirmed.
     pub(crate) owner: Option<SessionKey>,
     pub(crate) installed: Instant,
@@ -81,6 +103,7 @@ impl<A: Aead> Slot<A> {
     pub(crate) fn new(install: &Install, now: Instant) -> Self {
         Self {
             info: KeyInfo::of(install),
+            serial: 0,
             owner: None,
             installed: now,
             sealed: 0,
@@ -133,6 +156,51 @@ impl<A: Aead> Slot<A> {
         Ok(header)
     }
 
+    /// Opens `packet` in place ahead of its turn and changes nothing else. `None`, and the packet untouched, where it is
+    /// refused without the AEAD as things stand.
+    pub(crate) fn open_ahead(&self, now: Instant, config: &SessionConfig, packet: &mut [u8]) -> Option<Ahead> {
+        if self.is_expired(now, config) {
+            return None;
+        }
+        let mask = A::mask(&self.open_header, &sample(packet));
+        let len = packet.len();
+        let (bytes, sealed) = packet.split_first_chunk_mut::<HEADER_LEN>()?;
+        let mut bytes = *bytes;
+        apply_mask(&mut bytes, &mask);
+        let header = Header::decode(&bytes).ok()?;
+        header.check_len(len).ok()?;
+        self.replay.check(header.counter).ok()?;
+        let (text, tag) = sealed.split_last_chunk_mut::<TAG_LEN>()?;
+        let opened = A::open(&self.open, &nonce(header.counter), &bytes[..], text, tag).is_ok();
+        Some(Ahead {
+            serial: self.serial,
+            header,
+            opened,
+        })
+    }
+
+    /// What [`Self::open`] says of a packet that was opened ahead.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn accept(&mut self, now: Instant, config: &SessionConfig, ahead: &Ahead) -> Result<Header, DropReason> {
+        if self.is_expired(now, config) {
+            return Err(DropReason::KeyExpired);
+        }
+        let header = ahead.header;
+        if !mutant!(AheadUnchecked) {
+            self.check_replay(header.counter)?;
+        }
+        // Under a key that has come since under the same id it would not have opened.
+        if !ahead.opened || ahead.serial != self.serial {
+            self.failures += 1;
+            return Err(DropReason::AeadFailure);
+        }
+        self.replay.mark(header.counter);
+        self.heard = true;
+        Ok(header)
+    }
+
     /// Whether either of its keys opens `packet`, of this direction or the other. Changes nothing.
     pub(crate) fn opens(&self, packet: &[u8]) -> bool {
         let keys = [(&self.open, &self.open_header), (&self.seal, &self.seal_header)];
@@ -156,28 +224,55 @@ impl<A: Aead> Slot<A> {
         // A header that unmasks to nonsense is a forgery or a corrupted packet like any other.
         let header = Header::decode(bytes).and_then(|header| header.check_len(len).map(|()| header));
         let header = header.inspect_err(|_| self.failures += 1)?;
-        self.replay.check(header.counter).map_err(|refused| match refused {
+        self.check_replay(header.counter)?;
+        Ok(header)
+    }
+
+    fn check_replay(&self, counter: u64) -> Result<(), DropReason> {
+        self.replay.check(counter).map_err(|refused| match refused {
             ReplayError::Replayed => DropReason::Replayed,
             ReplayError::TooOld | ReplayError::Reserved => DropReason::BelowWindow,
-        })?;
-        Ok(header)
+        })
     }
 
     /// Seals `packet` in place: header, plaintext, room for the tag. `header.counter` was never sealed before.
     #[inline]
     pub(crate) fn seal(&mut self, header: &Header, packet: &mut [u8]) {
+        self.put_down(header, packet);
+        self.finish_seal(header.counter, packet);
+    }
+
+    /// The first half of [`Self::seal`]: nobody but [`Self::finish_seal`] may have the packet after it.
+    #[inline]
+    pub(crate) fn put_down(&mut self, header: &Header, packet: &mut [u8]) -> Unsealed {
+        header.encode(first_chunk(packet).0);
+        self.sealed += 1;
+        Unsealed {
+            local: self.info.local,
+            serial: self.serial,
+            counter: header.counter,
+            len: packet.len(),
+        }
+    }
+
+    /// The second half: what changes nothing but the packet.
+    #[inline]
+    pub(crate) fn finish_seal(&self, counter: u64, packet: &mut [u8]) {
         let text_len = packet.len() - HEADER_LEN - TAG_LEN;
-        let (bytes, rest) = packet
-            .split_first_chunk_mut::<HEADER_LEN>()
-            .expect("a packet is longer than its header");
-        header.encode(bytes);
+        let (bytes, rest) = first_chunk(packet);
         let (text, tag) = rest.split_at_mut(text_len);
-        tag.copy_from_slice(&A::seal(&self.seal, &nonce(header.counter), &bytes[..], text));
+        tag.copy_from_slice(&A::seal(&self.seal, &nonce(counter), &bytes[..], text));
         let mut sampled = [0; 16];
         sampled.copy_from_slice(tag);
         apply_mask(bytes, &A::mask(&self.seal_header, &sampled));
-        self.sealed += 1;
     }
+}
+
+#[inline]
+fn first_chunk(packet: &mut [u8]) -> (&mut [u8; HEADER_LEN], &mut [u8]) {
+    packet
+        .split_first_chunk_mut::<HEADER_LEN>()
+        .expect("a packet is longer than its header")
 }
 
 /// 96 bits: a zero u32 and the counter, as the header carries them.

@@ -1,25 +1,39 @@
 //! The keys of one lane, by the id the receiver chose.
 //!
-//! Invariants: an id names at most one key. Not here: what a key does (`slot.rs`).
+//! Invariants: an id names at most one key; a key that is let go while packets written under it wait to be sealed is kept
+//! until they are. Not here: what a key does (`slot.rs`).
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 
-use net_base::SessionId;
 use net_base::map::IdMap;
+use net_base::{SessionId, mutant};
 
 use crate::aead::Aead;
 
-use super::slot::Slot;
+use super::slot::{Slot, Unsealed};
 
 /// Keys by id. Boxed, because a key carries a replay window of a kibibyte and entries move.
 pub(crate) struct Slots<A: Aead> {
     by_id: IdMap<SessionId, Box<Slot<A>>>,
+    /// Keys taken so far.
+    taken: u64,
+    /// Packets are sealed later, together.
+    holds: bool,
+    /// Those that wait for it, in the order in which they were written.
+    unsealed: Vec<Unsealed>,
+    /// Let go while packets waited.
+    retired: Vec<Box<Slot<A>>>,
 }
 
 impl<A: Aead> Slots<A> {
     pub(crate) fn new() -> Self {
         Self {
             by_id: IdMap::default(),
+            taken: 0,
+            holds: false,
+            unsealed: Vec::new(),
+            retired: Vec::new(),
         }
     }
 
@@ -33,12 +47,26 @@ impl<A: Aead> Slots<A> {
         self.by_id.get_mut(&id).map(|slot| &mut **slot)
     }
 
-    pub(crate) fn insert(&mut self, slot: Slot<A>) {
+    /// The key, and where a packet written under it is put down while packets are sealed later.
+    #[inline]
+    pub(crate) fn get_to_seal(&mut self, id: SessionId) -> Option<(&mut Slot<A>, Option<&mut Vec<Unsealed>>)> {
+        let slot = self.by_id.get_mut(&id)?;
+        Some((&mut **slot, self.holds.then_some(&mut self.unsealed)))
+    }
+
+    pub(crate) fn insert(&mut self, mut slot: Slot<A>) {
+        slot.serial = self.taken;
+        self.taken += 1;
         self.by_id.insert(slot.info.local, Box::new(slot));
     }
 
-    pub(crate) fn remove(&mut self, id: SessionId) -> Option<Box<Slot<A>>> {
-        self.by_id.swap_remove(&id)
+    pub(crate) fn remove(&mut self, id: SessionId) {
+        if let Some(slot) = self.by_id.swap_remove(&id)
+            && !self.unsealed.is_empty()
+            && !mutant!(SharedKeyLetGo)
+        {
+            self.retired.push(slot);
+        }
     }
 
     pub(crate) fn contains(&self, id: SessionId) -> bool {
@@ -52,5 +80,31 @@ impl<A: Aead> Slots<A> {
 
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
+    }
+
+    /// From now on packets are put down instead of sealed.
+    pub(crate) fn hold(&mut self) {
+        debug_assert!(self.unsealed.is_empty() && self.retired.is_empty());
+        self.holds = true;
+    }
+
+    /// Packets that wait to be sealed.
+    pub(crate) fn unsealed(&mut self) -> &mut Vec<Unsealed> {
+        &mut self.unsealed
+    }
+
+    /// The key that a packet was written under.
+    pub(crate) fn sealing(&self, packet: &Unsealed) -> &Slot<A> {
+        let known = self.get(packet.local).filter(|slot| slot.serial == packet.serial);
+        let retired = || self.retired.iter().find(|slot| slot.serial == packet.serial);
+        known
+            .or_else(|| retired().map(|slot| &**slot))
+            .expect("a key is kept while packets wait for it")
+    }
+
+    /// What waited is sealed.
+    pub(crate) fn release(&mut self) {
+        self.holds = false;
+        self.retired.clear();
     }
 }
