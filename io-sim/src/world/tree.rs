@@ -23,6 +23,8 @@ pub struct Entry {
     /// Reads until it changes.
     left: Option<u64>,
     changed: bool,
+    /// Whether it had changed when it was listed last.
+    listed: bool,
 }
 
 /// A tree.
@@ -58,8 +60,9 @@ impl Tree {
     }
 
     /// The list to offer now.
-    pub fn list(&self) -> Vec<Listed> {
-        let each = self.entries.iter().map(|entry| {
+    pub fn list(&mut self) -> Vec<Listed> {
+        let each = self.entries.iter_mut().map(|entry| {
+            entry.listed = entry.changed;
             let kind = match entry.item {
                 Item::Directory => Kind::Directory,
                 Item::File {
@@ -126,6 +129,7 @@ impl Entry {
             item,
             left,
             changed: false,
+            listed: false,
         }
     }
 
@@ -164,5 +168,10 @@ impl Source for Tree {
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
         contents.fill(entry.changed, at, &mut into[..len]);
         Ok(len)
+    }
+
+    fn unchanged(&mut self, entry: u32) -> bool {
+        let entry = self.entries.get(entry as usize);
+        entry.is_some_and(|entry| entry.listed == entry.changed)
     }
 }

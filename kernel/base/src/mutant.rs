@@ -147,6 +147,8 @@ planted! {
         "a file is told as stored before its name is on disk"
     TransferSkipUnsettled "transfer-skip-unsettled"
         "a file that the sender leaves out is waited for"
+    TransferChangeUnnoticed "transfer-change-unnoticed"
+        "a file that became another while it was read is sent as if it had not"
     HandshakeEntropyUnmixed "handshake-entropy-unmixed"
         "the operating system's fresh bytes are asked for and do not enter the handshake"
     GeneratorCopied "generator-copied"
