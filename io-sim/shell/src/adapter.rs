@@ -20,7 +20,7 @@ use net_kernel::base::{Addr, Instant, Now};
 use net_sim_model::{DiskFault, Family, Key};
 
 use crate::bed::{Bed, Debt, Seen};
-use crate::trigger::Happened;
+use net_io_sim::trigger::Happened;
 
 /// Which process of which machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

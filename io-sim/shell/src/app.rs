@@ -17,7 +17,7 @@ use crate::bed::{Bed, Seen};
 use crate::flow::{Flows, Instance, message};
 use crate::runtime::{Group, Runtime};
 use crate::task::{Patience, of_process, patiently, race, sleep, sleep_until};
-use crate::trigger::Happened;
+use net_io_sim::trigger::Happened;
 
 /// Pause before dialling again.
 const REDIAL: u64 = 200_000_000;

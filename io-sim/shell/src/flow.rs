@@ -18,7 +18,7 @@ use net_io_sim::scenario::{Happening, NodeIndex, StreamWorkload, WorkloadKind};
 use net_kernel::wire::Reliability;
 
 use crate::bed::{Bed, Seen};
-use crate::trigger::Happened;
+use net_io_sim::trigger::Happened;
 
 /// All flows of a run, shared.
 #[derive(Clone)]

@@ -9,7 +9,6 @@
 //! | `flow.rs` | what the streams of a scenario owe, and what came of them |
 //! | `process.rs` | starting and ending processes |
 //! | `script.rs` | what a scenario does to machines, and what this arm cannot do |
-//! | `trigger.rs` | events that set faults off |
 //! | `runtime.rs` | what a runtime has to lend |
 //! | `under_turmoil.rs` | tokio's paused clock and turmoil-net's sockets |
 //! | `under_madsim.rs` | madsim's executor, which picks tasks at random |
@@ -33,7 +32,6 @@ pub mod runtime;
 mod script;
 mod task;
 pub mod toy;
-pub mod trigger;
 #[cfg(madsim)]
 pub mod under_madsim;
 pub mod under_turmoil;

@@ -24,7 +24,7 @@ use crate::bed::{Bed, Seen, State};
 use crate::flow::Flows;
 use crate::runtime::{Group, Runtime};
 use crate::task::of_process;
-use crate::trigger::Happened;
+use net_io_sim::trigger::Happened;
 
 /// The cell that keeps the boot epoch, as in the world.
 const EPOCH: &str = "boot-epoch";

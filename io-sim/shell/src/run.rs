@@ -17,7 +17,7 @@ use crate::flow::Flows;
 use crate::process::Processes;
 use crate::runtime::Runtime;
 use crate::script::{Line, lines, quiet_after, unable};
-use crate::trigger::SetOff;
+use net_io_sim::trigger::SetOff;
 
 /// A run goes on this long after everything is done, so that endings are seen.
 const SETTLE: u64 = 1_000_000_000;

@@ -346,8 +346,16 @@ fn a_file_that_became_another_while_it_was_read_gets_no_name() {
     tree.files.0.insert(0, new.clone());
     tree.files.1.insert(0);
     assert_eq!(attempt.run(&mut tree, &mut store, u64::MAX), Ok(true));
-    assert!(attempt.sender_events.contains(&sender::Event::Skipped(0, Skip::Changed)));
-    assert!(attempt.receiver_events.contains(&receiver::Event::Skipped(0, Skip::Changed)));
+    assert!(
+        attempt
+            .sender_events
+            .contains(&sender::Event::Skipped(0, Skip::Changed))
+    );
+    assert!(
+        attempt
+            .receiver_events
+            .contains(&receiver::Event::Skipped(0, Skip::Changed))
+    );
     let there: Vec<&str> = store.files().map(|(name, ..)| name).collect();
     assert_eq!(there, ["empty"], "a mixture of both has no name");
     // Listed anew it is what it became. A copy that is there is no match for a file that changes meanwhile.
@@ -356,7 +364,11 @@ fn a_file_that_became_another_while_it_was_read_gets_no_name() {
     same(&tree, &store);
     tree.files.1.insert(0);
     let attempt = complete(&mut tree, &mut store);
-    assert!(attempt.sender_events.contains(&sender::Event::Skipped(0, Skip::Changed)));
+    assert!(
+        attempt
+            .sender_events
+            .contains(&sender::Event::Skipped(0, Skip::Changed))
+    );
 }
 
 #[test]
