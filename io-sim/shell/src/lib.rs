@@ -7,6 +7,7 @@
 //! | `task.rs` | futures that a machine can stop and kill, sleeping, giving up waiting |
 //! | `app.rs` | applications on the driver's public handles |
 //! | `flow.rs` | what the streams of a scenario owe, and what came of them |
+//! | `files.rs` | transfers of files: both ends and what they leave |
 //! | `process.rs` | starting and ending processes |
 //! | `script.rs` | what a scenario does to machines, and what this arm cannot do |
 //! | `runtime.rs` | what a runtime has to lend |
@@ -25,6 +26,7 @@
 pub mod adapter;
 mod app;
 pub mod bed;
+mod files;
 mod flow;
 mod process;
 pub mod run;

@@ -80,6 +80,7 @@ use pool::Pool;
 use turn::{Effects, TurnIo};
 
 pub use adversary::{adversary_key, garbage};
+pub use directory::{Crash, Directory};
 pub use inspect::NodeState;
 pub use net::{heal, kind_of, link_between, spec_between};
 pub use node::SOCKET_BUFFER;
