@@ -16,7 +16,7 @@ fn noise(seed: u8, len: usize) -> Vec<u8> {
 }
 
 /// Starts to receive into `dir` of this home and answers with the ticket.
-fn recv(home: &Home, dir: &str, args: &[&str]) -> (Running, String) {
+pub fn recv(home: &Home, dir: &str, args: &[&str]) -> (Running, String) {
     let dir = home.path(dir);
     let fixed = ["recv", dir.to_str().expect("text"), "--bind", "127.0.0.1", "-o", "json"];
     let mut receiver = Running::start(home.net(fixed.iter().chain(args)));
@@ -24,14 +24,14 @@ fn recv(home: &Home, dir: &str, args: &[&str]) -> (Running, String) {
     (receiver, ticket)
 }
 
-fn send(home: &Home, what: &[&str], ticket: &str) -> Running {
+pub fn send(home: &Home, what: &[&str], ticket: &str) -> Running {
     let paths = what.iter().map(|name| home.path(name).into_os_string());
     let args = paths.chain([ticket, "-o", "json"].map(Into::into));
     Running::start(home.net(std::iter::once("send".into()).chain(args)))
 }
 
 /// Every file and directory below `root`, with what it holds.
-fn contents(root: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
+pub fn contents(root: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut left = vec![root.to_path_buf()];
     while let Some(folder) = left.pop() {
