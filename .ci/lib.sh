@@ -247,6 +247,13 @@ simulate() {
     limited "$minutes" "$(netsim release)" run scenarios --seeds "1..$seeds" --jobs "$JOBS" "$@"
 }
 
+# crowd SEEDS MINUTES: scenarios of many machines, of which one seed takes a second and more; the largest under one seed in twenty.
+crowd() {
+    local seeds=$1 minutes=$2
+    limited "$minutes" "$(netsim release)" run scenarios-large/{join-200,many-sessions}.toml --seeds "1..$seeds" --jobs "$JOBS"
+    limited "$minutes" "$(netsim release)" run scenarios-large/join-1000.toml --seeds "1..$(((seeds + 19) / 20))" --jobs "$JOBS"
+}
+
 # build_planted: netsim with planted bugs, in a target directory of its own. planted: where it lies.
 planted_target() { echo "${CARGO_TARGET_DIR:-target}/planted"; }
 planted() { echo "$(planted_target)/quick/netsim"; }

@@ -3,10 +3,11 @@
 //! Invariants: what is not listed here is done.
 //! Not here: doing it (`run.rs`).
 
-use net_io_sim::scenario::{AdversaryKind, FaultKind, Scenario};
+use net_io_sim::scenario::{AdversaryKind, FaultKind, Happening, NodeIndex, Program, Scenario, Workload, WorkloadKind};
+use net_sim_model::DiskFault;
 
 /// Counters of a run that this arm counts as well; the names of families end with a dot.
-const COUNTED: [&str; 17] = [
+const COUNTED: [&str; 18] = [
     "adversary.",
     "boots",
     "connected",
@@ -18,6 +19,7 @@ const COUNTED: [&str; 17] = [
     "echo",
     "echo.",
     "fault.",
+    "file.",
     "flows_complete",
     "link.",
     "rekeyed",
@@ -41,9 +43,9 @@ pub fn counts(counter: &str) -> bool {
     })
 }
 
-/// What of a fault cannot be done; `None` where all of it can.
+/// What of a fault cannot be done; `None` where all of it can. `disks`: file systems of machines' own can be mounted.
 #[must_use]
-pub const fn fault(kind: &FaultKind) -> Option<&'static str> {
+pub const fn fault(kind: &FaultKind, disks: bool) -> Option<&'static str> {
     match kind {
         FaultKind::Link { .. }
         | FaultKind::Crash { same_seed: false, .. }
@@ -58,15 +60,62 @@ pub const fn fault(kind: &FaultKind) -> Option<&'static str> {
         FaultKind::ClockJump { .. } | FaultKind::ClockDrift { .. } | FaultKind::ClockFreeze { .. } => {
             Some("processes share the clocks of their host")
         }
+        FaultKind::Disk {
+            fault: DiskFault::Full, ..
+        } => {
+            if disks {
+                None
+            } else {
+                Some("this host lets nobody mount a file system of one's own")
+            }
+        }
         FaultKind::Disk { .. } | FaultKind::DiskRot { .. } | FaultKind::DiskSlow { .. } => {
             Some("the disk is the host's")
         }
     }
 }
 
+/// Whether a scenario wants file systems of machines' own.
+#[must_use]
+pub fn wants_disks(scenario: &Scenario) -> bool {
+    full_disks(scenario).next().is_some()
+}
+
+/// Machines whose disks become full.
+pub fn full_disks(scenario: &Scenario) -> impl Iterator<Item = NodeIndex> {
+    scenario.faults.iter().filter_map(|fault| {
+        if let FaultKind::Disk {
+            node,
+            fault: DiskFault::Full,
+        } = fault.kind
+        {
+            Some(node)
+        } else {
+            None
+        }
+    })
+}
+
+/// What of a transfer of files cannot be done.
+fn transfer(scenario: &Scenario, workload: &Workload, all: &mut Vec<String>) {
+    let WorkloadKind::File(files) = &workload.kind else {
+        return;
+    };
+    let id = &workload.id;
+    if scenario.program == Program::Node {
+        all.push(format!("{id}: files are sent by the `net` command: program = \"net\""));
+    }
+    if files.changes > 0 {
+        all.push(format!("{id}: changes: nobody knows how often a process reads a file"));
+    }
+    if files.flips > 0 {
+        all.push(format!("{id}: flips: the memory of a process is its own"));
+    }
+}
+
 /// What of a scenario cannot be done, in the order of the file.
 #[must_use]
-pub fn unable(scenario: &Scenario) -> Vec<String> {
+pub fn unable(scenario: &Scenario, disks: bool) -> Vec<String> {
     let mut all = Vec::new();
     for node in &scenario.nodes {
         if node.drift_ppb != 0 || node.wall_offset != 0 {
@@ -85,13 +134,13 @@ pub fn unable(scenario: &Scenario) -> Vec<String> {
     for workload in scenario.workloads.iter().filter(|workload| workload.gives_up()) {
         all.push(format!("{}: streams that are given up half way", workload.id));
     }
-    for workload in scenario.workloads.iter().filter(|workload| workload.transfers_files()) {
-        all.push(format!("{}: transfers of files", workload.id));
+    for workload in &scenario.workloads {
+        transfer(scenario, workload, &mut all);
     }
     for one in &scenario.faults {
-        if one.when.is_some() {
+        if one.when.is_some_and(|trigger| !sets_off(trigger.event)) {
             all.push(format!("{}: {TRIGGERED}", one.id));
-        } else if let Some(why) = fault(&one.kind) {
+        } else if let Some(why) = fault(&one.kind, disks) {
             all.push(format!("{}: {why}", one.id));
         }
     }
@@ -113,6 +162,26 @@ pub fn unable(scenario: &Scenario) -> Vec<String> {
         all.push(format!("expect {counter}: this arm does not count it"));
     }
     all
+}
+
+/// Whether events of a kind set faults off here: those that the proxy sees.
+const fn sets_off(event: Happening) -> bool {
+    match event {
+        Happening::Sent | Happening::Received => true,
+        Happening::Boot
+        | Happening::Down
+        | Happening::Dialled
+        | Happening::SessionUp
+        | Happening::SessionDown
+        | Happening::ConnectFailed
+        | Happening::Rekeyed
+        | Happening::Moved
+        | Happening::StreamOpened
+        | Happening::Writing
+        | Happening::Stored
+        | Happening::StoreFailed
+        | Happening::Delivered => false,
+    }
 }
 
 /// What of an adversary cannot be done; `None` where all of it can.

@@ -1,6 +1,7 @@
 //! A machine whose process is the `net` command: it is driven like a node process, and its streams are pipes.
 //!
-//! Where a workload ends, `net listen --keep` runs; where one begins, `net connect` or `net ping` does. A pipe carries bytes,
+//! Where a workload ends, `net listen --keep` runs, or `net recv --keep` where it is one of files; where one begins, `net connect`,
+//! `net ping` or `net send` does. A pipe carries bytes,
 //! so each connection begins with a few that name the instance, and messages are told apart by what they must be.
 //! Invariants: what is told as delivered was compared byte for byte; the command is in the process group of its machine, so
 //! that a signal reaches both.
@@ -22,8 +23,9 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::files;
 use crate::node::{Config, network, tell};
-use crate::protocol::{Figures, Flow, Order, Peer, SessionFigures, Told, entity, flows, hex};
+use crate::protocol::{Figures, Flow, OfFiles, Order, Peer, Sent, SessionFigures, Told, entity, flows, hex};
 use crate::streams::Half;
 
 /// What a connection begins with; no message does.
@@ -48,6 +50,14 @@ enum Heard {
     Ended(Ended),
     /// The listener ended.
     Closed(String),
+    /// `net recv` ended, with the last error that it told.
+    NoRoom(String),
+    /// `net send` ended.
+    Sent {
+        workload: usize,
+        sent: Option<Sent>,
+        code: String,
+    },
 }
 
 /// A command that ended.
@@ -99,28 +109,38 @@ struct Bridge {
     /// Steps left of every workload.
     left: BTreeMap<usize, u64>,
     sessions: Vec<SessionFigures>,
+    /// Whether the listener is `net recv`.
+    receives: bool,
+    /// Whether a `net send` runs.
+    sending: bool,
 }
 
 impl Bridge {
     fn new(config: Config, net: PathBuf, scenario: Scenario, hears: UnboundedSender<Heard>) -> Result<Self, String> {
         let flows = flows(&scenario, config.seed);
         let (mut begins, mut ends) = (0, false);
+        let (mut files, mut streams) = (false, false);
         for workload in &scenario.workloads {
             begins += u32::from(workload.from == config.node);
             ends |= workload.to == config.node;
             let can = match &workload.kind {
                 WorkloadKind::Stream(stream) => stream.streams == 1 && !stream.both,
-                WorkloadKind::Echo { .. } => true,
-                WorkloadKind::File(_) | WorkloadKind::Connect | WorkloadKind::Rekey { .. } | WorkloadKind::Close => {
-                    false
-                }
+                WorkloadKind::Echo { .. } | WorkloadKind::File(_) => true,
+                WorkloadKind::Connect | WorkloadKind::Rekey { .. } | WorkloadKind::Close => false,
             };
             if !can {
                 return Err(format!(
-                    "{}: the `net` command carries one stream one way, or echoes",
+                    "{}: the `net` command carries one stream one way, echoes, or files",
                     workload.id
                 ));
             }
+            if workload.to == config.node {
+                files |= workload.transfers_files();
+                streams |= !workload.transfers_files();
+            }
+        }
+        if files && streams {
+            return Err("a machine that runs `net recv` receives files and nothing else".to_owned());
         }
         if begins > 1 || (begins > 0 && ends) {
             return Err("a machine that runs the `net` command listens, or begins one workload".to_owned());
@@ -140,6 +160,8 @@ impl Bridge {
             reading: None,
             left: BTreeMap::new(),
             sessions: Vec::new(),
+            receives: files,
+            sending: false,
         })
     }
 
@@ -156,6 +178,10 @@ impl Bridge {
                 }
                 Heard::Ended(ended) => self.ended(&ended),
                 Heard::Closed(how) => return Err(format!("net listen ended by itself: {how}")),
+                // It ends when its disk is full, and says that it is to be run again.
+                Heard::NoRoom(code) if code == "E-DISK-FULL" => self.receive_again(),
+                Heard::NoRoom(code) => return Err(format!("net recv ended by itself: {code}")),
+                Heard::Sent { workload, sent, code } => self.has_sent(workload, sent, code),
             }
         }
         Ok(())
@@ -171,7 +197,11 @@ impl Bridge {
                     .iter()
                     .any(|workload| workload.to == self.config.node)
                 {
-                    self.listen()?;
+                    if self.receives {
+                        self.receive()?;
+                    } else {
+                        self.listen()?;
+                    }
                 } else {
                     tell(&Told::Ready { address: None });
                 }
@@ -232,6 +262,7 @@ impl Bridge {
             command.arg("--network-key").arg(&key);
         }
         command.env_remove("NET_LOG").env_remove("RUST_LOG");
+        command.env("XDG_STATE_HOME", files::home(&self.config.state));
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -265,6 +296,75 @@ impl Bridge {
         Ok(())
     }
 
+    fn receive(&mut self) -> Result<(), String> {
+        let mut args: Vec<OsString> = vec!["recv".into(), files::receives(&self.config.state).into()];
+        args.extend(["--keep", "-o", "jsonl", "--bind", "127.0.0.1", "--id"].map(OsString::from));
+        args.push(self.config.state.clone().into());
+        let mut command = self.command(&args)?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        lines(child.stdout.take().ok_or("no pipe")?, self.hears.clone());
+        let stderr = child.stderr.take().ok_or("no pipe")?;
+        let hears = self.hears.clone();
+        tokio::spawn(async move {
+            let code = narrate(stderr, &hears).await;
+            let _ = hears.send(Heard::NoRoom(code));
+        });
+        self.ready = false;
+        self.listener = Some(child);
+        Ok(())
+    }
+
+    /// Starts `net recv` again a little later, as its last words say.
+    fn receive_again(&self) {
+        let hears = self.hears.clone();
+        let peers = self.peers.clone();
+        tokio::spawn(async move {
+            sleep(AGAIN).await;
+            let _ = hears.send(Heard::Order(Order::Go { peers }));
+        });
+    }
+
+    fn send(&mut self, workload: usize) -> Result<(), String> {
+        let source = files::source(&self.config.state, workload);
+        let entries: Result<Vec<_>, _> = std::fs::read_dir(&source)
+            .and_then(Iterator::collect)
+            .map_err(|error| format!("{}: {error}", source.display()));
+        let mut args: Vec<OsString> = ["send", "-o", "jsonl", "--timeout"].map(OsString::from).into();
+        args.push(self.connect_timeout());
+        let mut what: Vec<OsString> = entries?.into_iter().map(|entry| entry.path().into()).collect();
+        what.sort();
+        args.extend(what);
+        args.push(self.ticket(workload)?);
+        let mut child = self.command(&args)?.spawn().map_err(|error| error.to_string())?;
+        // Its socket is a new one.
+        tell(&Told::Ready { address: None });
+        let stdout = child.stdout.take().ok_or("no pipe")?;
+        let stderr = child.stderr.take().ok_or("no pipe")?;
+        let hears = self.hears.clone();
+        self.sending = true;
+        tokio::spawn(async move {
+            let (sent, code) = tokio::join!(result(stdout), narrate(stderr, &hears));
+            let _ = child.wait().await;
+            let _ = hears.send(Heard::Sent { workload, sent, code });
+        });
+        Ok(())
+    }
+
+    /// `net send` ended: it settled every entry, or is run again.
+    fn has_sent(&mut self, workload: usize, sent: Option<Sent>, code: String) {
+        self.sending = false;
+        match sent {
+            Some(sent) => tell_of(OfFiles::Sent { workload, sent }),
+            None => {
+                tell_of(OfFiles::Failed { code });
+                self.again(workload);
+            }
+        }
+    }
+
     /// A machine that begins a workload: streams wait to be named, echoes begin at once.
     fn begin(&mut self, workload: usize) {
         let left = self.left.get(&workload).copied().unwrap_or(0);
@@ -276,6 +376,11 @@ impl Bridge {
             }
             WorkloadKind::Echo { every, .. } if left > 0 => {
                 if let Err(why) = self.ping(workload, every, left) {
+                    tell(&violation("process", why));
+                }
+            }
+            WorkloadKind::File(_) if !self.sending => {
+                if let Err(why) = self.send(workload) {
                     tell(&violation("process", why));
                 }
             }
@@ -401,15 +506,22 @@ impl Bridge {
     fn said(&mut self, value: &Value) {
         let number = |key: &str| value[key].as_u64().unwrap_or(0);
         match value["kind"].as_str().unwrap_or_default() {
-            "listening" if !self.ready => {
+            "listening" | "receiving" if !self.ready => {
                 let address = value["address"].as_str().and_then(|text| text.parse().ok());
                 self.ready = address.is_some();
                 tell(&Told::Ready { address });
             }
-            "connected" => tell(&Told::Connected {
-                peer: self.config.node,
-                took: None,
-            }),
+            "connected" => {
+                tell(&Told::Connected {
+                    peer: self.config.node,
+                    took: None,
+                });
+                if self.sending {
+                    tell_of(OfFiles::Attempt);
+                }
+            }
+            "resumed" if self.sending => tell_of(OfFiles::Continued),
+            "saved" => tell_of(OfFiles::Saved),
             "echo" => {
                 if let Some((&workload, left)) = self.left.iter_mut().find(|(_, left)| **left > 0) {
                     *left -= 1;
@@ -542,6 +654,37 @@ async fn feed(half: &Half, stdin: &mut ChildStdin) -> std::io::Result<()> {
     stdin.flush().await
 }
 
+/// What `net send` says in the end, where it comes to an end.
+async fn result(from: impl tokio::io::AsyncRead + Send + Unpin) -> Option<Sent> {
+    let mut lines = BufReader::new(from).lines();
+    let mut sent = None;
+    while let Ok(Some(line)) = lines.next_line().await {
+        let value = serde_json::from_str::<Value>(&line).unwrap_or_default();
+        if value["kind"] == "sent" {
+            sent = serde_json::from_value(value).ok();
+        }
+    }
+    sent
+}
+
+/// Hears the JSON lines of a command until it ends; answers the code of the last error.
+async fn narrate(from: impl tokio::io::AsyncRead + Send + Unpin, hears: &UnboundedSender<Heard>) -> String {
+    let mut lines = BufReader::new(from).lines();
+    let mut code = String::new();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let Ok(value) = serde_json::from_str::<Value>(&line) else {
+            eprintln!("{line}");
+            continue;
+        };
+        if value["kind"] == "error" {
+            eprintln!("{line}");
+            value["code"].as_str().unwrap_or_default().clone_into(&mut code);
+        }
+        let _ = hears.send(Heard::Said(value));
+    }
+    code
+}
+
 /// Hears the JSON lines of a command; others are passed on to standard error.
 fn lines(from: impl tokio::io::AsyncRead + Send + Unpin + 'static, hears: UnboundedSender<Heard>) {
     tokio::spawn(async move {
@@ -558,6 +701,10 @@ fn lines(from: impl tokio::io::AsyncRead + Send + Unpin + 'static, hears: Unboun
             }
         }
     });
+}
+
+fn tell_of(what: OfFiles) {
+    tell(&Told::Files { what });
 }
 
 fn violation(checker: &str, what: String) -> Told {

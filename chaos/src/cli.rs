@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 use net_io_sim::run::{Spec, Verdict};
 
+use crate::disk::own_mounts;
 use crate::machine::tie;
 use crate::run::{Ended, Programs, run};
-use crate::{bridge, node};
+use crate::{able, bridge, node};
 
 /// Run scenarios with real processes over loopback, through the impairment proxy.
 #[derive(Debug, Parser)]
@@ -187,7 +188,9 @@ fn command(args: &Run) -> Result<u8, String> {
     args.mutant.as_deref().map_or(Ok(()), switch)?;
     let specs = load(&args.specs)?;
     let this = std::env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
+    let wanted = specs.iter().any(|spec| able::wants_disks(&spec.scenario));
     let programs = Programs {
+        disks: wanted && own_mounts().map_err(|error| error.to_string())?,
         net: net_beside(&this),
         chaos: this,
         mutant: args.mutant.clone(),

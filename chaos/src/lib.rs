@@ -7,6 +7,8 @@
 //! | `machine.rs` | a machine: its directory, its process, signals |
 //! | `apps.rs` | what applications were told, over all processes and sessions |
 //! | `protocol.rs` | what a run and its processes say to each other |
+//! | `files.rs` | transfers of files: what is sent, and what lies where it is received |
+//! | `disk.rs` | file systems of machines' own, which can become full |
 //! | `node.rs` | such a process: a node that does the workloads of a scenario |
 //! | `bridge.rs` | the same with the `net` command in place of a node |
 //! | `streams.rs` | its streams: what is sent, what must come |
@@ -20,6 +22,8 @@ pub mod able;
 pub mod apps;
 pub mod bridge;
 pub mod cli;
+pub mod disk;
+pub mod files;
 pub mod machine;
 pub mod node;
 pub mod protocol;

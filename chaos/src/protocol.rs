@@ -155,6 +155,11 @@ pub enum Told {
         /// Round trip, ns.
         rtt: u64,
     },
+    /// Something about a transfer of files.
+    Files {
+        /// What.
+        what: OfFiles,
+    },
     /// Keys were replaced.
     Rekeyed,
     /// A property does not hold.
@@ -166,6 +171,52 @@ pub enum Told {
     },
     /// The figures.
     Report(Figures),
+}
+
+/// What a process tells of transfers of files.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OfFiles {
+    /// A sender of files has a session.
+    Attempt,
+    /// A sender goes on in the middle of a file.
+    Continued,
+    /// A receiver has a file more.
+    Saved,
+    /// A sender of files ended before everything was settled, and will be started again.
+    Failed {
+        /// The error's code.
+        code: String,
+    },
+    /// A sender of files ended, and every entry was settled.
+    Sent {
+        /// The workload's index.
+        workload: usize,
+        /// What it says.
+        sent: Sent,
+    },
+}
+
+/// What `net send` says at its end.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Sent {
+    /// Files that are safe at the receiver.
+    pub files: u64,
+    /// Directories that are.
+    pub directories: u64,
+    /// Files that were there before.
+    pub files_there_before: u64,
+    /// What was not sent or not taken.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// An entry that was left out.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Where it lies at the sender.
+    pub path: String,
+    /// Why.
+    pub why: String,
 }
 
 /// Figures of a process.

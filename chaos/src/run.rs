@@ -2,8 +2,9 @@
 //!
 //! Invariants: everything in a run happens in one task, event by event; the first violation stays and ends the run; every
 //! wait ends at a deadline that says what it waited for.
-//! Not here: links (`net_io_sim::fabric`), what a machine is (`machine.rs`), streams (`apps.rs`).
+//! Not here: links (`net_io_sim::fabric`), what a machine is (`machine.rs`), streams (`apps.rs`), files (`files.rs`).
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
@@ -20,6 +21,7 @@ use net_io_sim::fabric::{Fabric, Place};
 use net_io_sim::histogram::Histogram;
 use net_io_sim::run::{Spec, Verdict};
 use net_io_sim::scenario::{AdversaryKind, FaultKind, NodeIndex, Program, Scenario, WorkloadKind, resolve};
+use net_io_sim::trigger::{SetOff, Triggers};
 use net_io_sim::world::{Line, adversary_key, garbage, lines, quiet_after};
 use net_sim_model::{Cause, Family, Key};
 use rustix::process::Signal;
@@ -29,8 +31,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::able;
 use crate::apps::Apps;
+use crate::disk::Disk;
+use crate::files::{self, Files};
 use crate::machine::{Event, Heard, Machine, Next, State, copy_dir};
-use crate::protocol::{Figures, Order, Peer, Told, flows, hex};
+use crate::protocol::{Figures, OfFiles, Order, Peer, Told, flows, hex};
 
 /// How long processes may take to bind.
 const BOOT: Duration = Duration::from_secs(60);
@@ -52,6 +56,8 @@ pub struct Programs {
     pub chaos: PathBuf,
     /// The program `net`, where it is there.
     pub net: Option<PathBuf>,
+    /// Whether file systems of machines' own can be mounted.
+    pub disks: bool,
     /// The planted bug that its node processes have switched on.
     pub mutant: Option<String>,
 }
@@ -162,6 +168,12 @@ struct Run {
     counters: BTreeMap<String, u64>,
     log: VecDeque<String>,
     garblers: Vec<Garbler>,
+    files: Files,
+    disks: BTreeMap<NodeIndex, Disk>,
+    /// Faults that datagrams set off.
+    set_off: UnboundedReceiver<SetOff>,
+    /// From when on nothing more is going to be done.
+    quiet_after: u64,
 }
 
 /// An adversary that sends random bytes.
@@ -194,8 +206,22 @@ impl Run {
         }
         let mut script = lines(&scenario);
         script.sort_by_key(|(at, _)| *at);
+        let states: Vec<PathBuf> = machines.iter().map(|machine| machine.state_dir.clone()).collect();
+        let mut disks = BTreeMap::new();
+        for node in able::full_disks(&scenario).filter(|_| programs.disks) {
+            if let Entry::Vacant(vacant) = disks.entry(node) {
+                vacant.insert(Disk::mount(&files::disk(&states[node as usize]))?);
+            }
+        }
+        let (tell, set_off) = unbounded_channel();
+        let fabric = Fabric::bind(Arc::clone(&scenario), seed)?;
+        fabric.set_triggers(Triggers::new(&scenario), tell);
         Ok(Self {
-            fabric: Fabric::bind(Arc::clone(&scenario), seed)?,
+            fabric,
+            files: Files::new(&scenario, seed, states)?,
+            disks,
+            set_off,
+            quiet_after: quiet_after(&scenario),
             entities,
             machines,
             apps: Apps::new(flows(&scenario, seed)),
@@ -254,7 +280,7 @@ impl Run {
 
     /// The scenario, from its beginning to its end.
     async fn play(&mut self) -> io::Result<()> {
-        let (mut end, quiet_after) = (self.scenario.duration, quiet_after(&self.scenario));
+        let mut end = self.scenario.duration;
         let full = self
             .scenario
             .workloads
@@ -268,7 +294,8 @@ impl Run {
                 self.perform(line).await?;
             }
             if now > end {
-                let owed = self.apps.incomplete();
+                let mut owed = self.apps.incomplete();
+                owed.extend(self.files.incomplete(&self.scenario));
                 match self.scenario.liveness.clone() {
                     Some(liveness) if !self.healed && !owed.is_empty() => {
                         self.heal(&liveness.core).await?;
@@ -280,7 +307,7 @@ impl Run {
                 }
                 return Ok(());
             }
-            let over = self.healed || (now >= quiet_after && !full);
+            let over = self.healed || (now >= self.quiet_after && !full);
             if !done && over && self.all_done() {
                 done = true;
                 end = end.min(now + SETTLE);
@@ -297,7 +324,7 @@ impl Run {
             .garblers
             .iter()
             .all(|one| one.made >= one.count || now >= one.until);
-        self.apps.all_done() && stepped && garbled
+        self.apps.all_done() && self.files.all_done() && stepped && garbled
     }
 
     /// Hears what happens until it holds, or fails the run.
@@ -315,14 +342,31 @@ impl Run {
 
     /// Hears what there is to hear, and waits for it up to a moment.
     async fn hear(&mut self, until: Instant) -> io::Result<()> {
-        let Ok(Some(event)) = timeout_at(until, self.heard.recv()).await else {
-            return Ok(());
-        };
-        self.happen(event).await?;
+        tokio::select! {
+            biased;
+            Some(set_off) = self.set_off.recv() => self.begins(set_off),
+            event = timeout_at(until, self.heard.recv()) => match event {
+                Ok(Some(event)) => self.happen(event).await?,
+                Ok(None) | Err(_) => return Ok(()),
+            },
+        }
         while let Ok(event) = self.heard.try_recv() {
             self.happen(event).await?;
         }
         Ok(())
+    }
+
+    /// A datagram set a fault off: it joins the script.
+    fn begins(&mut self, SetOff { fault, at, until }: SetOff) {
+        self.quiet_after = self.quiet_after.max(if until == u64::MAX { at } else { until });
+        if matches!(self.scenario.faults[fault].kind, FaultKind::Link { .. }) {
+            return;
+        }
+        self.script.push_back((at, Line::Fault(fault as u32)));
+        if until != u64::MAX {
+            self.script.push_back((until, Line::End(fault as u32)));
+        }
+        self.script.make_contiguous().sort_by_key(|(at, _)| *at);
     }
 
     async fn happen(&mut self, (node, process, heard): Event) -> io::Result<()> {
@@ -395,11 +439,47 @@ impl Run {
                 self.count("echo");
                 self.echo.record(rtt);
             }
+            Told::Files { what } => self.told_of_files(node, what).await?,
             Told::Rekeyed => self.count("rekeyed"),
             Told::Violation { checker, what } => self.fail(&checker, format!("{}: {what}", self.name(node))),
             Told::Report(figures) => self.figures.push(figures),
         }
         Ok(())
+    }
+
+    async fn told_of_files(&mut self, node: NodeIndex, what: OfFiles) -> io::Result<()> {
+        match what {
+            OfFiles::Attempt => self.count("file.attempts"),
+            OfFiles::Continued => self.count("file.continued"),
+            OfFiles::Saved => self.files.look(self.fabric.now(), node)?,
+            OfFiles::Failed { code } => {
+                let refused = matches!(&code[..], "E-PEER-FULL" | "E-PEER-LIMIT" | "E-BUSY");
+                self.count(if refused { "file.refused" } else { "file.failed" });
+            }
+            OfFiles::Sent { workload, sent } => {
+                let stored = sent.files + sent.directories - sent.files_there_before;
+                let add = [("stored", stored), ("there", sent.files_there_before)];
+                for (name, count) in add {
+                    *self.counters.entry(format!("file.{name}")).or_default() += count;
+                }
+                for left_out in &sent.left_out {
+                    self.count(files::counter(&left_out.why));
+                }
+                if self.files.sent(self.fabric.now(), workload, &sent)? == files::Next::Again {
+                    let again: Vec<_> = self.beginning(workload).collect();
+                    self.order(again).await;
+                }
+            }
+        }
+        self.judge_files();
+        Ok(())
+    }
+
+    /// What the checkers of files found ends the run.
+    fn judge_files(&mut self) {
+        if let Some(violation) = self.files.violation().cloned() {
+            self.fail(&violation.checker, violation.what);
+        }
     }
 
     fn listening(&self) -> Vec<bool> {
@@ -433,7 +513,7 @@ impl Run {
         let spec = &self.scenario.workloads[workload];
         let left = self.steps[workload].filter(|left| match spec.kind {
             WorkloadKind::Stream(_) => self.apps.pursues(workload),
-            WorkloadKind::File(_) => false,
+            WorkloadKind::File(_) => self.files.pursues(workload),
             WorkloadKind::Echo { .. } | WorkloadKind::Rekey { .. } | WorkloadKind::Connect | WorkloadKind::Close => {
                 *left > 0
             }
@@ -457,6 +537,8 @@ impl Run {
             );
         }
         self.note(&format!("node {node}: gone"));
+        self.files.look(self.fabric.now(), node)?;
+        self.judge_files();
         let (now, listening) = (self.fabric.now(), self.listening());
         let orders = self.apps.gone(node, now, |node| listening[node as usize]);
         self.order(orders).await;
@@ -504,6 +586,7 @@ impl Run {
         };
         self.steps[workload] = Some(steps);
         self.apps.start(workload);
+        self.files.start(workload);
         let orders: Vec<_> = self.beginning(workload).collect();
         let running = orders
             .into_iter()
@@ -585,6 +668,16 @@ impl Run {
                 self.fabric.set_interface(node, link.as_ref());
                 self.rebind(node, told).await
             }
+            FaultKind::Disk { node, .. } => {
+                let Some(disk) = self.disks.get(&node) else {
+                    return Ok(());
+                };
+                disk.fill(Key::new(self.seed).family(Family::Disk).with(u64::from(index)))?;
+                self.files.fault(node);
+                let name = format!("fault.{}", self.scenario.faults[index as usize].id);
+                self.count(&name);
+                Ok(())
+            }
             FaultKind::Link { .. }
             | FaultKind::NatRebind { .. }
             | FaultKind::NatReboot { .. }
@@ -593,7 +686,6 @@ impl Run {
             | FaultKind::ClockJump { .. }
             | FaultKind::ClockDrift { .. }
             | FaultKind::ClockFreeze { .. }
-            | FaultKind::Disk { .. }
             | FaultKind::DiskSlow { .. } => Ok(()),
         }
     }
@@ -606,6 +698,7 @@ impl Run {
                 self.fabric.set_interface(node, None);
                 self.rebind(node, told).await
             }
+            FaultKind::Disk { node, .. } => self.disks.get(&node).map_or(Ok(()), Disk::relieve),
             FaultKind::NatRebind { .. }
             | FaultKind::NatReboot { .. }
             | FaultKind::DiskRot { .. }
@@ -616,7 +709,6 @@ impl Run {
             | FaultKind::ClockJump { .. }
             | FaultKind::ClockDrift { .. }
             | FaultKind::ClockFreeze { .. }
-            | FaultKind::Disk { .. }
             | FaultKind::DiskSlow { .. } => Ok(()),
         }
     }
@@ -705,6 +797,7 @@ impl Run {
         self.note("healed");
         self.garblers.clear();
         self.fabric.heal(core);
+        self.disks.values().try_for_each(Disk::relieve)?;
         for node in 0..self.machines.len() as NodeIndex {
             if !core.is_empty() && !core.contains(&node) {
                 continue;
@@ -799,6 +892,7 @@ impl Run {
             ("link.corrupted", stats.links.corrupted),
             ("datagrams", stats.links.offered),
             ("flows_complete", self.apps.complete()),
+            ("file.complete", self.files.complete()),
             ("resumed", self.apps.resumed),
             ("broken", self.apps.broken()),
             ("connect.count", self.handshake.count()),
@@ -830,7 +924,7 @@ impl Run {
                 .as_ref()
                 .map(|violation| format!("{}: {}", at(violation.at), violation.what)),
             digest: String::new(),
-            unable: able::unable(&self.scenario),
+            unable: able::unable(&self.scenario, self.programs.disks),
             history,
             metrics: Metrics {
                 rtt: Summary::of(&rtt),

@@ -19,11 +19,13 @@ use std::time::Duration;
 use net_sim_model::{Counts, Fates, Key, Link, LinkSpec};
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::payload;
-use crate::scenario::{NodeIndex, Scenario};
+use crate::scenario::{FaultKind, Happening, NodeIndex, Scenario};
+use crate::trigger::{Happened, SetOff, Triggers};
 use crate::world::{heal, kind_of, link_between, spec_between};
 
 /// Datagrams held at most; one more is dropped and counted.
@@ -106,6 +108,7 @@ struct State {
     held: BinaryHeap<Held>,
     number: u64,
     began: Option<Instant>,
+    triggers: Option<(Triggers, UnboundedSender<SetOff>)>,
     stats: FabricStats,
 }
 
@@ -137,6 +140,7 @@ impl Fabric {
             held: BinaryHeap::new(),
             number: 0,
             began: None,
+            triggers: None,
             stats: FabricStats::default(),
             scenario,
         };
@@ -228,6 +232,7 @@ impl Fabric {
     pub fn heal(&self, core: &[NodeIndex]) {
         let mut state = self.shared.lock();
         state.note_hits();
+        state.triggers = None;
         for (from, row) in state.ways.iter_mut().enumerate() {
             for (to, way) in row.iter_mut().enumerate() {
                 heal(&mut way.link, core, from as NodeIndex, to as NodeIndex);
@@ -244,6 +249,12 @@ impl Fabric {
         };
         let seat = pretends.and_then(|node| state.seats[node as usize][to as usize].as_deref());
         seat.unwrap_or(stranger).try_send_to(bytes, address).is_ok()
+    }
+
+    /// From now on faults that datagrams set off are told. A machine that one of them crashes at once is nowhere from that
+    /// datagram on, however long its process takes to die.
+    pub fn set_triggers(&self, triggers: Triggers, tell: UnboundedSender<SetOff>) {
+        self.shared.lock().triggers = Some((triggers, tell));
     }
 
     /// What it did so far.
@@ -371,6 +382,32 @@ impl State {
             self.number += 1;
             self.held.push(Reverse((arrival.at, self.number, from, to, bytes)));
         }
+        self.happened(Happening::Sent, from, bytes);
+    }
+
+    /// A datagram was sent or received: what waits for it is set off.
+    fn happened(&mut self, event: Happening, node: NodeIndex, bytes: &[u8]) {
+        let now = self.now();
+        let Some((triggers, tell)) = &mut self.triggers else {
+            return;
+        };
+        let what = Happened {
+            kind: Some(kind_of(bytes)),
+            ..Happened::at(event, node)
+        };
+        for set_off in triggers.happened(now, &self.scenario.faults, &what) {
+            let fault = &self.scenario.faults[set_off.fault].kind;
+            if let FaultKind::Crash { node, .. } = fault
+                && set_off.at <= now
+            {
+                self.places[*node as usize] = Place::Down;
+            } else if matches!(fault, FaultKind::Link { .. }) {
+                let ways = self.ways.iter_mut().flatten();
+                ways.for_each(|way| way.link.set_window(set_off.fault as u32, set_off.at, set_off.until));
+            }
+            // Who is told has ended where nobody hears it.
+            let _ = tell.send(set_off);
+        }
     }
 
     /// Sends what is due.
@@ -386,7 +423,10 @@ impl State {
             };
             let seat = self.seats[from as usize][to as usize].as_ref();
             match seat.map(|seat| seat.try_send_to(&bytes, address)) {
-                Some(Ok(_)) => self.stats.delivered += 1,
+                Some(Ok(_)) => {
+                    self.stats.delivered += 1;
+                    self.happened(Happening::Received, to, &bytes);
+                }
                 // A full socket buffer, or a process that is gone: the host drops datagrams too.
                 Some(Err(_)) | None => self.stats.down += 1,
             }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{File, FileType, Metadata};
 use std::io::{self, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use net_kernel::transfer::message::Kind;
 use net_kernel::transfer::sender::Listed;
@@ -21,7 +22,7 @@ pub struct Tree {
     pub listed: Vec<Listed>,
     /// What is not sent: where, and why.
     pub left_out: Vec<(PathBuf, String)>,
-    paths: Vec<PathBuf>,
+    paths: Vec<(PathBuf, Stamp)>,
 }
 
 impl Tree {
@@ -68,7 +69,7 @@ impl Tree {
                 names: names.clone(),
                 kind: Kind::Directory,
             });
-            self.paths.push(path.clone());
+            self.paths.push((path.clone(), Stamp::of(metadata)));
             self.add_contents(&path, &names);
             return;
         }
@@ -77,7 +78,7 @@ impl Tree {
             executable: is_executable(metadata),
         };
         self.listed.push(Listed { names, kind });
-        self.paths.push(path);
+        self.paths.push((path, Stamp::of(metadata)));
     }
 
     fn add_contents(&mut self, path: &Path, names: &[String]) {
@@ -111,7 +112,8 @@ impl Tree {
 
     /// Where an entry lies.
     pub fn path(&self, entry: u32) -> &Path {
-        self.paths.get(entry as usize).map_or(Path::new(""), PathBuf::as_path)
+        let path = self.paths.get(entry as usize);
+        path.map_or(Path::new(""), |(path, _)| path.as_path())
     }
 }
 
@@ -134,10 +136,39 @@ fn is_executable(_metadata: &Metadata) -> bool {
     false
 }
 
+/// By which a file that was written to, or replaced, is told from what it was: its place on disk, its length, and when it
+/// was changed last. The system may note two changes within a few milliseconds as one moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Stamp {
+    place: (u64, u64),
+    len: u64,
+    changed: (i64, i64),
+    written: Option<SystemTime>,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        #[cfg(unix)]
+        let (place, changed) = {
+            use std::os::unix::fs::MetadataExt as _;
+            let place = (metadata.dev(), metadata.ino());
+            (place, (metadata.ctime(), metadata.ctime_nsec()))
+        };
+        #[cfg(not(unix))]
+        let (place, changed) = ((0, 0), (0, 0));
+        Self {
+            place,
+            len: metadata.len(),
+            changed,
+            written: metadata.modified().ok(),
+        }
+    }
+}
+
 /// Files of a tree.
 #[derive(Debug)]
 pub struct Files {
-    paths: Vec<PathBuf>,
+    paths: Vec<(PathBuf, Stamp)>,
     /// The one read last, and where its next byte lies.
     open: Option<(u32, File, u64)>,
 }
@@ -146,10 +177,10 @@ impl Files {
     fn read_at(&mut self, entry: u32, at: u64, into: &mut [u8]) -> io::Result<usize> {
         let (mut file, position) = match self.open.take() {
             Some((open, file, position)) if open == entry => (file, position),
-            Some(_) | None => (
-                File::open(self.paths.get(entry as usize).ok_or(io::ErrorKind::NotFound)?)?,
-                0,
-            ),
+            Some(_) | None => {
+                let (path, _) = self.paths.get(entry as usize).ok_or(io::ErrorKind::NotFound)?;
+                (File::open(path)?, 0)
+            }
         };
         if position != at {
             file.seek(SeekFrom::Start(at))?;
@@ -164,5 +195,17 @@ impl Source for Files {
     fn read(&mut self, entry: u32, at: u64, into: &mut [u8]) -> Result<usize, DiskError> {
         self.read_at(entry, at, into)
             .map_err(|error| super::directory::disk_error(&error))
+    }
+
+    fn unchanged(&mut self, entry: u32) -> bool {
+        let Some((path, listed)) = self.paths.get(entry as usize) else {
+            return false;
+        };
+        // The file that was read, where it is open; an empty one was never opened.
+        let now = match &self.open {
+            Some((open, file, _)) if *open == entry => file.metadata(),
+            Some(_) | None => std::fs::metadata(path),
+        };
+        now.is_ok_and(|now| Stamp::of(&now) == *listed)
     }
 }

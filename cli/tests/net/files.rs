@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
 use crate::common::{Ended, Home, Running, json};
@@ -16,7 +16,7 @@ fn noise(seed: u8, len: usize) -> Vec<u8> {
 }
 
 /// Starts to receive into `dir` of this home and answers with the ticket.
-fn recv(home: &Home, dir: &str, args: &[&str]) -> (Running, String) {
+pub fn recv(home: &Home, dir: &str, args: &[&str]) -> (Running, String) {
     let dir = home.path(dir);
     let fixed = ["recv", dir.to_str().expect("text"), "--bind", "127.0.0.1", "-o", "json"];
     let mut receiver = Running::start(home.net(fixed.iter().chain(args)));
@@ -24,14 +24,14 @@ fn recv(home: &Home, dir: &str, args: &[&str]) -> (Running, String) {
     (receiver, ticket)
 }
 
-fn send(home: &Home, what: &[&str], ticket: &str) -> Running {
+pub fn send(home: &Home, what: &[&str], ticket: &str) -> Running {
     let paths = what.iter().map(|name| home.path(name).into_os_string());
     let args = paths.chain([ticket, "-o", "json"].map(Into::into));
     Running::start(home.net(std::iter::once("send".into()).chain(args)))
 }
 
 /// Every file and directory below `root`, with what it holds.
-fn contents(root: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
+pub fn contents(root: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut left = vec![root.to_path_buf()];
     while let Some(folder) = left.pop() {
@@ -176,6 +176,42 @@ fn a_sender_that_was_killed_goes_on_where_it_was() {
     assert!(sent["bytes_resumed"].as_u64() >= Some(4 << 20), "{sent}");
     assert_eq!(result(receiver.wait().succeeds(), "received")["bytes"], bytes.len());
     assert!(fs::read(home.path("in/file")).expect("there") == bytes, "byte for byte");
+}
+
+#[test]
+fn a_file_that_is_written_to_while_it_is_sent_gets_no_name() {
+    let home = Home::new();
+    let mut bytes = noise(4, 96 << 20);
+    fs::write(home.path("file"), &bytes).expect("written");
+    fs::write(home.path("other"), b"calm").expect("written");
+    let (receiver, ticket) = recv(&home, "in", &["--keep"]);
+    let sender = send(&home, &["file", "other"], &ticket);
+    until_partial(&home, 4 << 20);
+    sender.signal(Signal::STOP);
+    // In place, at both ends: its length stays, and what is read from now on fits no file that ever was.
+    let file = fs::File::options().write(true).open(home.path("file")).expect("there");
+    for at in [0, bytes.len() - 1_000] {
+        let written = noise(5, 1_000);
+        file.write_all_at(&written, at as u64).expect("written");
+        bytes[at..at + 1_000].copy_from_slice(&written);
+    }
+    drop(file);
+    sender.signal(Signal::CONT);
+    let sent = sender.wait();
+    assert_eq!(sent.code, Some(1), "{}", sent.stderr);
+    assert!(
+        sent.stderr.contains("E-INCOMPLETE") && sent.stderr.contains("the file changed while it was read"),
+        "{}",
+        sent.stderr
+    );
+    assert!(!home.path("in/file").exists(), "a mixture of both has no name");
+    assert_eq!(fs::read(home.path("in/other")).expect("there"), b"calm");
+    // Sent again it is what it became.
+    let sent = send(&home, &["file", "other"], &ticket).wait();
+    result(sent.succeeds(), "sent");
+    assert!(fs::read(home.path("in/file")).expect("there") == bytes, "byte for byte");
+    receiver.signal(Signal::TERM);
+    receiver.wait().succeeds();
 }
 
 /// Waits until so much of a file lies there in part.

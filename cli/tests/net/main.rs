@@ -7,4 +7,5 @@ mod contents;
 mod demo;
 mod errors;
 mod files;
+mod hostile;
 mod pipe;

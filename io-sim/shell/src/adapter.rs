@@ -14,13 +14,13 @@ use std::task::{Context, Poll, Waker};
 
 use net_io_real::traits::{Clock, DatagramSocket, Disk, Entropy, RecvMeta, Transmit};
 use net_io_sim::scenario::{Happening, NodeIndex};
+use net_io_sim::trigger::Happened;
 use net_kernel::api::{Ecn, StoreError};
 use net_kernel::base::store::Cell;
 use net_kernel::base::{Addr, Instant, Now};
 use net_sim_model::{DiskFault, Family, Key};
 
 use crate::bed::{Bed, Debt, Seen};
-use crate::trigger::Happened;
 
 /// Which process of which machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use net_io_real::{Node, RecvError, RecvHalf, SendHalf, Session, Stream, StreamOptions};
 use net_io_sim::scenario::{Happening, NodeIndex, WorkloadKind};
+use net_io_sim::trigger::Happened;
 use net_kernel::base::EntityId;
+use net_kernel::wire::subprotocol::FILES;
 
 use crate::bed::{Bed, Seen};
 use crate::flow::{Flows, Instance, message};
 use crate::runtime::{Group, Runtime};
 use crate::task::{Patience, of_process, patiently, race, sleep, sleep_until};
-use crate::trigger::Happened;
 
 /// Pause before dialling again.
 const REDIAL: u64 = 200_000_000;
@@ -115,6 +116,10 @@ impl<R: Runtime> App<R> {
             let app = self.clone();
             self.spawn(async move { app.pursue(flow).await });
         }
+        for transfer in self.flows.files.of(self.node) {
+            let app = self.clone();
+            self.spawn(async move { app.send_files(transfer).await });
+        }
         for (index, workload) in self.bed.scenario.workloads.iter().enumerate() {
             if workload.from == self.node && !matches!(workload.kind, WorkloadKind::Stream(_) | WorkloadKind::File(_)) {
                 let app = self.clone();
@@ -173,7 +178,7 @@ impl<R: Runtime> App<R> {
     }
 
     /// The session with `peer`; dials where there is none, until there is one.
-    async fn session(&self, peer: NodeIndex) -> Session {
+    pub(crate) async fn session(&self, peer: NodeIndex) -> Session {
         let mut dials = 0;
         loop {
             if let Some(session) = with(&self.conns, |conns| conns.last(peer)) {
@@ -251,6 +256,9 @@ impl<R: Runtime> App<R> {
 
     /// The accepting side of a stream.
     async fn serve(&self, peer: NodeIndex, stream: Stream) {
+        if stream.subprotocol() == FILES {
+            return self.receive_files(peer, stream).await;
+        }
         let number = usize::from(stream.subprotocol()).wrapping_sub(1);
         let Some(instance) = self.flows.known(number, peer, self.node) else {
             let what = format!(

@@ -11,12 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use net_io_sim::scenario::{Happening, NodeIndex, Scenario};
+use net_io_sim::trigger::{Happened, SetOff, Triggers};
 use net_io_sim::world::{heal, kind_of, link_between};
 use net_kernel::api::Ecn;
 use net_kernel::base::{Addr, Instant, Now, UnixNanos};
 use net_sim_model::{Clock, Counts, Disk, DiskSnapshot, Distribution, Key, Link};
-
-use crate::trigger::{Happened, SetOff, Triggers};
 
 /// Wall time at the start, as in the world: 2026-01-01.
 const WALL: u64 = 1_767_225_600_000_000_000;

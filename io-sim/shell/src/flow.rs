@@ -1,4 +1,4 @@
-//! What the streams of a scenario owe, and what came of them, over all sessions and processes.
+//! What the streams of a scenario owe, and what came of them, over all sessions and processes; transfers of files beside them.
 //!
 //! As in the world only resumption is omniscient: the sender goes on after the last message that the reader has, as an
 //! application protocol on top would arrange.
@@ -15,16 +15,19 @@ use net_io_sim::check::Expected;
 use net_io_sim::histogram::Histogram;
 use net_io_sim::payload;
 use net_io_sim::scenario::{Happening, NodeIndex, StreamWorkload, WorkloadKind};
+use net_io_sim::trigger::Happened;
 use net_kernel::wire::Reliability;
 
 use crate::bed::{Bed, Seen};
-use crate::trigger::Happened;
+use crate::files::Files;
 
 /// All flows of a run, shared.
 #[derive(Clone)]
 pub(crate) struct Flows {
     bed: Bed,
     inner: Arc<Mutex<Inner>>,
+    /// Transfers of files.
+    pub(crate) files: Files,
 }
 
 pub(crate) struct Inner {
@@ -118,6 +121,7 @@ impl Flows {
         Self {
             bed: bed.clone(),
             inner: Arc::new(Mutex::new(inner)),
+            files: Files::new(bed),
         }
     }
 
@@ -249,6 +253,7 @@ impl Flows {
 
     /// A machine's process is gone, and with it the streams it opened.
     pub(crate) fn node_down(&self, node: NodeIndex) {
+        self.files.node_down(node);
         self.change(|inner| {
             let gone = inner.flows.iter_mut();
             for flow in gone.filter(|flow| flow.opener == node && !flow.complete && flow.instance.is_some()) {
@@ -282,7 +287,8 @@ impl Flows {
     /// Whether nothing is to be done any more.
     pub(crate) fn all_done(&self) -> bool {
         let inner = self.lock();
-        inner.flows.iter().all(|flow| flow.complete || flow.broken) && inner.steps.iter().all(|left| *left == 0)
+        let flows = inner.flows.iter().all(|flow| flow.complete || flow.broken);
+        flows && inner.steps.iter().all(|left| *left == 0) && self.files.all_done()
     }
 
     /// Flows that must complete and did not, described.
@@ -292,18 +298,17 @@ impl Flows {
             .flows
             .iter()
             .filter(|flow| flow.spec.must_complete && !flow.complete);
-        owing
-            .map(|flow| {
-                let state = match flow.instance {
-                    _ if flow.broken => "its session ended and it does not resume",
-                    None => "it has no session",
-                    Some(_) if flow.ways[0].announced => "everything was sent",
-                    Some(_) => "it was still sending",
-                };
-                let had = flow.ways[0].sequence.messages();
-                format!("{}: {had} of {} messages arrived; {state}", flow.name, flow.spec.count)
-            })
-            .collect()
+        let owing = owing.map(|flow| {
+            let state = match flow.instance {
+                _ if flow.broken => "its session ended and it does not resume",
+                None => "it has no session",
+                Some(_) if flow.ways[0].announced => "everything was sent",
+                Some(_) => "it was still sending",
+            };
+            let had = flow.ways[0].sequence.messages();
+            format!("{}: {had} of {} messages arrived; {state}", flow.name, flow.spec.count)
+        });
+        owing.chain(self.files.incomplete()).collect()
     }
 }
 

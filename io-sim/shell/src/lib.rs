@@ -7,9 +7,9 @@
 //! | `task.rs` | futures that a machine can stop and kill, sleeping, giving up waiting |
 //! | `app.rs` | applications on the driver's public handles |
 //! | `flow.rs` | what the streams of a scenario owe, and what came of them |
+//! | `files.rs` | transfers of files: both ends and what they leave |
 //! | `process.rs` | starting and ending processes |
 //! | `script.rs` | what a scenario does to machines, and what this arm cannot do |
-//! | `trigger.rs` | events that set faults off |
 //! | `runtime.rs` | what a runtime has to lend |
 //! | `under_turmoil.rs` | tokio's paused clock and turmoil-net's sockets |
 //! | `under_madsim.rs` | madsim's executor, which picks tasks at random |
@@ -26,6 +26,7 @@
 pub mod adapter;
 mod app;
 pub mod bed;
+mod files;
 mod flow;
 mod process;
 pub mod run;
@@ -33,7 +34,6 @@ pub mod runtime;
 mod script;
 mod task;
 pub mod toy;
-pub mod trigger;
 #[cfg(madsim)]
 pub mod under_madsim;
 pub mod under_turmoil;

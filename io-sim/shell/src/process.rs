@@ -11,6 +11,7 @@ use net_io_real::{Node, Parts, assemble};
 use net_io_sim::aead::Clear;
 use net_io_sim::kernel::identity;
 use net_io_sim::scenario::{Happening, NodeIndex};
+use net_io_sim::trigger::Happened;
 use net_kernel::Kernel;
 use net_kernel::api::Boot;
 use net_kernel::base::rng::{Secret, Seed};
@@ -24,7 +25,6 @@ use crate::bed::{Bed, Seen, State};
 use crate::flow::Flows;
 use crate::runtime::{Group, Runtime};
 use crate::task::of_process;
-use crate::trigger::Happened;
 
 /// The cell that keeps the boot epoch, as in the world.
 const EPOCH: &str = "boot-epoch";

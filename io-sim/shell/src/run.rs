@@ -11,13 +11,13 @@ use net_io_sim::arm::{ArmReport, Metrics, Summary};
 use net_io_sim::histogram::Histogram;
 use net_io_sim::run::{Spec, Verdict};
 use net_io_sim::scenario::{NodeIndex, Scenario, WorkloadKind};
+use net_io_sim::trigger::SetOff;
 
 use crate::bed::Bed;
 use crate::flow::Flows;
 use crate::process::Processes;
 use crate::runtime::Runtime;
 use crate::script::{Line, lines, quiet_after, unable};
-use crate::trigger::SetOff;
 
 /// A run goes on this long after everything is done, so that endings are seen.
 const SETTLE: u64 = 1_000_000_000;

@@ -56,8 +56,6 @@ pub(crate) fn unable(scenario: &Scenario) -> Vec<String> {
     let hidden = hidden.map(|node| format!("the NAT box of node `{}`", node.id));
     let given_up = scenario.workloads.iter().filter(|workload| workload.gives_up());
     let given_up = given_up.map(|workload| format!("workload `{}`: streams given up half way", workload.id));
-    let files = scenario.workloads.iter().filter(|workload| workload.transfers_files());
-    let files = files.map(|workload| format!("workload `{}`: transfers of files", workload.id));
     let bounds = [
         (!scenario.at_least.is_empty(), "[expect.at_least]"),
         (!scenario.at_most.is_empty(), "[expect.at_most]"),
@@ -71,7 +69,6 @@ pub(crate) fn unable(scenario: &Scenario) -> Vec<String> {
         .chain(faults)
         .chain(adversaries)
         .chain(given_up)
-        .chain(files)
         .chain(bounds)
         .collect()
 }
@@ -156,6 +153,9 @@ impl<R: Runtime> Processes<R> {
     }
 
     fn clocks_and_disks(&self, kind: &FaultKind, begins: bool) {
+        if let FaultKind::Disk { node, fault } = *kind {
+            self.flows.files.set_fault(node, begins.then_some(fault));
+        }
         let mut inner = self.bed.lock();
         let now = inner.now;
         if let FaultKind::ClockJump { node, by } = *kind {
@@ -190,6 +190,7 @@ impl<R: Runtime> Processes<R> {
                 machine.clock.thaw(now);
                 machine.state
             };
+            self.flows.files.set_fault(node, None);
             match state {
                 State::Running => {}
                 State::Paused | State::Suspended => go_on(&self.bed, node),

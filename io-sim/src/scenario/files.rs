@@ -21,6 +21,8 @@ pub struct FileWorkload {
     pub size: (u64, u64),
     /// Directories in which they lie, beside those that lie in none.
     pub directories: u64,
+    /// Whether the first of them have names that must not be used as they are.
+    pub hostile: bool,
     /// The probability that a file is at the receiver before, in parts per billion.
     pub same: u64,
     /// That another file of its name is.
@@ -39,6 +41,9 @@ pub(super) fn file(table: &mut Table<'_>) -> Read<FileWorkload> {
         files: table.number("files")?.unwrap_or(4),
         size: table.size_range("size")?.unwrap_or((0, 128 << 10)),
         directories: table.number("directories")?.unwrap_or(0),
+        hostile: table
+            .word("names", &[("plain", false), ("hostile", true)])?
+            .unwrap_or(false),
         same: table.probability("same")?.unwrap_or(0),
         other: table.probability("other")?.unwrap_or(0),
         changes: table.probability("changes")?.unwrap_or(0),

@@ -92,9 +92,10 @@ pub(super) fn outlined(source: Source<'_>, entries: &DeTable<'_>) -> Read<Scenar
     if let Some(table) = root.table("mesh")? {
         scenario.mesh = Some(mesh::mesh(table, &names)?);
     }
-    scenario.workloads = numbered(root.tables("workload")?, |table, n| {
+    let workloads = numbered(root.tables("workload")?, |table, n| {
         workload(table, n, &names, duration)
     })?;
+    scenario.workloads = workloads.into_iter().flatten().collect();
     names.workloads = scenario.workloads.iter().map(|workload| workload.id.clone()).collect();
     scenario.faults = numbered(root.tables("fault")?, |table, n| faults::fault(table, n, &names))?;
     scenario.fates = numbered(root.tables("fate")?, |table, _| fates::fate(table, &names))?;
@@ -117,12 +118,13 @@ fn topology(root: &mut Table<'_>, scenario: &mut Scenario) -> Read<Names> {
     let mut topology = root
         .table("topology")?
         .ok_or_else(|| root.error("the file needs [topology]"))?;
-    let (mut nodes, behind) = nodes(&mut topology)?;
+    let (mut nodes, behind, crowds) = nodes(&mut topology)?;
     let nats = nat::boxes(&mut topology, &mut nodes, behind)?;
     let names = Names {
         nodes: nodes.iter().map(|node| node.id.clone()).collect(),
         nats: nats.iter().map(|nat| nat.id.clone()).collect(),
         workloads: Vec::new(),
+        crowds,
     };
     scenario.default_link = match topology.table("default_link")? {
         Some(table) => link(table, LinkSpec::clean(DEFAULT_DELAY))?,
@@ -161,6 +163,8 @@ fn distinct(root: &mut Table<'_>, scenario: &Scenario) -> Read<()> {
 }
 
 const DEFAULT_DELAY: u64 = 10_000_000;
+/// Machines of one table at most.
+const MOST_ALIKE: u64 = 4_000;
 
 /// Names that a scenario may use, by index.
 pub(super) struct Names {
@@ -170,6 +174,8 @@ pub(super) struct Names {
     pub nats: Vec<String>,
     /// Of workloads.
     pub workloads: Vec<String>,
+    /// Nodes of one table that stand under its `id` together: the first of them, and how many.
+    crowds: Vec<(String, NodeIndex, u32)>,
 }
 
 impl Names {
@@ -195,6 +201,16 @@ impl Names {
         self.find(table, key, &name)
     }
 
+    /// A node that must be named, or the first of a crowd and how many there are.
+    fn one_or_crowd(&self, table: &mut Table<'_>, key: &'static str) -> Read<(NodeIndex, Option<u32>)> {
+        let name = table.required(key)?;
+        let crowd = self.crowds.iter().find(|(crowd, ..)| *crowd == name);
+        crowd.map_or_else(
+            || Ok((self.find(table, key, &name)?, None)),
+            |(_, first, count)| Ok((*first, Some(*count))),
+        )
+    }
+
     /// A node that may be named.
     pub fn optional(&self, table: &mut Table<'_>, key: &'static str) -> Read<Option<NodeIndex>> {
         table.text(key)?.map(|name| self.find(table, key, &name)).transpose()
@@ -202,8 +218,14 @@ impl Names {
 
     /// Nodes that may be named.
     pub fn many(&self, table: &mut Table<'_>, key: &'static str) -> Read<Vec<NodeIndex>> {
-        let names = table.texts(key)?.unwrap_or_default();
-        names.iter().map(|name| self.find(table, key, name)).collect()
+        let mut found = Vec::new();
+        for name in table.texts(key)?.unwrap_or_default() {
+            match self.crowds.iter().find(|(crowd, ..)| *crowd == name) {
+                Some((_, first, count)) => found.extend(*first..*first + *count),
+                None => found.push(self.find(table, key, &name)?),
+            }
+        }
+        Ok(found)
     }
 
     /// A NAT box that must be named.
@@ -243,16 +265,19 @@ fn numbered<T>(tables: Vec<Table<'_>>, mut read: impl FnMut(Table<'_>, usize) ->
         .collect()
 }
 
-/// The machines, and for each behind what it says it is.
-fn nodes(topology: &mut Table<'_>) -> Read<(Vec<NodeSpec>, Vec<Option<String>>)> {
+/// Machines, for each behind what it says it is, and which of them stand under one name.
+type Nodes = (Vec<NodeSpec>, Vec<Option<String>>, Vec<(String, NodeIndex, u32)>);
+
+/// The machines of a scenario.
+fn nodes(topology: &mut Table<'_>) -> Read<Nodes> {
     let tables = topology.tables("nodes")?;
     if tables.is_empty() {
         return Err(topology.error("[topology] needs `nodes`"));
     }
     let mut nodes: Vec<NodeSpec> = Vec::new();
-    let (mut allows, mut behind) = (Vec::new(), Vec::new());
+    let (mut allows, mut behind, mut crowds) = (Vec::new(), Vec::new(), Vec::new());
     for mut table in tables {
-        let id = table.required("id")?;
+        let id: String = table.required("id")?;
         if nodes.iter().any(|node| node.id == id) {
             return Err(table.error_at("id", format!("there are two nodes `{id}`")));
         }
@@ -266,7 +291,8 @@ fn nodes(topology: &mut Table<'_>) -> Read<(Vec<NodeSpec>, Vec<Option<String>>)>
             return Err(table.error_at("number", format!("there are two nodes of number {number}")));
         }
         behind.push(table.text("nat")?);
-        nodes.push(NodeSpec {
+        let count = table.number("count")?;
+        let first = NodeSpec {
             id,
             number,
             drift_ppb: table.signed("drift_ppb")?.unwrap_or(0),
@@ -276,7 +302,28 @@ fn nodes(topology: &mut Table<'_>) -> Read<(Vec<NodeSpec>, Vec<Option<String>>)>
             aes: table.flag("aes")?,
             starts: table.time("starts")?.unwrap_or(0),
             nat: None,
-        });
+        };
+        let Some(count) = count else {
+            nodes.push(first);
+            table.finish()?;
+            continue;
+        };
+        if !(1..=MOST_ALIKE).contains(&count) {
+            return Err(table.error_at("count", format!("1 to {MOST_ALIKE} machines may be alike")));
+        }
+        if allows.last().is_some_and(Option::is_some) || behind.last().is_some_and(Option::is_some) {
+            return Err(table.error_at("count", "machines that are alike have no `nat` and no `allow`"));
+        }
+        crowds.push((first.id.clone(), nodes.len() as NodeIndex, count as u32));
+        for k in 0..count as u32 {
+            nodes.push(NodeSpec {
+                id: format!("{}-{k}", first.id),
+                number: number + k,
+                ..first.clone()
+            });
+        }
+        allows.resize(nodes.len(), None);
+        behind.resize(nodes.len(), None);
         table.finish()?;
     }
     let known: Vec<String> = nodes.iter().map(|node| node.id.clone()).collect();
@@ -286,7 +333,7 @@ fn nodes(topology: &mut Table<'_>) -> Read<(Vec<NodeSpec>, Vec<Option<String>>)>
         let found: Read<Vec<_>> = allow.iter().map(find).collect();
         nodes[index].allow = Some(found?);
     }
-    Ok((nodes, behind))
+    Ok((nodes, behind, crowds))
 }
 
 fn links(topology: &mut Table<'_>, names: &Names, default: &LinkSpec) -> Read<Vec<(NodeIndex, NodeIndex, LinkSpec)>> {
@@ -496,10 +543,19 @@ fn config(table: Option<Table<'_>>) -> Read<SessionConfig> {
 
 const NO_COUNT: &str = "a count of 0 does nothing: leave the workload out";
 
-fn workload(mut table: Table<'_>, n: usize, names: &Names, duration: u64) -> Read<Workload> {
+fn workload(mut table: Table<'_>, n: usize, names: &Names, duration: u64) -> Read<Vec<Workload>> {
     let word = table.choice("kind", "workload", WORKLOADS)?;
     let id = table.text("id")?.unwrap_or_else(|| format!("{word}-{n}"));
-    let (from, to) = names.ends(&mut table)?;
+    let ((from, many_from), (to, many_to)) = (
+        names.one_or_crowd(&mut table, "from")?,
+        names.one_or_crowd(&mut table, "to")?,
+    );
+    if from == to && !table.outlined() {
+        return Err(table.error_at("to", "a node has no link to itself"));
+    }
+    if many_from.is_some() && many_to.is_some() {
+        return Err(table.error_at("to", "a crowd has workloads with one machine"));
+    }
     let at = table.time("at")?.unwrap_or(0);
     let left = duration.saturating_sub(at);
     let kind = match word {
@@ -523,7 +579,17 @@ fn workload(mut table: Table<'_>, n: usize, names: &Names, duration: u64) -> Rea
         _ => WorkloadKind::Close,
     };
     table.finish()?;
-    Ok(Workload { id, from, to, at, kind })
+    let Some(count) = many_from.or(many_to) else {
+        return Ok(vec![Workload { id, from, to, at, kind }]);
+    };
+    let each = (0..count).map(|k| Workload {
+        id: format!("{id}-{k}"),
+        from: from + many_from.map_or(0, |_| k),
+        to: to + many_to.map_or(0, |_| k),
+        at,
+        kind: kind.clone(),
+    });
+    Ok(each.collect())
 }
 
 fn stream(table: &mut Table<'_>, left: u64) -> Read<StreamWorkload> {

@@ -315,7 +315,7 @@ impl Files {
 
 impl Transfer {
     fn new(index: usize, ends: (u32, u32), spec: &FileWorkload, id: &str, run: Key) -> Self {
-        let key = run.family(Family::Workload).family(Family::Payload).with_text(id);
+        let key = Tree::key(run, id);
         Self {
             workload: index as u32,
             from: ends.0,

@@ -85,11 +85,13 @@ use pool::Pool;
 use turn::{Effects, TurnIo};
 
 pub use adversary::{adversary_key, garbage};
+pub use directory::{Crash, Directory};
 pub use inspect::NodeState;
 pub use net::{heal, kind_of, link_between, spec_between};
 pub use node::SOCKET_BUFFER;
 pub use script::{Line, lines, quiet_after};
 pub use secrets::Secrets;
+pub use tree::{Entry, Tree};
 
 /// Wall time at the start of every world: 2026-01-01, so that epochs look like epochs.
 const WALL: u64 = 1_767_225_600_000_000_000;

@@ -7,10 +7,34 @@ use net_kernel::transfer::limit::CHUNK;
 use net_kernel::transfer::message::Kind;
 use net_kernel::transfer::sender::Listed;
 use net_kernel::transfer::{DiskError, SafePath, Source};
-use net_sim_model::Key;
+use net_sim_model::{Family, Key};
 
 use crate::check::{Before, Change, Contents, Item};
 use crate::scenario::FileWorkload;
+
+/// Names that a Unix host gives files and that lead elsewhere, deceive or mean a device on some host.
+const HOSTILE: [&str; 20] = [
+    "..\\..\\up",
+    "C:\\up",
+    "...",
+    "CON",
+    "nul.txt",
+    "LPT1 .png",
+    "file::$DATA",
+    "a\u{202e}gpj.exe",
+    "new\nline",
+    "\u{1b}[31mred",
+    "dots...",
+    " blank ",
+    "-rf",
+    "~",
+    "$(up)",
+    "%2e%2e%2fup",
+    ".net-partial",
+    "tab\there",
+    "nothing\u{200b}there",
+    "*",
+];
 
 /// An entry of a tree.
 #[derive(Debug)]
@@ -23,6 +47,8 @@ pub struct Entry {
     /// Reads until it changes.
     left: Option<u64>,
     changed: bool,
+    /// Whether it had changed when it was listed last.
+    listed: bool,
 }
 
 /// A tree.
@@ -50,16 +76,24 @@ impl Tree {
             let mut names = folders[n as usize % folders.len()].clone();
             // Some names cannot be used as they are.
             let name = if n % 3 == 2 { "what?" } else { "file" };
-            names.push(format!("{name}-{workload}-{n}"));
+            let hostile = HOSTILE.get(n as usize).filter(|_| spec.hostile);
+            names.push(hostile.map_or_else(|| format!("{name}-{workload}-{n}"), |name| (*name).to_owned()));
             let (item, left) = file(spec, key.with(n));
             entries.push(Entry::new(names, item, left));
         }
         Self { entries, changes: 0 }
     }
 
+    /// The key under which the decisions and bytes of the workload `id` stand in a run.
+    #[must_use]
+    pub fn key(run: Key, id: &str) -> Key {
+        run.family(Family::Workload).family(Family::Payload).with_text(id)
+    }
+
     /// The list to offer now.
-    pub fn list(&self) -> Vec<Listed> {
-        let each = self.entries.iter().map(|entry| {
+    pub fn list(&mut self) -> Vec<Listed> {
+        let each = self.entries.iter_mut().map(|entry| {
+            entry.listed = entry.changed;
             let kind = match entry.item {
                 Item::Directory => Kind::Directory,
                 Item::File {
@@ -126,7 +160,23 @@ impl Entry {
             item,
             left,
             changed: false,
+            listed: false,
         }
+    }
+
+    /// Its path, outermost name first, as its sender has it.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// What it holds before it changes; nothing where it is a directory.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        let Item::File { contents, .. } = self.item else {
+            return None;
+        };
+        let mut bytes = vec![0; contents.sizes[0] as usize];
+        contents.fill(false, 0, &mut bytes);
+        Some(bytes)
     }
 
     /// What is at the receiver before.
@@ -136,11 +186,7 @@ impl Entry {
         };
         match before {
             Before::Nothing => None,
-            Before::Same => {
-                let mut bytes = vec![0; contents.sizes[0] as usize];
-                contents.fill(false, 0, &mut bytes);
-                Some(bytes)
-            }
+            Before::Same => self.bytes(),
             Before::Other(len) => Some(contents.stranger(len)),
         }
     }
@@ -164,5 +210,10 @@ impl Source for Tree {
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(into.len());
         contents.fill(entry.changed, at, &mut into[..len]);
         Ok(len)
+    }
+
+    fn unchanged(&mut self, entry: u32) -> bool {
+        let entry = self.entries.get(entry as usize);
+        entry.is_some_and(|entry| entry.listed == entry.changed)
     }
 }

@@ -8,6 +8,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use net_base::mutant;
+
 /// Turns that higher priorities may take while a lower one waits.
 pub const OVERTAKE_LIMIT: u64 = 16;
 
@@ -153,7 +155,9 @@ impl<K: Copy + Ord> Scheduler<K> {
             return;
         };
         let node = &mut self.nodes[slot as usize];
-        node.deficit = node.deficit.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+        if !mutant!(StreamTurnUncharged) {
+            node.deficit = node.deficit.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
         if self.picked == slot {
             self.picked = NONE;
             self.turn += 1;

@@ -44,6 +44,10 @@ pub trait Source {
     /// # Errors
     /// [`DiskError`]: the file is skipped.
     fn read(&mut self, entry: u32, at: u64, into: &mut [u8]) -> Result<usize, DiskError>;
+
+    /// Whether a file is still the one that was listed. It is asked once all of it was read: a mixture of what a file was and
+    /// what it became matches its hash, and must get no name.
+    fn unchanged(&mut self, entry: u32) -> bool;
 }
 
 /// What is found under a name.

@@ -85,6 +85,10 @@ impl Source for Zeros {
         into[..len].fill(0);
         Ok(len)
     }
+
+    fn unchanged(&mut self, _: u32) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -70,10 +70,15 @@ impl Memory {
 
     /// Puts a file there, as if somebody else had, safe from crashes.
     pub fn put(&mut self, path: &str, bytes: &[u8]) {
+        self.put_as(path, bytes, false);
+    }
+
+    /// The same, where it may be executable.
+    pub fn put_as(&mut self, path: &str, bytes: &[u8], executable: bool) {
         self.next += 1;
         for view in [&mut self.seen, &mut self.disk] {
             view.names.insert(Name::Final(path.to_string()), self.next);
-            view.files.insert(self.next, (bytes.to_vec(), false));
+            view.files.insert(self.next, (bytes.to_vec(), executable));
         }
     }
 

@@ -133,7 +133,7 @@ reasons! {
     Skip:
     /// It cannot be read.
     Unreadable = 1 "the file cannot be read";
-    /// It became shorter while it was read.
+    /// It became another, or shorter, while it was read.
     Changed = 2 "the file changed while it was read";
     /// The receiver rejected it.
     Rejected = 3 "the receiver rejected it";

@@ -303,7 +303,7 @@ impl Sender {
             return self.skip(file, Skip::Rejected, out);
         }
         let Some(mark) = now.have.marks.get(now.agreed) else {
-            return self.begin(*now, out);
+            return self.begin(*now, source, out);
         };
         let wanted = usize::try_from(mark.offset - now.at).map_or(HASHED_AT_ONCE, |left| left.min(HASHED_AT_ONCE));
         self.piece.resize(wanted, 0);
@@ -317,7 +317,7 @@ impl Sender {
             let agrees = now.hasher.finalize() == blake3::Hash::from_bytes(mark.hash);
             if !agrees && !now.have.complete && !mutant!(TransferMarksUncompared) {
                 // What differs here differs at every later mark.
-                return self.begin(*now, out);
+                return self.begin(*now, source, out);
             }
             now.agreed += 1;
             now.best = now.hasher.clone();
@@ -327,10 +327,13 @@ impl Sender {
     }
 
     /// It is known what both have in common: as much as the last mark that agreed.
-    fn begin(&mut self, found: Comparison, out: &mut Vec<u8>) -> Step {
+    fn begin(&mut self, found: Comparison, source: &mut dyn Source, out: &mut Vec<u8>) -> Step {
         let Comparison { have, agreed, best, .. } = found;
         let file = have.file;
         if have.complete {
+            if !source.unchanged(file) && !mutant!(TransferChangeUnnoticed) {
+                return self.skip(file, Skip::Changed, out);
+            }
             self.sent(file, true);
             Message::Whole(file, best.finalize().into()).encode(out);
             return Step::Message;
@@ -359,6 +362,9 @@ impl Sender {
         }
         let size = self.entries[file as usize].size();
         if at == size {
+            if !source.unchanged(file) && !mutant!(TransferChangeUnnoticed) {
+                return self.skip(file, Skip::Changed, out);
+            }
             self.sent(file, false);
             Message::End(hasher.finalize().into()).encode(out);
             return Step::Message;

@@ -1,6 +1,6 @@
 //! Both sides in one room: every message they exchange is handed over, lost with the session, or crossed by a crash.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString as _};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -15,9 +15,9 @@ use crate::{Receiver, Sender, Step, Violation, receiver, sender};
 
 const TOKEN: Token = Token([7; 32]);
 
-/// Files of a sender, by entry.
+/// Files of a sender, by entry, and those that changed since they were listed.
 #[derive(Default)]
-struct Files(BTreeMap<u32, Vec<u8>>);
+struct Files(BTreeMap<u32, Vec<u8>>, BTreeSet<u32>);
 
 impl Source for Files {
     fn read(&mut self, entry: u32, at: u64, into: &mut [u8]) -> Result<usize, DiskError> {
@@ -26,6 +26,10 @@ impl Source for Files {
         let len = into.len().min(bytes.len() - from);
         into[..len].copy_from_slice(&bytes[from..from + len]);
         Ok(len)
+    }
+
+    fn unchanged(&mut self, entry: u32) -> bool {
+        !self.1.contains(&entry)
     }
 }
 
@@ -330,6 +334,41 @@ fn nobody_else_goes_on_with_what_arrived_under_a_token() {
     assert!(attempt.receiver_events.contains(&receiver::Event::Began(0, 0)));
     assert_eq!(store.partials(), 1, "the first sender's part stays");
     same(&tree, &store);
+}
+
+#[test]
+fn a_file_that_became_another_while_it_was_read_gets_no_name() {
+    let (old, new) = (bytes(1, 10 * CHUNK), bytes(2, 10 * CHUNK));
+    let (mut tree, mut store) = (tree(&[("f", Some(old)), ("empty", Some(Vec::new()))]), Memory::new());
+    let mut attempt = Attempt::new(&tree);
+    assert_eq!(attempt.run(&mut tree, &mut store, 10), Ok(false), "in the middle of it");
+    // Written to in place: its length stays, and what is sent matches its hash.
+    tree.files.0.insert(0, new.clone());
+    tree.files.1.insert(0);
+    assert_eq!(attempt.run(&mut tree, &mut store, u64::MAX), Ok(true));
+    assert!(
+        attempt
+            .sender_events
+            .contains(&sender::Event::Skipped(0, Skip::Changed))
+    );
+    assert!(
+        attempt
+            .receiver_events
+            .contains(&receiver::Event::Skipped(0, Skip::Changed))
+    );
+    let there: Vec<&str> = store.files().map(|(name, ..)| name).collect();
+    assert_eq!(there, ["empty"], "a mixture of both has no name");
+    // Listed anew it is what it became. A copy that is there is no match for a file that changes meanwhile.
+    tree.files.1.clear();
+    complete(&mut tree, &mut store);
+    same(&tree, &store);
+    tree.files.1.insert(0);
+    let attempt = complete(&mut tree, &mut store);
+    assert!(
+        attempt
+            .sender_events
+            .contains(&sender::Event::Skipped(0, Skip::Changed))
+    );
 }
 
 #[test]

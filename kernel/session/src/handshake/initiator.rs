@@ -401,7 +401,11 @@ impl Handshakes {
         let reply = Reply {
             from,
             remote: response.sender(),
-            suite: response.suite(),
+            suite: if mutant!(SuiteOfferedUsed) {
+                self.config.best_suite()
+            } else {
+                response.suite()
+            },
             message: *response.noise(),
         };
         if awaiting.inbox.contains(&reply) {

@@ -31,7 +31,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use net_base::rng::{ErasingRng, Secret};
-use net_base::{Addr, AssociationId, Duration, EntityId, Fx, JobId, Machine, SessionId, reachable};
+use net_base::{Addr, AssociationId, Duration, EntityId, Fx, JobId, Machine, SessionId, mutant, reachable};
 use net_trust::TrustTable;
 use net_wire::handshake::INITIATION_LEN;
 use net_wire::{Datagram, DropReason, HandshakeKind, peek};
@@ -363,6 +363,7 @@ impl Machine for Handshakes {
                 }
             }
             In::Worked(id, done) => self.on_worked(id, done, view, fx),
+            In::Settled { .. } if mutant!(PendingOutlivesConfirm) => {}
             In::Settled { local } => self.responder.settle(local),
             In::Unreachable(address) => self.initiator.on_unreachable(&address),
         }

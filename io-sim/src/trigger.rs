@@ -1,14 +1,14 @@
-//! Events that set faults off, as in the world: what waits for what, how often it was seen, and what was set off by it.
+//! Events that set faults off in the arms that are not the world: what waits for what, how often it was seen, and what was
+//! set off by it.
 //!
-//! What a driver tells nobody is read off its sessions' figures (keys replaced, addresses moved). A disk's write begins and
-//! ends at one moment here.
-//! Invariants: a trigger fires at most once, and never once links are healed; what it sets off happens at the next line of the
-//! script, after the tasks that are awake had their turn.
-//! Not here: what faults do (`script.rs`), adversaries, whom this arm does not know.
+//! Invariants: a trigger fires at most once; who feeds it stops when links are healed.
+//! Not here: the world's own (`world/trigger.rs`), what faults do, adversaries, whom the other arms do not set off.
 
-use net_io_sim::scenario::{Fault, Happening, NodeIndex, Scenario, Trigger};
 use net_sim_model::Kinds;
 
+use crate::scenario::{Fault, Happening, NodeIndex, Scenario, Trigger};
+
+#[derive(Debug)]
 struct Watch {
     trigger: Trigger,
     fault: usize,
@@ -65,7 +65,7 @@ impl Happened {
 }
 
 /// All triggers of a scenario's faults.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Triggers {
     watches: Vec<Watch>,
     set_off: Vec<SetOff>,
