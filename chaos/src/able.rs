@@ -157,6 +157,9 @@ pub fn unable(scenario: &Scenario, disks: bool) -> Vec<String> {
     if !scenario.slo.is_empty() {
         all.push("check.slo: bounds on simulated time are not held against a shared host's".to_owned());
     }
+    if wants_disks(scenario) && !disks {
+        all.push("expect: its bounds are those of a disk that becomes full".to_owned());
+    }
     let bounds = scenario.at_least.iter().chain(&scenario.at_most);
     for (counter, _) in bounds.filter(|(counter, _)| !counts(counter)) {
         all.push(format!("expect {counter}: this arm does not count it"));

@@ -907,7 +907,6 @@ impl Run {
         add("delivered_bytes".to_owned(), history.iter().map(|one| one.bytes).sum());
         self.bounds();
         self.judge();
-        let at = |at: u64| format!("at {}.{:06} s", at / 1_000_000_000, at % 1_000_000_000 / 1_000);
         let report = ArmReport {
             arm: "real".to_owned(),
             runtime: "loopback".to_owned(),
@@ -919,10 +918,7 @@ impl Run {
                 Some(_) => Verdict::Fail,
             },
             checker: self.violation.as_ref().map(|violation| violation.checker.clone()),
-            failure: self
-                .violation
-                .as_ref()
-                .map(|violation| format!("{}: {}", at(violation.at), violation.what)),
+            failure: self.violation.as_ref().map(told),
             digest: String::new(),
             unable: able::unable(&self.scenario, self.programs.disks),
             history,
@@ -942,7 +938,9 @@ impl Run {
 
     /// Bounds of the scenario on what this arm counts.
     fn bounds(&mut self) {
-        if self.violation.is_some() {
+        // Without a disk that becomes full nothing is refused for want of room.
+        let unmet = able::wants_disks(&self.scenario) && !self.programs.disks;
+        if self.violation.is_some() || unmet {
             return;
         }
         let scenario = Arc::clone(&self.scenario);
@@ -975,6 +973,12 @@ impl Run {
             ),
         }
     }
+}
+
+/// A violation with its moment.
+fn told(violation: &Violation) -> String {
+    let (s, us) = (violation.at / 1_000_000_000, violation.at % 1_000_000_000 / 1_000);
+    format!("at {s}.{us:06} s: {}", violation.what)
 }
 
 /// Waits until a state directory is used by nobody: a command that was killed together with the process that had started

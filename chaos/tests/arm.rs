@@ -105,6 +105,44 @@ fn net_ping_and_net_connect_outlive_kills_of_the_listener_and_of_themselves() {
 }
 
 #[test]
+fn files_arrive_whole_whichever_side_is_killed_at_some_datagram() {
+    program("net-cli", "net");
+    passes("file-killed-receiver", 1);
+    passes("file-killed-sender", 1);
+}
+
+#[test]
+fn files_arrive_over_a_rough_road_and_under_harmless_names() {
+    program("net-cli", "net");
+    passes("file-rough-road", 1);
+    passes("file-names", 1);
+}
+
+#[test]
+fn a_full_disk_ends_no_transfer_for_good_where_one_can_be_made() {
+    program("net-cli", "net");
+    let file = "scenarios/real/file-disk-full.toml";
+    let run = |path: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_net-chaos"));
+        command
+            .args(["run", "--tied", file, "--json", "--seed", "1"])
+            .current_dir(root());
+        path.map(|path| command.env("PATH", path));
+        let output = command.output().expect("the built program runs");
+        let report: ArmReport = serde_json::from_slice(&output.stdout).expect("a report");
+        assert_eq!(report.verdict, Verdict::Pass, "{report:?}");
+        report.unable
+    };
+    run(None);
+    // Where nobody can mount, that is said, and the rest is done.
+    let unable = run(Some("")).join("\n");
+    assert!(
+        unable.contains("receiver: this host") && unable.contains("expect: "),
+        "{unable}"
+    );
+}
+
+#[test]
 fn the_world_and_real_processes_tell_the_same_history() {
     let netsim = program("net-io-sim", "netsim");
     let output = Command::new(netsim)
