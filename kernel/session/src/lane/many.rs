@@ -189,7 +189,9 @@ impl<A: Aead, C: Check> Lanes<A, C> {
             }
             // All lanes, even after a refusal: each must collect its notices and arm its timers.
             let sent_all = lane.transmit(now, tx);
-            self.unsealed.append(lane.slots.unsealed());
+            if holds {
+                self.unsealed.append(lane.slots.unsealed());
+            }
             if free && !sent_all {
                 free = false;
                 self.first = (at + 1) & (self.lanes.len() - 1);
