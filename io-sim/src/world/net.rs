@@ -422,7 +422,8 @@ impl<H: Host> World<H> {
             let copy = self.pool.copy(slot);
             self.accounts.duplicated += 1;
             self.tell_fate(None, copy, |packet| Fact::Doubled { packet });
-            self.queue.push(second.at, What::Arrive { slot: copy, node: to });
+            let at = gathered(self.scenario.coalesce, second.at);
+            self.queue.push(at, What::Arrive { slot: copy, node: to });
         }
         if let Some(corruption) = first.corrupt {
             let datagram = self.pool.get_mut(slot);
@@ -437,12 +438,7 @@ impl<H: Host> World<H> {
             let until = first.at;
             self.tell_fate(None, slot, |packet| Fact::Held { packet, until });
         }
-        let coalesce = self.scenario.coalesce;
-        let at = if coalesce == 0 {
-            first.at
-        } else {
-            first.at.next_multiple_of(coalesce)
-        };
+        let at = gathered(self.scenario.coalesce, first.at);
         self.queue.push(at, What::Arrive { slot, node: to });
     }
 
@@ -647,14 +643,23 @@ impl<H: Host> World<H> {
             State::Suspended | State::Down => return self.lose_at(Some(node), slot, "down"),
         }
         if datagram.copied && !datagram.forged && !self.copies.insert((node, datagram.packet)) {
-            // A copy of what was handed over before: alone, so that what it does can be told.
-            self.hand_over(node);
+            // A copy of what was handed over before: alone, so that what it does can be told. Where packets are opened ahead of
+            // their batch it may lie in one with its original; then no more than the others are accepted.
+            let packet = datagram.packet;
+            let is_original = |other: &u32| {
+                let other = self.pool.get(*other);
+                other.packet == packet && !other.forged
+            };
+            if self.scenario.lanes == 1 || !self.batch.iter().any(is_original) {
+                self.hand_over(node);
+            }
+            let others = self.batch.len() as u64;
             let before = self.accepted(node);
             self.batch.push(slot);
             self.again = true;
             self.hand_over(node);
             self.again = false;
-            let accepted = self.accepted(node).saturating_sub(before);
+            let accepted = self.accepted(node).saturating_sub(before + others);
             self.panel
                 .observe(self.now, wants::COPY, &Observation::Copy { node, accepted });
             return;
@@ -750,6 +755,15 @@ impl<H: Host> World<H> {
         self.buffers = buffers;
         self.batch = batch;
         self.batch.clear();
+    }
+}
+
+/// When a datagram is handed over that arrives at `at`.
+const fn gathered(coalesce: u64, at: u64) -> u64 {
+    if coalesce == 0 {
+        at
+    } else {
+        at.next_multiple_of(coalesce)
     }
 }
 

@@ -67,6 +67,7 @@ impl Crew for Drawn {
 mod tests {
     use super::*;
     use alloc::vec::Vec;
+    use core::sync::atomic::{AtomicUsize, Ordering};
     use net_base::rng::Seed;
 
     #[test]
@@ -75,19 +76,19 @@ mod tests {
         assert_eq!(crew.pieces(9), 1);
         let mut orders = Vec::new();
         for _ in 0..8 {
-            let order = std::sync::Mutex::new(Vec::new());
-            let mut works = [0, 1, 2, 3].map(|at| {
-                let order = &order;
-                move || order.lock().expect("one thread").push(at)
-            });
+            // When each piece ran, counted from 1.
+            let (clock, mut times) = (AtomicUsize::new(0), [0; 4]);
+            let mut works = times
+                .each_mut()
+                .map(|time| || *time = *time * 100 + 1 + clock.fetch_add(1, Ordering::Relaxed));
             crew.run(&mut works.each_mut().map(|work| work as Piece<'_>));
-            orders.push(order.into_inner().expect("one thread"));
+            orders.push(times);
         }
         assert_eq!(crew.ran(), 32);
         assert!(orders.iter().any(|order| *order != orders[0]), "{orders:?}");
         for order in &mut orders {
             order.sort_unstable();
-            assert_eq!(*order, [0, 1, 2, 3]);
+            assert_eq!(*order, [1, 2, 3, 4]);
         }
         assert!(
             (0..100)

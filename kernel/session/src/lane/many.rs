@@ -177,9 +177,21 @@ impl<A: Aead, C: Check> Lanes<A, C> {
     }
 
     /// Lets every lane send; false where the transmitter is full.
+    #[inline]
     pub fn transmit(&mut self, now: Instant, tx: &mut dyn Tx) -> bool {
-        let mut free = true;
+        if !self.is_dirty() {
+            return true;
+        }
         let holds = tx.hold();
+        match &mut self.lanes[..] {
+            [lane] if !holds => lane.transmit(now, tx),
+            _ => self.transmit_all(now, tx, holds),
+        }
+    }
+
+    #[inline(never)]
+    fn transmit_all(&mut self, now: Instant, tx: &mut dyn Tx, holds: bool) -> bool {
+        let mut free = true;
         let first = self.first;
         for at in first..first + self.lanes.len() {
             let at = at & (self.lanes.len() - 1);
@@ -189,7 +201,9 @@ impl<A: Aead, C: Check> Lanes<A, C> {
             }
             // All lanes, even after a refusal: each must collect its notices and arm its timers.
             let sent_all = lane.transmit(now, tx);
-            self.unsealed.append(lane.slots.unsealed());
+            if holds {
+                self.unsealed.append(lane.slots.unsealed());
+            }
             if free && !sent_all {
                 free = false;
                 self.first = (at + 1) & (self.lanes.len() - 1);

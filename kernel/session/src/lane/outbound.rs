@@ -46,7 +46,7 @@ struct Draft {
 }
 
 /// Seals a packet, or puts it down where packets are sealed later. It is committed next either way.
-#[inline]
+#[inline(always)]
 fn seal_or_put_down<A: Aead>(
     slot: &mut Slot<A>,
     later: Option<&mut Vec<Unsealed>>,
@@ -55,8 +55,14 @@ fn seal_or_put_down<A: Aead>(
 ) {
     match later {
         None => slot.seal(header, packet),
-        Some(later) => later.push(slot.put_down(header, packet)),
+        Some(later) => put_down(slot, later, header, packet),
     }
+}
+
+/// Apart, so that a kernel without a crew pays for a branch only.
+#[inline(never)]
+fn put_down<A: Aead>(slot: &mut Slot<A>, later: &mut Vec<Unsealed>, header: &Header, packet: &mut [u8]) {
+    later.push(slot.put_down(header, packet));
 }
 
 impl<C: Check> Association<C> {

@@ -183,6 +183,7 @@ impl<A: Aead> Slot<A> {
     ///
     /// # Errors
     /// As [`Self::open`].
+    #[inline(never)]
     pub(crate) fn accept(&mut self, now: Instant, config: &SessionConfig, ahead: &Ahead) -> Result<Header, DropReason> {
         if self.is_expired(now, config) {
             return Err(DropReason::KeyExpired);
@@ -238,14 +239,18 @@ impl<A: Aead> Slot<A> {
     /// Seals `packet` in place: header, plaintext, room for the tag. `header.counter` was never sealed before.
     #[inline]
     pub(crate) fn seal(&mut self, header: &Header, packet: &mut [u8]) {
-        self.put_down(header, packet);
-        self.finish_seal(header.counter, packet);
+        let (bytes, rest) = packet
+            .split_first_chunk_mut::<HEADER_LEN>()
+            .expect("a packet is longer than its header");
+        header.encode(bytes);
+        self.encrypt(header.counter, bytes, rest);
+        self.sealed += 1;
     }
 
     /// The first half of [`Self::seal`]: nobody but [`Self::finish_seal`] may have the packet after it.
-    #[inline]
     pub(crate) fn put_down(&mut self, header: &Header, packet: &mut [u8]) -> Unsealed {
-        header.encode(first_chunk(packet).0);
+        let bytes = packet.first_chunk_mut::<HEADER_LEN>();
+        header.encode(bytes.expect("a packet is longer than its header"));
         self.sealed += 1;
         Unsealed {
             local: self.info.local,
@@ -256,23 +261,21 @@ impl<A: Aead> Slot<A> {
     }
 
     /// The second half: what changes nothing but the packet.
-    #[inline]
     pub(crate) fn finish_seal(&self, counter: u64, packet: &mut [u8]) {
-        let text_len = packet.len() - HEADER_LEN - TAG_LEN;
-        let (bytes, rest) = first_chunk(packet);
-        let (text, tag) = rest.split_at_mut(text_len);
+        let (bytes, rest) = packet
+            .split_first_chunk_mut::<HEADER_LEN>()
+            .expect("a packet is longer than its header");
+        self.encrypt(counter, bytes, rest);
+    }
+
+    #[inline]
+    fn encrypt(&self, counter: u64, bytes: &mut [u8; HEADER_LEN], rest: &mut [u8]) {
+        let (text, tag) = rest.split_at_mut(rest.len() - TAG_LEN);
         tag.copy_from_slice(&A::seal(&self.seal, &nonce(counter), &bytes[..], text));
         let mut sampled = [0; 16];
         sampled.copy_from_slice(tag);
         apply_mask(bytes, &A::mask(&self.seal_header, &sampled));
     }
-}
-
-#[inline]
-fn first_chunk(packet: &mut [u8]) -> (&mut [u8; HEADER_LEN], &mut [u8]) {
-    packet
-        .split_first_chunk_mut::<HEADER_LEN>()
-        .expect("a packet is longer than its header")
 }
 
 /// 96 bits: a zero u32 and the counter, as the header carries them.
