@@ -10,12 +10,14 @@
 //! | `quic.rs` | quinn, with ChaCha20-Poly1305 and AES-128-GCM, and the same bound on the MTU |
 //! | `ours.rs` | ours, through the API users have |
 //! | `kernel/` | two kernels in memory: instruction counts, messages per second, the cost of sealing and opening |
+//! | `links/` | two contenders on one simulated link: loss, queues, fairness |
 //! | `run.rs` | interleaved rounds |
 //! | `table.rs` | medians, ratios, text and JSON |
 //! | `bin/loopback.rs` | two processes over UDP |
 //! | `bin/files.rs` | a file from `net send` to `net recv`, beside the same bytes on a stream |
 //! | `bin/idle.rs` | many sessions that nobody uses |
 //! | `bin/lane.rs` | two kernels and their cipher |
+//! | `bin/links.rs` | what congestion control makes of simulated links |
 //! | `bin/gate.rs` | instruction counts against the committed ones |
 //!
 //! Invariants: contenders take turns within each round, so that a noisy neighbour hurts them alike; every figure is a
@@ -27,6 +29,7 @@ pub mod arithmetic;
 pub mod contender;
 pub mod floor;
 pub mod kernel;
+pub mod links;
 pub mod ours;
 pub mod process;
 pub mod quic;
