@@ -209,6 +209,8 @@ pub struct Recovery<T> {
     /// Counts path resets; packets of earlier paths touch neither window nor estimate.
     path: u32,
     in_flight: u64,
+    /// One packet may leave beside the window: a recovery period began (RFC 9002 section 7.3.2).
+    repair: bool,
     app_limited: bool,
     largest_acked: Option<u64>,
     loss_at: Option<Instant>,
@@ -255,6 +257,7 @@ impl<T> Recovery<T> {
             packet,
             path: 0,
             in_flight: 0,
+            repair: false,
             app_limited: false,
             largest_acked: None,
             loss_at: None,
@@ -284,6 +287,7 @@ impl<T> Recovery<T> {
         self.ecn.marked += u64::from(self.ecn.enabled);
         if info.in_flight {
             self.in_flight += u64::from(info.bytes);
+            self.repair = false;
             let rate = self.rate();
             self.pacer.on_sent(now, u64::from(info.bytes), &rate);
         }
@@ -425,10 +429,11 @@ impl<T> Recovery<T> {
         self.rtt.probe_base() + self.config.max_ack_delay
     }
 
-    /// Whether the window has room for `bytes` more.
+    /// Whether the window has room for `bytes` more, or a recovery period began and nothing left since: what was lost is worth one
+    /// packet beside a window that has just shrunk.
     #[must_use]
     pub fn can_send(&self, bytes: u64) -> bool {
-        self.in_flight + bytes <= self.controller.window()
+        self.repair || self.in_flight + bytes <= self.controller.window()
     }
 
     /// `None` when pacing lets `bytes` leave now, otherwise when to ask again.
@@ -484,6 +489,7 @@ impl<T> Recovery<T> {
     pub fn reset_path(&mut self, now: Instant) {
         self.path += 1;
         self.in_flight = 0;
+        self.repair = false;
         self.rtt = RttEstimator::new(self.config.initial_rtt);
         self.packet = u64::from(self.config.packet_size.max(1));
         self.controller.on_packet_size(self.packet);
@@ -676,6 +682,7 @@ impl<T> Recovery<T> {
             return false;
         }
         outcome.congestion = true;
+        self.repair = true;
         self.stats.congestion_events += 1;
         self.reorder_persistence = self.reorder_persistence.saturating_sub(1);
         if self.reorder_persistence == 0 {
@@ -748,6 +755,7 @@ impl<T> Recovery<T> {
         }
         if burst.longest > self.pto() * PERSISTENT_THRESHOLD {
             self.controller.on_persistent(now);
+            self.repair = false;
             self.event_losses = None;
             outcome.persistent = true;
             self.stats.persistent += 1;

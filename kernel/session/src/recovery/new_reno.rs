@@ -14,7 +14,8 @@ pub struct NewReno {
     limits: WindowLimits,
     window: u64,
     threshold: u64,
-    acked: u64,
+    /// Remainder of the division, so that small acks are not lost.
+    credit: u64,
     period: RecoveryPeriod,
     /// Window and threshold before the newest congestion event.
     before: Option<(u64, u64)>,
@@ -29,7 +30,7 @@ impl NewReno {
             limits,
             window,
             threshold: u64::MAX,
-            acked: 0,
+            credit: 0,
             period: RecoveryPeriod::default(),
             before: None,
         }
@@ -45,11 +46,10 @@ impl Congestion for NewReno {
             self.window = self.limits.clamp(self.window.saturating_add(bytes));
             return;
         }
-        self.acked += bytes;
-        if self.acked >= self.window {
-            self.acked -= self.window;
-            self.window = self.limits.clamp(self.window + self.limits.packet);
-        }
+        // RFC 9002 section B.5: one packet per window, in parts.
+        let credit = self.credit + bytes * self.limits.packet;
+        self.credit = credit % self.window;
+        self.window = self.limits.clamp(self.window + credit / self.window);
     }
 
     fn on_congestion_event(&mut self, now: Instant, sent_at: Instant) -> bool {
@@ -60,7 +60,7 @@ impl Congestion for NewReno {
         self.period.begin(now);
         self.window = self.limits.clamp(self.window / 2);
         self.threshold = self.window;
-        self.acked = 0;
+        self.credit = 0;
         true
     }
 
@@ -68,7 +68,7 @@ impl Congestion for NewReno {
         self.before = None;
         self.period.end();
         self.window = self.limits.min();
-        self.acked = 0;
+        self.credit = 0;
     }
 
     fn on_spurious(&mut self, _now: Instant) {
