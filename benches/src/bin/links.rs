@@ -13,7 +13,7 @@ struct Arguments {
     /// Seeds of each line-up; figures are means over them
     #[arg(long, default_value_t = 30)]
     seeds: u64,
-    /// Simulated seconds of a run; twice as long where flows compete
+    /// Simulated seconds of a run; four times as long where flows compete
     #[arg(long, default_value_t = 20)]
     seconds: u64,
     /// Only cases whose name contains this
@@ -31,7 +31,7 @@ fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     let mut kit = Kit::default();
     println!(
-        "{} seeds of {} s (twice as long where flows compete)",
+        "{} seeds of {} s (four times as long where flows compete)",
         arguments.seeds, arguments.seconds
     );
     let wanted = |text: &str, part: &Option<String>| part.as_ref().is_none_or(|part| text.contains(part.as_str()));

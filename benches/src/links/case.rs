@@ -119,21 +119,30 @@ fn everybody() -> Vec<Who> {
         Who::Net(Algorithm::Cubic),
         Who::Quinn(quic_end::Algorithm::NewReno),
         Who::Net(Algorithm::NewReno),
+        Who::Net(Algorithm::Copa),
         Who::Quinn(quic_end::Algorithm::Bbr),
     ]
 }
 
 fn shared(name: &'static str, later: u64) -> Case {
     let (quinn, net) = (Who::Quinn(quic_end::Algorithm::Cubic), Who::Net(Algorithm::Cubic));
-    let reno = Who::Net(Algorithm::NewReno);
-    let mut pairs = vec![(quinn, quinn), (net, net), (net, quinn), (reno, reno), (reno, net)];
+    let (reno, copa) = (Who::Net(Algorithm::NewReno), Who::Net(Algorithm::Copa));
+    let mut pairs = vec![
+        (quinn, quinn),
+        (net, net),
+        (net, quinn),
+        (reno, reno),
+        (reno, net),
+        (copa, copa),
+        (copa, net),
+    ];
     if later > 0 {
         pairs.insert(3, (quinn, net));
     }
     Case {
         name,
         spec: link(100, 2, 0),
-        stretch: 2,
+        stretch: 4,
         line_ups: pairs
             .into_iter()
             .map(|(a, b)| line_up(vec![(a, 0), (b, later)], 1))

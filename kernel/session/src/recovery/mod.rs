@@ -6,7 +6,7 @@
 //! | `log.rs` | the sent packets, in order of their numbers |
 //! | `rtt.rs` | round-trip estimate |
 //! | `congestion.rs` | the controllers' trait and closed choice |
-//! | `cubic.rs`, `new_reno.rs` | the controllers |
+//! | `cubic.rs`, `new_reno.rs`, `copa.rs` | the controllers |
 //! | `pacer.rs` | token bucket |
 //! | `received.rs` | the other direction: what arrived and when to acknowledge it |
 //!
@@ -19,6 +19,7 @@ use alloc::collections::VecDeque;
 use net_base::{Duration, Instant};
 
 pub mod congestion;
+pub mod copa;
 pub mod cubic;
 mod log;
 pub mod new_reno;
@@ -364,7 +365,10 @@ impl<T> Recovery<T> {
         if outcome.acked_packets > 0 {
             if let Some(newest) = newest.filter(|_| applied.any_eliciting) {
                 let sample = now.since(newest.sent_at);
-                self.rtt.update(sample, ack_delay.min(self.config.max_ack_delay));
+                let delay = ack_delay.min(self.config.max_ack_delay);
+                self.rtt.update(sample, delay);
+                let network = sample.saturating_sub(delay).max(Duration::from_nanos(1));
+                self.controller.on_sample(now, network, &self.rtt);
                 self.first_sample.get_or_insert(now);
                 outcome.rtt_sample = Some(sample);
             }
@@ -534,6 +538,7 @@ impl<T> Recovery<T> {
             rtt: self.rtt.smoothed(),
             slow_start: self.controller.in_slow_start(),
             packet: self.packet,
+            together: self.controller.burst_packets(),
         }
     }
 
@@ -670,15 +675,15 @@ impl<T> Recovery<T> {
             && let Some(sent_at) = applied.newest_sent
         {
             // Marks are no reordering: this event is not taken back.
-            if self.congestion_event(now, sent_at, outcome) {
+            if self.congestion_event(now, sent_at, 0, outcome) {
                 self.event_losses = None;
             }
         }
     }
 
     /// Tells the controller; true if a new recovery period began.
-    fn congestion_event(&mut self, now: Instant, sent_at: Instant, outcome: &mut AckOutcome) -> bool {
-        if !self.controller.on_congestion_event(now, sent_at) {
+    fn congestion_event(&mut self, now: Instant, sent_at: Instant, lost: u64, outcome: &mut AckOutcome) -> bool {
+        if !self.controller.on_congestion_event(now, sent_at, lost) {
             return false;
         }
         outcome.congestion = true;
@@ -746,7 +751,7 @@ impl<T> Recovery<T> {
         let Some((first, newest)) = burst.congesting_span else {
             return;
         };
-        if self.congestion_event(now, newest, outcome) {
+        if self.congestion_event(now, newest, burst.congesting_bytes, outcome) {
             self.event_from = first;
             self.event_losses = Some(0);
         }
@@ -768,6 +773,8 @@ struct LossBurst {
     first_sample: Option<Instant>,
     /// Losses that speak of congestion on the current path.
     congesting: u32,
+    /// Their bytes.
+    congesting_bytes: u64,
     /// The number of the first and the send time of the last of them.
     congesting_span: Option<(u64, Instant)>,
     /// Longest time between two lost ack-eliciting packets with nothing acknowledged between them.
@@ -782,6 +789,7 @@ impl LossBurst {
         Self {
             first_sample,
             congesting: 0,
+            congesting_bytes: 0,
             congesting_span: None,
             longest,
             run_start: None,
@@ -799,6 +807,7 @@ impl LossBurst {
             return;
         }
         self.congesting += 1;
+        self.congesting_bytes += u64::from(packet.info.bytes);
         let first = self.congesting_span.map_or(packet.number, |(first, _)| first);
         self.congesting_span = Some((first, packet.sent_at));
         // RFC 9002 section 7.6.2: only what was sent after the first sample counts.
