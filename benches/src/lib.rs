@@ -11,6 +11,7 @@
 //! | `quic.rs` | quinn, with ChaCha20-Poly1305 and AES-128-GCM, and the same bound on the MTU |
 //! | `ours.rs` | ours, through the API users have |
 //! | `kernel/` | two kernels in memory: instruction counts, messages per second, the cost of sealing and opening |
+//! | `links/` | two contenders on one simulated link: loss, queues, fairness |
 //! | `run.rs` | interleaved rounds |
 //! | `table.rs` | medians, ratios, text and JSON |
 //! | `bin/loopback.rs` | two processes over UDP |
@@ -18,6 +19,7 @@
 //! | `bin/idle.rs` | many sessions that nobody uses |
 //! | `bin/lane.rs` | two kernels and their cipher |
 //! | `bin/lanes.rs` | one busy node with one lane and with several |
+//! | `bin/links.rs` | what congestion control makes of simulated links |
 //! | `bin/gate.rs` | instruction counts against the committed ones |
 //!
 //! Invariants: contenders take turns within each round, so that a noisy neighbour hurts them alike; every figure is a
@@ -30,6 +32,7 @@ pub mod contender;
 pub mod flight;
 pub mod floor;
 pub mod kernel;
+pub mod links;
 pub mod ours;
 pub mod process;
 pub mod quic;

@@ -99,7 +99,8 @@ struct Running {
 /// The first byte of a stream says what the server does with the rest.
 const ECHO: u8 = b'e';
 const SINK: u8 = b's';
-const SERVER_NAME: &str = "localhost";
+/// In the certificate.
+pub const SERVER_NAME: &str = "localhost";
 
 impl Quic {
     /// Not yet started.
@@ -335,6 +336,30 @@ fn initial_suite() -> Result<Suite, Failure> {
         .tls13()
         .and_then(rustls::Tls13CipherSuite::quic_suite);
     suite.ok_or_else(|| "the provider has no suite for initial packets".into())
+}
+
+/// What both sides of a connection in one process need for their handshake, with a certificate made for it.
+///
+/// # Errors
+/// Where the provider lacks something.
+pub fn crypto(cipher: Cipher) -> Result<(Arc<QuicClientConfig>, Arc<QuicServerConfig>), Failure> {
+    // Signatures of Ed25519 have one length, so that handshakes do.
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)?;
+    let certificate = rcgen::CertificateParams::new(vec![SERVER_NAME.to_owned()])?.self_signed(&pair)?;
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.serialize_der()));
+    let server = rustls::ServerConfig::builder_with_provider(provider(cipher))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)?;
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.der().clone())?;
+    let client = rustls::ClientConfig::builder_with_provider(provider(cipher))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let client = QuicClientConfig::with_initial(Arc::new(client), initial_suite()?)?;
+    let server = QuicServerConfig::with_initial(Arc::new(server), initial_suite()?)?;
+    Ok((Arc::new(client), Arc::new(server)))
 }
 
 fn transport() -> Arc<TransportConfig> {

@@ -139,7 +139,7 @@ impl Machine {
         let mut builder = Node::builder()
             .state_dir(&config.state)
             .network(network(&scenario, config.seed))
-            .config(scenario.config.clone())
+            .config(scenario.config_of(config.node))
             .aes(spec.aes)
             .address((Ipv4Addr::LOCALHOST, 0).into());
         if let Some(allow) = &spec.allow {

@@ -54,6 +54,7 @@ pub use api::{
 };
 pub use driver::{Driver, DriverError, Parts};
 pub use error::{ConnectError, RecvError, RolledBack, SendError, SessionError, StartError};
+pub use net_kernel::api::Algorithm;
 pub use net_kernel::wire::Suite;
 pub use net_kernel::wire::ticket::{Ticket, TicketError};
 pub use node::{Builder, Node, assemble};

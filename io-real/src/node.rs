@@ -426,6 +426,13 @@ impl Builder {
         self
     }
 
+    /// What decides how much may be under way: CUBIC unless told otherwise. [`Algorithm::Copa`] keeps queues short and bears random loss,
+    /// which serves answers that wait behind bulk; beside flows of others it may get another share than CUBIC would.
+    pub const fn congestion(mut self, algorithm: Algorithm) -> Self {
+        self.config.congestion = algorithm;
+        self
+    }
+
     /// Threads for heavy work that would delay traffic; 0 does everything in the driver.
     pub const fn job_threads(mut self, threads: usize) -> Self {
         self.threads = threads;

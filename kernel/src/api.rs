@@ -19,6 +19,7 @@ pub use net_session::crew::{Crew, MAX_PIECES, Piece};
 pub use net_session::drops::Drops;
 pub use net_session::lane::Holdings;
 pub use net_session::lane::SessionStats;
+pub use net_session::recovery::Algorithm;
 pub use net_session::rx::{Ecn, RxBatch, RxBuf};
 pub use net_session::tx::{Dest, Seal, Tx};
 pub use net_session::{Part, SessionKey};

@@ -36,7 +36,7 @@ mod trace_file;
 mod units;
 mod villains;
 
-use net_kernel::api::SessionConfig;
+use net_kernel::api::{Algorithm, SessionConfig};
 use net_kernel::wire::Reliability;
 use net_sim_model::{DiskFault, Effect, Kinds, LinkSpec, Listed, NatSpec};
 
@@ -170,6 +170,8 @@ pub struct NodeSpec {
     pub allow: Option<Vec<NodeIndex>>,
     /// Whether its host has instructions for AES-256-GCM.
     pub aes: bool,
+    /// Its congestion controller, where that is another one than the scenario's.
+    pub congestion: Option<Algorithm>,
     /// Whether it exists from the start.
     pub starts: u64,
     /// The NAT box it is behind.
@@ -710,6 +712,7 @@ impl Scenario {
     pub fn config_of(&self, node: NodeIndex) -> SessionConfig {
         SessionConfig {
             aes: self.nodes[node as usize].aes,
+            congestion: self.nodes[node as usize].congestion.unwrap_or(self.config.congestion),
             ..self.config.clone()
         }
     }

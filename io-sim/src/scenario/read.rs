@@ -3,7 +3,7 @@
 //! Invariants: every key is read here and nowhere else; a name of a node that does not exist is an error.
 //! Not here: errors and quantities (`table.rs`, `units.rs`).
 
-use net_kernel::api::SessionConfig;
+use net_kernel::api::{Algorithm, SessionConfig};
 use net_kernel::base::Duration;
 use net_kernel::wire::Reliability;
 use net_kernel::wire::frame::MAX_MESSAGE;
@@ -300,6 +300,7 @@ fn nodes(topology: &mut Table<'_>) -> Read<Nodes> {
             disk: table.time("disk")?.unwrap_or(200_000),
             allow: None,
             aes: table.flag("aes")?,
+            congestion: congestion(&mut table)?,
             starts: table.time("starts")?.unwrap_or(0),
             nat: None,
         };
@@ -537,8 +538,18 @@ fn config(table: Option<Table<'_>>) -> Read<SessionConfig> {
     if let Some(mtu) = table.size("max_mtu")? {
         config.max_mtu = mtu as u16;
     }
+    if let Some(algorithm) = congestion(&mut table)? {
+        config.congestion = algorithm;
+    }
     table.finish()?;
     Ok(config)
+}
+
+fn congestion(table: &mut Table<'_>) -> Read<Option<Algorithm>> {
+    table.word(
+        "congestion",
+        &Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm)),
+    )
 }
 
 const NO_COUNT: &str = "a count of 0 does nothing: leave the workload out";

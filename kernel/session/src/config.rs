@@ -6,6 +6,8 @@
 use net_base::Duration;
 use net_wire::Suite;
 
+use crate::recovery::Algorithm;
+
 /// Limits and times of sessions and streams. Fixed at boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
@@ -50,6 +52,8 @@ pub struct SessionConfig {
     pub max_message: u32,
     /// Mark packets ECN-capable.
     pub ecn: bool,
+    /// What decides how much may be under way.
+    pub congestion: Algorithm,
 }
 
 /// Packets under one key of AES-256-GCM before it is replaced. Half of 2^28, up to which an attacker's advantage stays below 2^-57
@@ -102,6 +106,7 @@ impl Default for SessionConfig {
             max_mtu: net_base::limit::MAX_DATAGRAM as u16,
             max_message: net_wire::frame::MAX_MESSAGE,
             ecn: true,
+            congestion: Algorithm::default(),
         }
     }
 }

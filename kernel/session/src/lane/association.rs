@@ -205,6 +205,7 @@ impl<C: Check> Association<C> {
             max_ack_delay: MAX_ACK_DELAY,
             packet_size: mtu.current(),
             ecn: config.ecn,
+            algorithm: config.congestion,
             ..RecoveryConfig::default()
         };
         let mut association = Self {

@@ -2,12 +2,14 @@
 //!
 //! Invariants: a window is at least two packets and at most `WindowLimits::max`; it does not grow on
 //! acks of an application-limited sender (RFC 9002 section 7.8).
-//! Not here: the formulas (`cubic.rs`, `new_reno.rs`), what is in flight (`mod.rs`).
+//! Not here: the formulas (`cubic.rs`, `new_reno.rs`, `copa.rs`), what is in flight (`mod.rs`).
 
 use net_base::{Duration, Instant};
 
+use super::copa::Copa;
 use super::cubic::Cubic;
 use super::new_reno::NewReno;
+use super::pacer::BURST_PACKETS;
 use super::rtt::RttEstimator;
 
 /// Packet size and upper bound every controller works with, in bytes.
@@ -45,9 +47,15 @@ pub trait Congestion {
     /// not use its window.
     fn on_acked(&mut self, now: Instant, sent_at: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator);
 
-    /// A packet sent at `sent_at` was lost or came back marked. True if this opened a new recovery
-    /// period; false if it belongs to the current one and changed nothing.
-    fn on_congestion_event(&mut self, now: Instant, sent_at: Instant) -> bool;
+    /// The newest packet acknowledged gave a round-trip sample, without what the peer says it waited. Called once per ack, after its
+    /// packets.
+    fn on_sample(&mut self, now: Instant, sample: Duration, rtt: &RttEstimator) {
+        let _ = (now, sample, rtt);
+    }
+
+    /// `lost` bytes, the newest of them sent at `sent_at`, were lost; or (0) a packet sent then came back marked. True if this opened a
+    /// new recovery period; false if it belongs to the current one, or is no sign of congestion to this controller.
+    fn on_congestion_event(&mut self, now: Instant, sent_at: Instant, lost: u64) -> bool;
 
     /// RFC 9002 section 7.6: everything sent over a long time was lost; down to the smallest window.
     fn on_persistent(&mut self, now: Instant);
@@ -64,6 +72,11 @@ pub trait Congestion {
     /// Whether the window still doubles per round trip.
     fn in_slow_start(&self) -> bool;
 
+    /// Packets that may leave together however slow the path is.
+    fn burst_packets(&self) -> u64 {
+        BURST_PACKETS
+    }
+
     /// Starts afresh on a new path.
     fn reset(&mut self);
 }
@@ -76,6 +89,23 @@ pub enum Algorithm {
     Cubic,
     /// RFC 9002 section 7.
     NewReno,
+    /// Copa: follows delay. For paths with random loss or deep queues; beside loss-based flows it gets less than they do.
+    Copa,
+}
+
+impl Algorithm {
+    /// Every controller.
+    pub const ALL: [Self; 3] = [Self::Cubic, Self::NewReno, Self::Copa];
+
+    /// Its name in configuration files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cubic => "cubic",
+            Self::NewReno => "new-reno",
+            Self::Copa => "copa",
+        }
+    }
 }
 
 /// A controller, chosen at the association's start.
@@ -89,6 +119,8 @@ pub enum Controller {
     Cubic(Cubic),
     /// RFC 9002 section 7.
     NewReno(NewReno),
+    /// By delay.
+    Copa(Copa),
 }
 
 impl Controller {
@@ -98,6 +130,7 @@ impl Controller {
         match algorithm {
             Algorithm::Cubic => Self::Cubic(Cubic::new(limits)),
             Algorithm::NewReno => Self::NewReno(NewReno::new(limits)),
+            Algorithm::Copa => Self::Copa(Copa::new(limits)),
         }
     }
 }
@@ -107,6 +140,7 @@ macro_rules! forward {
         match $this {
             Self::Cubic($inner) => $call,
             Self::NewReno($inner) => $call,
+            Self::Copa($inner) => $call,
         }
     };
 }
@@ -116,8 +150,12 @@ impl Congestion for Controller {
         forward!(self, inner => inner.on_acked(now, sent_at, bytes, app_limited, rtt));
     }
 
-    fn on_congestion_event(&mut self, now: Instant, sent_at: Instant) -> bool {
-        forward!(self, inner => inner.on_congestion_event(now, sent_at))
+    fn on_sample(&mut self, now: Instant, sample: Duration, rtt: &RttEstimator) {
+        forward!(self, inner => inner.on_sample(now, sample, rtt));
+    }
+
+    fn on_congestion_event(&mut self, now: Instant, sent_at: Instant, lost: u64) -> bool {
+        forward!(self, inner => inner.on_congestion_event(now, sent_at, lost))
     }
 
     fn on_persistent(&mut self, now: Instant) {
@@ -138,6 +176,10 @@ impl Congestion for Controller {
 
     fn in_slow_start(&self) -> bool {
         forward!(self, inner => inner.in_slow_start())
+    }
+
+    fn burst_packets(&self) -> u64 {
+        forward!(self, inner => inner.burst_packets())
     }
 
     fn reset(&mut self) {

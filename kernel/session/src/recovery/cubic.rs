@@ -181,7 +181,7 @@ impl Congestion for Cubic {
         }
     }
 
-    fn on_congestion_event(&mut self, now: Instant, sent_at: Instant) -> bool {
+    fn on_congestion_event(&mut self, now: Instant, sent_at: Instant, _lost: u64) -> bool {
         if self.period.covers(sent_at) {
             return false;
         }
@@ -267,6 +267,7 @@ mod tests {
     use proptest::prelude::*;
 
     const PACKET: u64 = 1_000;
+    const PACKET_LOST: u64 = PACKET;
     const LIMITS: WindowLimits = WindowLimits {
         packet: PACKET,
         max: 1 << 30,
@@ -286,7 +287,7 @@ mod tests {
     fn avoiding(packets: u64) -> Cubic {
         let mut cubic = Cubic::new(LIMITS);
         cubic.window = packets * PACKET / 7 * 10;
-        assert!(cubic.on_congestion_event(at(0), at(0)));
+        assert!(cubic.on_congestion_event(at(0), at(0), PACKET_LOST));
         cubic
     }
 
@@ -344,8 +345,11 @@ mod tests {
     fn a_second_loss_below_the_plateau_makes_room() {
         let mut cubic = avoiding(70);
         assert_eq!(cubic.w_max, 100 * PACKET);
-        assert!(!cubic.on_congestion_event(at(10), at(0)), "of the same flight");
-        assert!(cubic.on_congestion_event(at(10), at(5)));
+        assert!(
+            !cubic.on_congestion_event(at(10), at(0), PACKET_LOST),
+            "of the same flight"
+        );
+        assert!(cubic.on_congestion_event(at(10), at(5), PACKET_LOST));
         assert_eq!((cubic.w_max, cubic.window()), (70 * PACKET / 20 * 17, 49 * PACKET));
     }
 
@@ -380,7 +384,7 @@ mod tests {
     #[test]
     fn reordering_taken_for_loss_is_taken_back() {
         let mut cubic = Cubic::new(LIMITS);
-        cubic.on_congestion_event(at(10), at(5));
+        cubic.on_congestion_event(at(10), at(5), PACKET_LOST);
         assert_eq!((cubic.window(), cubic.in_slow_start()), (7 * PACKET, false));
         cubic.on_spurious(at(20));
         assert_eq!((cubic.window(), cubic.in_slow_start()), (10 * PACKET, true));
@@ -432,7 +436,7 @@ mod tests {
                     }
                     Step::Loss => {
                         let before = cubic.window();
-                        cubic.on_congestion_event(at(now), sent);
+                        cubic.on_congestion_event(at(now), sent, PACKET_LOST);
                         prop_assert!(cubic.window() <= before);
                     }
                     Step::Persistent => cubic.on_persistent(at(now)),

@@ -6,7 +6,7 @@
 //! | `log.rs` | the sent packets, in order of their numbers |
 //! | `rtt.rs` | round-trip estimate |
 //! | `congestion.rs` | the controllers' trait and closed choice |
-//! | `cubic.rs`, `new_reno.rs` | the controllers |
+//! | `cubic.rs`, `new_reno.rs`, `copa.rs` | the controllers |
 //! | `pacer.rs` | token bucket |
 //! | `received.rs` | the other direction: what arrived and when to acknowledge it |
 //!
@@ -19,6 +19,7 @@ use alloc::collections::VecDeque;
 use net_base::{Duration, Instant};
 
 pub mod congestion;
+pub mod copa;
 pub mod cubic;
 mod log;
 pub mod new_reno;
@@ -209,6 +210,8 @@ pub struct Recovery<T> {
     /// Counts path resets; packets of earlier paths touch neither window nor estimate.
     path: u32,
     in_flight: u64,
+    /// One packet may leave beside the window: a recovery period began (RFC 9002 section 7.3.2).
+    repair: bool,
     app_limited: bool,
     largest_acked: Option<u64>,
     loss_at: Option<Instant>,
@@ -255,6 +258,7 @@ impl<T> Recovery<T> {
             packet,
             path: 0,
             in_flight: 0,
+            repair: false,
             app_limited: false,
             largest_acked: None,
             loss_at: None,
@@ -284,6 +288,7 @@ impl<T> Recovery<T> {
         self.ecn.marked += u64::from(self.ecn.enabled);
         if info.in_flight {
             self.in_flight += u64::from(info.bytes);
+            self.repair = false;
             let rate = self.rate();
             self.pacer.on_sent(now, u64::from(info.bytes), &rate);
         }
@@ -360,7 +365,10 @@ impl<T> Recovery<T> {
         if outcome.acked_packets > 0 {
             if let Some(newest) = newest.filter(|_| applied.any_eliciting) {
                 let sample = now.since(newest.sent_at);
-                self.rtt.update(sample, ack_delay.min(self.config.max_ack_delay));
+                let delay = ack_delay.min(self.config.max_ack_delay);
+                self.rtt.update(sample, delay);
+                let network = sample.saturating_sub(delay).max(Duration::from_nanos(1));
+                self.controller.on_sample(now, network, &self.rtt);
                 self.first_sample.get_or_insert(now);
                 outcome.rtt_sample = Some(sample);
             }
@@ -425,10 +433,11 @@ impl<T> Recovery<T> {
         self.rtt.probe_base() + self.config.max_ack_delay
     }
 
-    /// Whether the window has room for `bytes` more.
+    /// Whether the window has room for `bytes` more, or a recovery period began and nothing left since: what was lost is worth one
+    /// packet beside a window that has just shrunk.
     #[must_use]
     pub fn can_send(&self, bytes: u64) -> bool {
-        self.in_flight + bytes <= self.controller.window()
+        self.repair || self.in_flight + bytes <= self.controller.window()
     }
 
     /// `None` when pacing lets `bytes` leave now, otherwise when to ask again.
@@ -484,6 +493,7 @@ impl<T> Recovery<T> {
     pub fn reset_path(&mut self, now: Instant) {
         self.path += 1;
         self.in_flight = 0;
+        self.repair = false;
         self.rtt = RttEstimator::new(self.config.initial_rtt);
         self.packet = u64::from(self.config.packet_size.max(1));
         self.controller.on_packet_size(self.packet);
@@ -528,6 +538,7 @@ impl<T> Recovery<T> {
             rtt: self.rtt.smoothed(),
             slow_start: self.controller.in_slow_start(),
             packet: self.packet,
+            together: self.controller.burst_packets(),
         }
     }
 
@@ -664,18 +675,19 @@ impl<T> Recovery<T> {
             && let Some(sent_at) = applied.newest_sent
         {
             // Marks are no reordering: this event is not taken back.
-            if self.congestion_event(now, sent_at, outcome) {
+            if self.congestion_event(now, sent_at, 0, outcome) {
                 self.event_losses = None;
             }
         }
     }
 
     /// Tells the controller; true if a new recovery period began.
-    fn congestion_event(&mut self, now: Instant, sent_at: Instant, outcome: &mut AckOutcome) -> bool {
-        if !self.controller.on_congestion_event(now, sent_at) {
+    fn congestion_event(&mut self, now: Instant, sent_at: Instant, lost: u64, outcome: &mut AckOutcome) -> bool {
+        if !self.controller.on_congestion_event(now, sent_at, lost) {
             return false;
         }
         outcome.congestion = true;
+        self.repair = true;
         self.stats.congestion_events += 1;
         self.reorder_persistence = self.reorder_persistence.saturating_sub(1);
         if self.reorder_persistence == 0 {
@@ -739,7 +751,7 @@ impl<T> Recovery<T> {
         let Some((first, newest)) = burst.congesting_span else {
             return;
         };
-        if self.congestion_event(now, newest, outcome) {
+        if self.congestion_event(now, newest, burst.congesting_bytes, outcome) {
             self.event_from = first;
             self.event_losses = Some(0);
         }
@@ -748,6 +760,7 @@ impl<T> Recovery<T> {
         }
         if burst.longest > self.pto() * PERSISTENT_THRESHOLD {
             self.controller.on_persistent(now);
+            self.repair = false;
             self.event_losses = None;
             outcome.persistent = true;
             self.stats.persistent += 1;
@@ -760,6 +773,8 @@ struct LossBurst {
     first_sample: Option<Instant>,
     /// Losses that speak of congestion on the current path.
     congesting: u32,
+    /// Their bytes.
+    congesting_bytes: u64,
     /// The number of the first and the send time of the last of them.
     congesting_span: Option<(u64, Instant)>,
     /// Longest time between two lost ack-eliciting packets with nothing acknowledged between them.
@@ -774,6 +789,7 @@ impl LossBurst {
         Self {
             first_sample,
             congesting: 0,
+            congesting_bytes: 0,
             congesting_span: None,
             longest,
             run_start: None,
@@ -791,6 +807,7 @@ impl LossBurst {
             return;
         }
         self.congesting += 1;
+        self.congesting_bytes += u64::from(packet.info.bytes);
         let first = self.congesting_span.map_or(packet.number, |(first, _)| first);
         self.congesting_span = Some((first, packet.sent_at));
         // RFC 9002 section 7.6.2: only what was sent after the first sample counts.

@@ -3,7 +3,7 @@
 //! Invariants: those of `congestion.rs`.
 //! Not here: loss detection (`mod.rs`).
 
-use net_base::Instant;
+use net_base::{Instant, mutant};
 
 use super::congestion::{Congestion, RecoveryPeriod, WindowLimits};
 use super::rtt::RttEstimator;
@@ -14,7 +14,8 @@ pub struct NewReno {
     limits: WindowLimits,
     window: u64,
     threshold: u64,
-    acked: u64,
+    /// Remainder of the division, so that small acks are not lost.
+    credit: u64,
     period: RecoveryPeriod,
     /// Window and threshold before the newest congestion event.
     before: Option<(u64, u64)>,
@@ -29,7 +30,7 @@ impl NewReno {
             limits,
             window,
             threshold: u64::MAX,
-            acked: 0,
+            credit: 0,
             period: RecoveryPeriod::default(),
             before: None,
         }
@@ -45,22 +46,21 @@ impl Congestion for NewReno {
             self.window = self.limits.clamp(self.window.saturating_add(bytes));
             return;
         }
-        self.acked += bytes;
-        if self.acked >= self.window {
-            self.acked -= self.window;
-            self.window = self.limits.clamp(self.window + self.limits.packet);
-        }
+        // RFC 9002 section B.5: one packet per window, in parts.
+        let credit = self.credit + bytes * self.limits.packet;
+        self.credit = credit % self.window;
+        self.window = self.limits.clamp(self.window + credit / self.window);
     }
 
-    fn on_congestion_event(&mut self, now: Instant, sent_at: Instant) -> bool {
-        if self.period.covers(sent_at) {
+    fn on_congestion_event(&mut self, now: Instant, sent_at: Instant, _lost: u64) -> bool {
+        if self.period.covers(sent_at) && !mutant!(NewRenoHalvesEachLoss) {
             return false;
         }
         self.before = Some((self.window, self.threshold));
         self.period.begin(now);
         self.window = self.limits.clamp(self.window / 2);
         self.threshold = self.window;
-        self.acked = 0;
+        self.credit = 0;
         true
     }
 
@@ -68,7 +68,7 @@ impl Congestion for NewReno {
         self.before = None;
         self.period.end();
         self.window = self.limits.min();
-        self.acked = 0;
+        self.credit = 0;
     }
 
     fn on_spurious(&mut self, _now: Instant) {
@@ -102,6 +102,7 @@ mod tests {
     use super::*;
     use net_base::Duration;
 
+    const PACKET_LOST: u64 = 1_200;
     const LIMITS: WindowLimits = WindowLimits {
         packet: 1_200,
         max: 1 << 24,
@@ -120,8 +121,11 @@ mod tests {
         let mut reno = NewReno::new(LIMITS);
         reno.on_acked(at(100), at(1), 12_000, false, &rtt());
         assert_eq!(reno.window(), 24_000);
-        assert!(reno.on_congestion_event(at(200), at(150)));
-        assert!(!reno.on_congestion_event(at(210), at(160)), "the same period");
+        assert!(reno.on_congestion_event(at(200), at(150), PACKET_LOST));
+        assert!(
+            !reno.on_congestion_event(at(210), at(160), PACKET_LOST),
+            "the same period"
+        );
         assert_eq!((reno.window(), reno.in_slow_start()), (12_000, false));
         reno.on_acked(at(250), at(199), 12_000, false, &rtt());
         assert_eq!(
@@ -139,7 +143,7 @@ mod tests {
         reno.on_acked(at(100), at(1), 12_000, true, &rtt());
         assert_eq!(reno.window(), 12_000);
         for n in 0..20 {
-            reno.on_congestion_event(at(1_000 + n), at(1_000 + n));
+            reno.on_congestion_event(at(1_000 + n), at(1_000 + n), PACKET_LOST);
         }
         assert_eq!(reno.window(), 2_400);
         reno.reset();
@@ -149,7 +153,7 @@ mod tests {
     #[test]
     fn a_spurious_event_is_taken_back() {
         let mut reno = NewReno::new(LIMITS);
-        reno.on_congestion_event(at(10), at(5));
+        reno.on_congestion_event(at(10), at(5), PACKET_LOST);
         reno.on_spurious(at(20));
         assert_eq!((reno.window(), reno.in_slow_start()), (12_000, true));
         reno.on_persistent(at(30));

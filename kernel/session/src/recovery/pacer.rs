@@ -1,6 +1,6 @@
 //! Spreads a window over its round trip: a token bucket in bytes (RFC 9002 section 7.7).
 //!
-//! Invariants: the bucket never holds more than one burst; a burst is at least ten packets and, beyond
+//! Invariants: the bucket never holds more than one burst; a burst is at least ten packets (fewer where the owner asks for that) and, beyond
 //! that, what the rate yields in two milliseconds, so that a coarse timer still reaches the rate and
 //! fast paths fill whole GSO batches; it is never more than the window.
 //! Not here: the window itself (`congestion.rs`).
@@ -10,7 +10,7 @@ use net_base::{Duration, Instant};
 use super::congestion::divisor;
 
 /// Packets that may always leave together (the initial window of RFC 9002 section 7.2).
-const MIN_BURST_PACKETS: u64 = 10;
+pub const BURST_PACKETS: u64 = 10;
 /// How much time's worth of tokens the bucket holds.
 const BURST: Duration = Duration::from_millis(2);
 
@@ -25,6 +25,8 @@ pub struct PacingRate {
     pub slow_start: bool,
     /// Largest datagram in bytes.
     pub packet: u64,
+    /// Packets that may leave together at any rate, at most [`BURST_PACKETS`].
+    pub together: u64,
 }
 
 impl PacingRate {
@@ -48,9 +50,7 @@ impl PacingRate {
     }
 
     fn burst(&self) -> u64 {
-        self.bytes_in(BURST)
-            .min(self.window)
-            .max(self.packet * MIN_BURST_PACKETS)
+        self.bytes_in(BURST).min(self.window).max(self.packet * self.together)
     }
 }
 
@@ -134,6 +134,7 @@ mod tests {
             rtt: Duration::from_micros(rtt_us),
             slow_start,
             packet: 1_200,
+            together: BURST_PACKETS,
         }
     }
 

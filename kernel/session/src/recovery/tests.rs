@@ -391,6 +391,20 @@ fn one_flight_of_losses_is_one_event() {
 }
 
 #[test]
+fn one_packet_leaves_beside_a_window_that_shrank() {
+    let mut rig = Rig::warm();
+    rig.send_all(200, 1..=13);
+    assert!(!rig.recovery.can_send(1_000), "the window is full");
+    assert!(rig.ack(300, &[(4, 4)]).congestion);
+    assert!(rig.recovery.bytes_in_flight() + 1_000 > rig.recovery.window());
+    assert!(rig.recovery.can_send(1_000), "what was lost is repaired at once");
+    rig.send(300, 14, DATA);
+    assert!(!rig.recovery.can_send(1_000), "once per recovery period");
+    rig.ack(301, &[(6, 6), (4, 4)]);
+    assert!(!rig.recovery.can_send(1_000), "and this is still the same one");
+}
+
+#[test]
 fn late_acks_take_the_event_back_and_widen_the_thresholds() {
     let mut rig = Rig::warm();
     rig.send_all(200, 1..=10);
