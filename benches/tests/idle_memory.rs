@@ -93,6 +93,7 @@ impl Node {
             networks: vec![NetworkKey::from_bytes(Secret([7; 32]))],
             allow: None,
             config: SessionConfig::default(),
+            mesh: None,
             lanes: 1,
             trace: false,
         };

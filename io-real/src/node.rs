@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use crate::api::{
-    Addr, Command, CommandId, Deadline, Drops, EntityId, Epoch, Identity, Input, Io, NetworkKey, Now, Seed,
+    Addr, Algorithm, Command, CommandId, Deadline, Drops, EntityId, Epoch, Identity, Input, Io, NetworkKey, Now, Seed,
     SessionConfig, SessionKey, SessionStats, UnixNanos,
 };
 use crate::driver::{Driver, Parts};

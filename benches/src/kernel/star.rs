@@ -108,6 +108,7 @@ impl Io for Desk {
             | Event::Echo { .. }
             | Event::Rekeyed { .. }
             | Event::Moved { .. }
+            | Event::Mesh(_)
             | Event::StateRolledBack { .. }
             | Event::StoreFailed { .. } => {}
         }
@@ -157,6 +158,7 @@ impl<A: Aead> End<A> {
             networks: vec![NetworkKey::from_bytes(Secret([7; 32]))],
             allow: None,
             config: config.clone(),
+            mesh: None,
             lanes,
             trace: false,
         };

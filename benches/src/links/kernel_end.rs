@@ -120,6 +120,7 @@ impl KernelEnd {
             networks: vec![NetworkKey::from_bytes(Secret([7; 32]))],
             allow: None,
             config,
+            mesh: None,
             lanes: 1,
             trace: false,
         };
@@ -202,6 +203,7 @@ impl KernelEnd {
             | Event::Echo { .. }
             | Event::Rekeyed { .. }
             | Event::Moved { .. }
+            | Event::Mesh(_)
             | Event::StateRolledBack { .. }
             | Event::StoreFailed { .. } => {}
         }
