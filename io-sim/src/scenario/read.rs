@@ -291,7 +291,7 @@ fn nodes(topology: &mut Table<'_>) -> Read<Nodes> {
             return Err(table.error_at("number", format!("there are two nodes of number {number}")));
         }
         behind.push(table.text("nat")?);
-        let count = table.number("count")?;
+        let count = table.number("count")?.filter(|_| !table.outlined());
         let first = NodeSpec {
             id,
             number,
@@ -742,4 +742,41 @@ fn swarm(root: &mut Table<'_>, source: Source<'_>) -> Read<()> {
     }
     swarm.probability("omit_each")?;
     swarm.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::scenario::Scenario;
+
+    fn crowd(node: &str, to: &str) -> Result<Scenario, String> {
+        let text = format!(
+            "schema = 1\nname = \"t\"\nduration = \"1s\"\n[topology]\nnodes = [ {{ id = \"hub\" }}, {{ id = \"p\", count = 3{node} }} ]\n\
+             [[workload]]\nkind = \"connect\"\nid = \"c\"\nfrom = \"p\"\nto = \"{to}\"\n\
+             [[fault]]\nkind = \"loss\"\nloss = 0.1\nfrom = \"hub\"\nto = [\"p\"]\n"
+        );
+        Scenario::check("t", &text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn machines_that_are_alike_have_numbered_names_and_a_workload_each() {
+        let scenario = crowd("", "hub").expect("a good scenario");
+        let ids: Vec<&str> = scenario.nodes.iter().map(|node| node.id.as_str()).collect();
+        assert_eq!(ids, ["hub", "p-0", "p-1", "p-2"]);
+        let each: Vec<_> = scenario
+            .workloads
+            .iter()
+            .map(|one| (one.id.as_str(), one.from, one.to))
+            .collect();
+        assert_eq!(each, [("c-0", 1, 0), ("c-1", 2, 0), ("c-2", 3, 0)]);
+        assert!(
+            crowd("", "p")
+                .expect_err("each with each")
+                .contains("no link to itself")
+        );
+        assert!(
+            crowd(", nat = \"symmetric\"", "hub")
+                .expect_err("behind one box")
+                .contains("`nat`")
+        );
+    }
 }
