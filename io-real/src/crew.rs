@@ -206,12 +206,10 @@ impl Table {
     fn work(&self) {
         while let Some(at) = self.take() {
             let first = self.pieces.load(Ordering::Relaxed);
-            // SAFETY: `take` gave `at` to this thread alone, for the run whose slice `pieces` points to: the pointer and what
-            // it points to were written before `taken`, from which `take` acquired (other takers' exchanges continue that
-            // release). `run` neither returns nor unwinds before `done` counts this piece, which happens below and after
-            // the last use of the reference, and holds the slice mutably borrowed until then; so neither the slice nor
-            // what the piece borrows ends or is used elsewhere meanwhile, whatever lifetime is written here. A piece is
-            // `Send`, so it may be called on this thread.
+            // SAFETY: `at` is this thread's alone (`take`), and the slice is there: `run` wrote it before it released `taken`,
+            // from which `take` acquired, and holds it borrowed, neither returning nor unwinding, until `done` counts
+            // this piece, below and after its last use. So nothing that it borrows ends meanwhile, whatever lifetime is
+            // written here; and a piece is `Send`.
             let piece = unsafe { &mut *first.add(at) };
             if catch_unwind(AssertUnwindSafe(piece)).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
@@ -245,6 +243,23 @@ impl Table {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicU32;
+
+    /// In simulations the order is drawn, and differs.
+    #[test]
+    fn a_drawn_crew_runs_pieces_in_orders_that_differ() {
+        let seed = crate::api::Seed::new([1; 32]);
+        let mut crew = net_kernel::session::crew::Drawn::new(seed.fork("crew"), 0);
+        let mut orders = std::collections::BTreeSet::new();
+        for _ in 0..50 {
+            let (clock, mut times) = (AtomicU32::new(0), [0; 3]);
+            let mut works = times
+                .each_mut()
+                .map(|time| || *time = clock.fetch_add(1, Ordering::Relaxed));
+            crew.run(&mut works.each_mut().map(|work| work as Piece<'_>));
+            orders.insert(times);
+        }
+        assert_eq!(orders.len(), 6, "every order comes up");
+    }
 
     /// Runs `count` pieces; each adds its number to its own cell, which must have been clean.
     fn round(helpers: &mut Helpers, count: usize, number: u32) {
