@@ -68,7 +68,7 @@ fn a_fire_and_forget_stream_allocates_nothing() {
 /// (Counts are of the driver's thread; what helpers do is what is done here where they are late.)
 #[test]
 fn a_node_with_helpers_allocates_nothing() {
-    let mut star: Star<Ring> = Star::new(&SessionConfig::default(), 2);
+    let mut star: Star<Ring> = Star::new(&SessionConfig::default(), 2, std::time::Duration::ZERO);
     for outwards in [false, true] {
         star.bulk(outwards, 64 << 20);
         let (_, count) = counted(|| star.bulk(outwards, 32 << 20));

@@ -20,8 +20,8 @@ const PIECE: usize = 6 << 10;
 /// How long a helper looks for the next turn's pieces before it sleeps: longer than reading a batch takes, as waking it costs
 /// the driver more than 10 us where processors are virtual.
 const LOOK: Duration = Duration::from_micros(200);
-/// Looks at the last pieces (about 20 us) after which a helper is taken to have lost its processor.
-const PATIENCE: u32 = 1 << 9;
+/// A piece takes about 10 us; a helper that takes so much longer is taken to have lost its processor.
+const PATIENCE: Duration = Duration::from_micros(50);
 /// After a helper lost its processor so many works are done without: at first, and at most.
 const ALONE: (u32, u32) = (16, 1 << 12);
 /// So many works in a row without that forget earlier ones.
@@ -97,6 +97,12 @@ impl Helpers {
     /// Starts so many threads, or as many as the host gives.
     #[must_use]
     pub fn start(count: usize) -> Self {
+        Self::looking(count, LOOK)
+    }
+
+    /// The same with threads that look for so long before they sleep.
+    #[must_use]
+    pub fn looking(count: usize, look: Duration) -> Self {
         let table = Arc::new(Table {
             taken: AtomicU64::new(0),
             pieces: AtomicPtr::default(),
@@ -108,7 +114,7 @@ impl Helpers {
         let threads = (0..count).map_while(|at| {
             let table = table.clone();
             let helper = thread::Builder::new().name("net-lane".into());
-            let started = helper.spawn(move || table.help(at));
+            let started = helper.spawn(move || table.help(at, look));
             started
                 .inspect_err(|error| tracing::warn!(%error, "a thread for the cipher could not be started"))
                 .ok()
@@ -144,16 +150,16 @@ impl Crew for Helpers {
             }
         }
         table.work();
-        let mut looks = 0;
+        let (begun, mut waited) = (Instant::now(), false);
         while table.done.load(Ordering::Acquire) < count {
-            looks += 1;
-            if looks < PATIENCE {
-                std::hint::spin_loop();
-            } else {
+            if waited {
                 thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+                waited = begun.elapsed() > PATIENCE;
             }
         }
-        self.quarantine.on_run(looks >= PATIENCE);
+        self.quarantine.on_run(waited);
         assert!(
             !self.table.panicked.swap(false, Ordering::Relaxed),
             "a piece of this turn's work panicked"
@@ -200,12 +206,10 @@ impl Table {
     fn work(&self) {
         while let Some(at) = self.take() {
             let first = self.pieces.load(Ordering::Relaxed);
-            // SAFETY: `take` gave `at` to this thread alone, for the run whose slice `pieces` points to: the pointer and what
-            // it points to were written before `taken`, from which `take` acquired (other takers' exchanges continue that
-            // release). `run` neither returns nor unwinds before `done` counts this piece, which happens below and after
-            // the last use of the reference, and holds the slice mutably borrowed until then; so neither the slice nor
-            // what the piece borrows ends or is used elsewhere meanwhile, whatever lifetime is written here. A piece is
-            // `Send`, so it may be called on this thread.
+            // SAFETY: `at` is this thread's alone (`take`), and the slice is there: `run` wrote it before it released `taken`,
+            // from which `take` acquired, and holds it borrowed, neither returning nor unwinding, until `done` counts
+            // this piece, below and after its last use. So nothing that it borrows ends meanwhile, whatever lifetime is
+            // written here; and a piece is `Send`.
             let piece = unsafe { &mut *first.add(at) };
             if catch_unwind(AssertUnwindSafe(piece)).is_err() {
                 self.panicked.store(true, Ordering::Relaxed);
@@ -214,13 +218,13 @@ impl Table {
         }
     }
 
-    fn help(&self, me: usize) {
+    fn help(&self, me: usize, look: Duration) {
         let mut since = Instant::now();
         while !self.ended.load(Ordering::SeqCst) {
             if self.has_pieces() {
                 self.work();
                 since = Instant::now();
-            } else if since.elapsed() < LOOK {
+            } else if since.elapsed() < look {
                 std::hint::spin_loop();
             } else {
                 // Whoever puts pieces down looks at this afterwards, so one of both sees the other.
@@ -239,6 +243,23 @@ impl Table {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicU32;
+
+    /// In simulations the order is drawn, and differs.
+    #[test]
+    fn a_drawn_crew_runs_pieces_in_orders_that_differ() {
+        let seed = crate::api::Seed::new([1; 32]);
+        let mut crew = net_kernel::session::crew::Drawn::new(seed.fork("crew"), 0);
+        let mut orders = std::collections::BTreeSet::new();
+        for _ in 0..50 {
+            let (clock, mut times) = (AtomicU32::new(0), [0; 3]);
+            let mut works = times
+                .each_mut()
+                .map(|time| || *time = clock.fetch_add(1, Ordering::Relaxed));
+            crew.run(&mut works.each_mut().map(|work| work as Piece<'_>));
+            orders.insert(times);
+        }
+        assert_eq!(orders.len(), 6, "every order comes up");
+    }
 
     /// Runs `count` pieces; each adds its number to its own cell, which must have been clean.
     fn round(helpers: &mut Helpers, count: usize, number: u32) {

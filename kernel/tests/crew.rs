@@ -6,7 +6,7 @@
 mod common;
 
 use common::glass::Glass;
-use common::{Flight, Hop, Pair, message, seed_of, seeds};
+use common::{Flight, Hop, Message, Pair, message, seed_of, seeds};
 use net_kernel::api::{Command, Drops, Event, Input, LinkChange, SessionConfig, StreamOptions};
 use net_kernel::base::{Addr, Duration, Instant, SessionKey};
 use net_kernel::session::aead::{Aead, Reference};
@@ -18,7 +18,8 @@ struct History {
     /// When each datagram left, from whom and its bytes.
     datagrams: Vec<(Instant, usize, Vec<u8>)>,
     events: Vec<Vec<Event>>,
-    messages: Vec<Vec<Vec<(u64, Vec<u8>)>>>,
+    /// Of each side, stream by stream.
+    messages: Vec<Vec<Vec<Message>>>,
     drops: Vec<Drops>,
     traces: Vec<[u8; 32]>,
 }

@@ -7,6 +7,7 @@ use clap::Parser;
 use net_benches::kernel::star::{PEERS, Star};
 use net_io_real::aead::Ring;
 use net_kernel::api::SessionConfig;
+use std::time::Duration;
 
 /// Measures what a second processor adds to a node with four busy sessions.
 #[derive(Parser)]
@@ -20,6 +21,10 @@ struct Arguments {
     /// Megabytes of each figure in each round
     #[arg(long, default_value_t = 64)]
     megabytes: u64,
+    /// How long helpers look for work between turns before they sleep, in microseconds. Here a long time passes between turns, in
+    /// which the other kernels run; in a busy node the next batch follows at once
+    #[arg(long, default_value_t = 200)]
+    look: u64,
     /// Only rows whose name contains this
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
@@ -49,7 +54,7 @@ fn main() {
     ];
     rows.retain(|row| row.name.contains(&arguments.only));
     let counts = [1, arguments.lanes];
-    let mut stars = [false, true].map(|aes| counts.map(|lanes| star(aes, lanes)));
+    let mut stars = [false, true].map(|aes| counts.map(|lanes| star(aes, lanes, arguments.look)));
     for round in 0..=arguments.rounds {
         for row in &mut rows {
             for turn in 0..2 {
@@ -83,12 +88,12 @@ fn main() {
     }
 }
 
-fn star(aes: bool, lanes: u8) -> Star<Ring> {
+fn star(aes: bool, lanes: u8, look: u64) -> Star<Ring> {
     let config = SessionConfig {
         aes,
         ..SessionConfig::default()
     };
-    Star::new(&config, lanes)
+    Star::new(&config, lanes, Duration::from_micros(look))
 }
 
 /// Least, median and most.

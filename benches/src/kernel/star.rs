@@ -148,7 +148,7 @@ struct End<A: Aead> {
 }
 
 impl<A: Aead> End<A> {
-    fn new(number: u8, config: &SessionConfig, lanes: u8) -> Self {
+    fn new(number: u8, config: &SessionConfig, lanes: u8, look: Wall) -> Self {
         let seed = Seed::new([number; 32]);
         let mut identity = seed.fork("identity");
         let boot = Boot {
@@ -170,7 +170,7 @@ impl<A: Aead> End<A> {
                 reserved: (([0, 0, 0, 0], 0).into(), 0),
                 datagrams: Vec::with_capacity(2_048),
                 held: None,
-                helpers: (lanes > 1).then(|| Helpers::start(usize::from(lanes) - 1)),
+                helpers: (lanes > 1).then(|| Helpers::looking(usize::from(lanes) - 1, look)),
                 handle: false,
                 refused: false,
                 delivered: 0,
@@ -272,13 +272,14 @@ pub struct Star<A: Aead> {
 }
 
 impl<A: Aead> Star<A> {
-    /// All sessions are up. The middle has `lanes` lanes, and as many threads with its own.
+    /// All sessions are up. The middle has `lanes` lanes, and as many threads with its own, which look for `look` before they
+    /// sleep.
     #[must_use]
-    pub fn new(config: &SessionConfig, lanes: u8) -> Self {
+    pub fn new(config: &SessionConfig, lanes: u8, look: Wall) -> Self {
         let mut star = Self {
             now: Instant::from_nanos(1_000_000_000),
-            middle: End::new(100, config, lanes),
-            peers: (0..PEERS as u8).map(|at| End::new(at + 1, config, 1)).collect(),
+            middle: End::new(100, config, lanes, look),
+            peers: (0..PEERS as u8).map(|at| End::new(at + 1, config, 1, look)).collect(),
             sessions: Vec::new(),
             streams: Vec::new(),
             message: vec![7; MESSAGE],

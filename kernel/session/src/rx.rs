@@ -64,8 +64,6 @@ pub struct Spot {
     buf: usize,
     start: usize,
     len: usize,
-    /// Datagrams before it in the batch.
-    pub(crate) index: usize,
 }
 
 impl RxBuf<'_> {
@@ -91,6 +89,11 @@ impl<'b> RxBatch<'b> {
         }
     }
 
+    /// Datagrams read.
+    pub(crate) const fn count(&self) -> usize {
+        self.index
+    }
+
     /// The buffers of a batch of which nothing was read.
     pub(crate) fn unread(&mut self) -> &mut [RxBuf<'b>] {
         debug_assert!(self.index == 0, "a batch is looked at before it is read");
@@ -113,7 +116,6 @@ impl<'b> RxBatch<'b> {
                 buf: self.buf,
                 start: self.offset,
                 len,
-                index: self.index,
             };
             self.offset += len;
             self.index += 1;

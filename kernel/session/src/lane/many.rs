@@ -108,8 +108,11 @@ impl<A: Aead, C: Check> Lanes<A, C> {
             match peek(batch.at(spot).bytes) {
                 Ok(Class::Protected { session }) => {
                     let lane = self.lane_index(session);
-                    let ahead = self.ahead.get(spot.index).and_then(Option::as_ref);
-                    self.lanes[lane].begin(now, batch, spot, session, ahead);
+                    // The list is empty, or as long as the batch.
+                    match self.ahead.get(batch.count() - 1) {
+                        Some(Some(ahead)) => self.lanes[lane].begin_ahead(now, batch, spot, session, ahead),
+                        Some(None) | None => self.lanes[lane].begin(now, batch, spot, session),
+                    }
                     self.busy = Some(lane);
                 }
                 Ok(Class::Handshake { session, .. }) => {
@@ -118,7 +121,7 @@ impl<A: Aead, C: Check> Lanes<A, C> {
                     }
                     // A masked packet may look like a handshake by chance; a key tells.
                     let lane = self.lane_index(session);
-                    self.lanes[lane].begin(now, batch, spot, session, None);
+                    self.lanes[lane].begin(now, batch, spot, session);
                     self.busy = Some(lane);
                 }
                 Ok(Class::Routed) => self.lanes[0].count_drop(DropReason::RoutedNotSupported),

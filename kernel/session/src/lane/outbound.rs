@@ -4,8 +4,6 @@
 //! with its number; only acknowledgements, probes and the close may exceed the congestion window.
 //! Not here: which association may send next (`mod.rs`), what was lost (`recovery/`).
 
-use alloc::vec::Vec;
-
 use net_base::{Addr, Check, Instant, SessionId, StreamId, mutant, reachable, sometimes};
 use net_wire::{Flags, Frame, FrameWriter, HEADER_LEN, Header, OVERHEAD, TAG_LEN};
 
@@ -15,7 +13,6 @@ use crate::recovery::{SentInfo, Timeout};
 use crate::tx::{Dest, Tx};
 
 use super::association::{Association, Content, Phase};
-use super::slot::{Slot, Unsealed};
 use super::slots::Slots;
 use super::streams::Owed;
 
@@ -43,26 +40,6 @@ struct Draft {
     content: Content,
     eliciting: bool,
     header: Header,
-}
-
-/// Seals a packet, or puts it down where packets are sealed later. It is committed next either way.
-#[inline(always)]
-fn seal_or_put_down<A: Aead>(
-    slot: &mut Slot<A>,
-    later: Option<&mut Vec<Unsealed>>,
-    header: &Header,
-    packet: &mut [u8],
-) {
-    match later {
-        None => slot.seal(header, packet),
-        Some(later) => put_down(slot, later, header, packet),
-    }
-}
-
-/// Apart, so that a kernel without a crew pays for a branch only.
-#[inline(never)]
-fn put_down<A: Aead>(slot: &mut Slot<A>, later: &mut Vec<Unsealed>, header: &Header, packet: &mut [u8]) {
-    later.push(slot.put_down(header, packet));
 }
 
 impl<C: Check> Association<C> {
@@ -318,15 +295,18 @@ impl<C: Check> Association<C> {
         packet: &mut [u8],
         probe: bool,
     ) -> bool {
-        let Some((slot, later)) = slots.get_to_seal(under) else {
-            return false;
-        };
+        let later = slots.holds();
+        let Some(slot) = slots.get_mut(under) else { return false };
         let counter = self.take_counter();
         let mut header = draft.header;
         header.counter = counter;
         header.session = slot.info.remote;
         header.payload_len = (packet.len() - OVERHEAD) as u16;
-        seal_or_put_down(slot, later, &header, packet);
+        if later {
+            slots.put_down(under, &header, packet);
+        } else {
+            slot.seal(&header, packet);
+        }
         let info = SentInfo {
             bytes: packet.len() as u16,
             ack_eliciting: draft.eliciting,
@@ -489,9 +469,10 @@ impl<C: Check> Association<C> {
         let written = FrameWriter::new(&mut slot[HEADER_LEN..len - TAG_LEN]).frame(&frame);
         debug_assert!(written, "the slot was sized for the frame");
         let counter = self.take_counter();
-        if let Some((key, later)) = slots
-            .get_to_seal(self.current.id)
-            .filter(|(key, _)| !key.is_expired(now, config))
+        let later = slots.holds();
+        if let Some(key) = slots
+            .get_mut(self.current.id)
+            .filter(|key| !key.is_expired(now, config))
         {
             let payload_len = (len - OVERHEAD) as u16;
             let header = Header {
@@ -500,7 +481,11 @@ impl<C: Check> Association<C> {
                 payload_len,
                 ..Header::default()
             };
-            seal_or_put_down(key, later, &header, &mut slot[..len]);
+            if later {
+                slots.put_down(self.current.id, &header, &mut slot[..len]);
+            } else {
+                key.seal(&header, &mut slot[..len]);
+            }
             tx.commit(len);
         }
         if let Phase::Closing { due, .. } = &mut self.phase {

@@ -8,13 +8,14 @@ use net_base::{Check, EntityId, Instant, SessionId, StreamId, mutant, reachable}
 use net_wire::{DropReason, Flags, Frame, FrameReader, FrameType, HEADER_LEN, Header, Reliability, TAG_LEN};
 
 use crate::aead::Aead;
+use crate::config::SessionConfig;
 use crate::rx::{Ecn, RxBatch, Spot};
 use crate::stream::{Action, Cursor, Piece, RecvStream};
 use crate::{Part, SessionKey};
 
 use super::association::Association;
 use super::inbound::{Arrived, close_code};
-use super::slot::Ahead;
+use super::slot::{Ahead, Slot};
 use super::{Addr, KeyInfo, Lane, Up};
 
 /// A packet whose tag verified.
@@ -126,14 +127,34 @@ enum Step {
 }
 
 impl<A: Aead, C: Check> Lane<A, C> {
-    /// Opens the datagram at `spot`, which carries the session id `id` and may have been opened ahead.
-    pub(crate) fn begin(
+    /// Opens the datagram at `spot`, which carries the session id `id`.
+    pub(crate) fn begin(&mut self, now: Instant, batch: &mut RxBatch<'_>, spot: Spot, id: SessionId) {
+        self.begin_by(now, batch, spot, id, |slot, config, bytes| {
+            slot.open(now, config, bytes)
+        });
+    }
+
+    /// The same for a datagram that was opened ahead.
+    #[inline(never)]
+    pub(crate) fn begin_ahead(
         &mut self,
         now: Instant,
         batch: &mut RxBatch<'_>,
         spot: Spot,
         id: SessionId,
-        ahead: Option<&Ahead>,
+        ahead: &Ahead,
+    ) {
+        self.begin_by(now, batch, spot, id, |slot, config, _| slot.accept(now, config, ahead));
+    }
+
+    #[inline(always)]
+    fn begin_by(
+        &mut self,
+        now: Instant,
+        batch: &mut RxBatch<'_>,
+        spot: Spot,
+        id: SessionId,
+        open: impl FnOnce(&mut Slot<A>, &SessionConfig, &mut [u8]) -> Result<Header, DropReason>,
     ) {
         debug_assert!(self.open.is_none(), "one packet at a time");
         let Some(slot) = self.slots.get_mut(id) else {
@@ -141,11 +162,7 @@ impl<A: Aead, C: Check> Lane<A, C> {
             return;
         };
         let datagram = batch.at(spot);
-        let opened = match ahead {
-            None => slot.open(now, &self.config, datagram.bytes),
-            Some(ahead) => slot.accept(now, &self.config, ahead),
-        };
-        let header = match opened {
+        let header = match open(slot, &self.config, datagram.bytes) {
             Ok(header) => header,
             Err(reason) => {
                 self.drops.count(reason);

@@ -183,7 +183,6 @@ impl<A: Aead> Slot<A> {
     ///
     /// # Errors
     /// As [`Self::open`].
-    #[inline(never)]
     pub(crate) fn accept(&mut self, now: Instant, config: &SessionConfig, ahead: &Ahead) -> Result<Header, DropReason> {
         if self.is_expired(now, config) {
             return Err(DropReason::KeyExpired);

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use net_base::map::IdMap;
 use net_base::{SessionId, mutant};
+use net_wire::Header;
 
 use crate::aead::Aead;
 
@@ -47,11 +48,18 @@ impl<A: Aead> Slots<A> {
         self.by_id.get_mut(&id).map(|slot| &mut **slot)
     }
 
-    /// The key, and where a packet written under it is put down while packets are sealed later.
+    /// Whether packets are sealed later.
     #[inline]
-    pub(crate) fn get_to_seal(&mut self, id: SessionId) -> Option<(&mut Slot<A>, Option<&mut Vec<Unsealed>>)> {
-        let slot = self.by_id.get_mut(&id)?;
-        Some((&mut **slot, self.holds.then_some(&mut self.unsealed)))
+    pub(crate) const fn holds(&self) -> bool {
+        self.holds
+    }
+
+    /// Writes the header of a packet that is sealed later, under a key that is there. It is committed next.
+    #[inline(never)]
+    pub(crate) fn put_down(&mut self, id: SessionId, header: &Header, packet: &mut [u8]) {
+        if let Some(slot) = self.by_id.get_mut(&id) {
+            self.unsealed.push(slot.put_down(header, packet));
+        }
     }
 
     pub(crate) fn insert(&mut self, mut slot: Slot<A>) {
