@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use net_kernel::api::Boot;
+use net_kernel::api::{Algorithm, Boot};
 use net_kernel::base::{Check, NoCheck};
 use net_kernel::session::aead::Aead;
 use net_kernel::wire::ticket::Ticket;

@@ -21,6 +21,8 @@ const MIN_RTT_SPAN: Duration = Duration::from_secs(10);
 const PARTS: usize = 4;
 /// Round trips without a nearly empty queue after which a loss-based flow is assumed.
 const FULL_ROUNDS: u32 = 5;
+/// Round trips of competing after which it is seen once more whether the queue empties when this flow takes its own part out of it.
+const COMPETING_ROUNDS: u32 = 32;
 /// A queue of one part in this many of the smallest round trip is short.
 const SHORT: u64 = 4;
 /// Round trips in one direction after which the velocity doubles.
@@ -140,8 +142,10 @@ pub struct Copa {
     limits: WindowLimits,
     window: u64,
     slow_start: bool,
-    /// 1/delta.
+    /// 1/delta while it competes.
     share: u64,
+    /// Taken off the window to see whether the queue empties; given back where it does not.
+    aside: u64,
     floor: Floor,
     standing: Standing,
     course: Course,
@@ -166,6 +170,7 @@ impl Copa {
             window,
             slow_start: true,
             share: MIN_SHARE,
+            aside: 0,
             floor: Floor::new(),
             standing: Standing::new(),
             course: Course::START,
@@ -211,7 +216,7 @@ impl Copa {
         } else {
             let rounds = self.course.rounds + 1;
             // More than doubling or halving in a round trip helps nobody.
-            let most = (self.window / (2 * self.limits.packet * self.share)).max(1);
+            let most = (self.window / (2 * self.limits.packet * self.claim())).max(1);
             let faster = rounds >= STEADY_ROUNDS && !self.slow_start;
             let velocity = if faster { self.course.velocity * 2 } else { 1 };
             Course {
@@ -220,16 +225,39 @@ impl Copa {
                 velocity: velocity.min(most),
             }
         };
-        self.full_rounds = if emptied { 0 } else { self.full_rounds.saturating_add(1) };
-        self.share = if !self.competes() {
-            MIN_SHARE
-        } else if lost == 0 {
-            (self.share + 1).min(MAX_SHARE)
-        } else {
-            self.share
-        };
+        self.look_around(now, emptied, lost);
         self.longest = [longest, self.longest[0], self.longest[1]];
         self.round = Round::new(now, self.window);
+    }
+
+    /// Who fills the queue? Others, where it does not empty though this flow keeps little in it.
+    fn look_around(&mut self, now: Instant, emptied: bool, lost: u64) {
+        let competed = self.competes();
+        if emptied {
+            (self.full_rounds, self.share, self.aside) = (0, MIN_SHARE, 0);
+        } else if self.full_rounds >= FULL_ROUNDS + COMPETING_ROUNDS {
+            self.full_rounds = 0;
+            self.aside = (self.share * self.limits.packet).min(self.window / 2);
+            self.window = self.limits.clamp(self.window - self.aside);
+            self.period.begin(now);
+        } else {
+            self.full_rounds += 1;
+        }
+        if !self.competes() {
+            return;
+        }
+        if !competed {
+            self.window = self.limits.clamp(self.window.saturating_add(self.aside));
+            self.aside = 0;
+        }
+        if lost == 0 {
+            self.share = (self.share + 1).min(MAX_SHARE);
+        }
+    }
+
+    /// 1/delta as it counts now.
+    fn claim(&self) -> u64 {
+        if self.competes() { self.share } else { MIN_SHARE }
     }
 
     /// Whether nearly nothing stands in the queue by the measure of the last four round trips; or what is short beside the path and no
@@ -242,7 +270,7 @@ impl Copa {
     }
 
     fn step(&mut self, bytes: u64) {
-        let up = self.has_room(self.share);
+        let up = self.has_room(self.claim());
         if self.slow_start {
             if up {
                 self.window = self.limits.clamp(self.window.saturating_add(bytes));
@@ -253,7 +281,7 @@ impl Copa {
         if up != self.course.up && self.course.velocity > 1 && !mutant!(CopaKeepsVelocity) {
             self.course = Course { up, ..Course::START };
         }
-        let gain = u128::from(self.course.velocity * self.share * self.limits.packet) * u128::from(bytes)
+        let gain = u128::from(self.course.velocity * self.claim() * self.limits.packet) * u128::from(bytes)
             + u128::from(self.credit);
         let window = u128::from(self.window);
         self.credit = u64::try_from(gain % window).unwrap_or(0);
@@ -326,6 +354,8 @@ impl Congestion for Copa {
         self.window = self.limits.min();
         self.slow_start = true;
         self.share = MIN_SHARE;
+        self.aside = 0;
+        self.full_rounds = 0;
         self.course = Course::START;
         self.credit = 0;
     }
@@ -484,11 +514,15 @@ mod tests {
         path.run(&mut copa, 3_000_000, 0, 0);
         assert_eq!(copa.share, MIN_SHARE);
         path.run(&mut copa, 6_000_000, 200, 0);
-        assert!(copa.competes() && copa.share > 20, "share {}", copa.share);
+        assert!(copa.share > 20, "share {}", copa.share);
+        while !copa.competes() {
+            let soon = path.now + 1_000;
+            path.run(&mut copa, soon, 200, 0);
+        }
         let share = copa.share;
         assert!(copa.on_congestion_event(at(path.now), at(path.now), PACKET));
         assert_eq!(copa.share, share / 2, "losses halve what it asks for");
-        path.run(&mut copa, 9_000_000, 0, 0);
+        path.run(&mut copa, 12_000_000, 0, 0);
         assert!(!copa.competes());
         assert_eq!(copa.share, MIN_SHARE);
     }
