@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use crate::api::{
-    Addr, Algorithm, Command, CommandId, Deadline, Drops, EntityId, Epoch, Identity, Input, Io, NetworkKey, Now, Seed,
+    Addr, Command, CommandId, Deadline, Drops, EntityId, Epoch, Identity, Input, Io, NetworkKey, Now, Seed,
     SessionConfig, SessionKey, SessionStats, UnixNanos,
 };
 use crate::driver::{Driver, Parts};
@@ -527,16 +527,12 @@ impl Builder {
             trace: false,
         };
         let kernel = Kernel::boot(boot, now).map_err(|error| StartError::Boot(error.to_string()))?;
-        let disk = Arc::new(state.map_or_else(
-            || AnyDisk::Memory(MemoryDisk::default()),
-            |state| AnyDisk::Directory(Box::new(state)),
-        ));
         let busy_poll = nanos(self.busy_poll);
         let parts = Parts {
             socket,
             clock,
             entropy: Arc::new(entropy),
-            disk,
+            disk: Arc::new(disk_of(state)),
             threads: self.threads,
             helpers: usize::from(self.lanes) - 1,
             busy_poll,
@@ -554,6 +550,14 @@ impl Builder {
         node.advertise = self.advertise.into();
         Ok((node, driver))
     }
+}
+
+/// Where cells are kept: in the state directory, if there is one.
+fn disk_of(state: Option<StateDir>) -> AnyDisk {
+    state.map_or_else(
+        || AnyDisk::Memory(MemoryDisk::default()),
+        |state| AnyDisk::Directory(Box::new(state)),
+    )
 }
 
 /// Whether this host should offer AES-256-GCM.

@@ -61,7 +61,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use net_kernel::api::{Command, Deadline, Event, Holdings, Input, Job, Messages, StoreError, StoreOp, Stored};
+use net_kernel::api::{Command, Deadline, Event, Input, Job, Messages, StoreError, StoreOp, Stored};
 use net_kernel::base::probe::Hits;
 use net_kernel::base::trace::Record;
 use net_kernel::base::{CommandId, EntityId, JobId, StreamId, Ticket};
@@ -70,7 +70,7 @@ use net_kernel::session::crew::Drawn;
 use net_sim_model::key::scale;
 use net_sim_model::{DiskFault, Family, Key, WriteEnd};
 
-use crate::check::{Accounts, Note, Observation, Panel, Violation, wants};
+use crate::check::{Accounts, Note, Panel, Violation};
 use crate::histogram::Histogram;
 use crate::history::{Cursor, Fact, History, NONE, Recorder, StoreEnd};
 use crate::host::Host;
@@ -97,8 +97,6 @@ pub use tree::{Entry, Tree};
 const WALL: u64 = 1_767_225_600_000_000_000;
 /// Monotonic time at the start of every machine's first process.
 const MONO: u64 = 1_000_000_000;
-/// Sessions one machine may hold for every other, ended ones that linger included.
-const LINGERING: usize = 48;
 /// A run goes on this long after everything is done, so that endings are seen.
 const SETTLE: u64 = 1_000_000_000;
 /// How often a run asks whether everything is done.
@@ -512,37 +510,6 @@ impl<H: Host> World<H> {
             Some(_) | None => {}
         }
         false
-    }
-
-    /// Asks every process how much it holds. The limits: some sessions for every machine of the world, since closed ones
-    /// linger; three keys each and those that wait; all streams allowed; one session window each of early data.
-    fn weigh(&mut self) {
-        let config = &self.scenario.config;
-        let sessions = self.nodes.len() * LINGERING;
-        let limit = Holdings {
-            sessions,
-            keys: sessions * 3 + config.max_pending,
-            streams: sessions * 2 * config.max_streams as usize,
-            reordering: sessions * config.session_window as usize,
-            in_flight: sessions as u64 * config.session_window * 2,
-        };
-        for (node, machine) in self.nodes.iter().enumerate() {
-            if let Some(holdings) = machine.host.as_ref().and_then(Host::holdings) {
-                let seen = Observation::Holding {
-                    node: node as u32,
-                    holdings,
-                    limit,
-                };
-                self.panel.observe(self.now, wants::HOLDING, &seen);
-            }
-            for load in machine.host.as_ref().map_or_else(Vec::new, Host::timers) {
-                let seen = Observation::Timers {
-                    node: node as u32,
-                    load,
-                };
-                self.panel.observe(self.now, wants::HOLDING, &seen);
-            }
-        }
     }
 
     fn all_done(&self) -> bool {

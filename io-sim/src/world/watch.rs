@@ -3,13 +3,16 @@
 //! Invariants: it tells what is so, from the world's own books, not what a kernel claims.
 //! Not here: datagrams (`net.rs`), streams (`apps.rs`), what checkers make of it (`crate::check`).
 
-use net_kernel::api::Event;
+use net_kernel::api::{Event, Holdings};
 use net_kernel::base::{Addr, EntityId};
 
 use super::{World, node};
 use crate::check::{KeyLifetime, Observation, Panel, wants};
 use crate::host::Host;
 use crate::scenario::{FaultKind, Scenario};
+
+/// Sessions one machine may hold for every other, ended ones that linger included.
+const LINGERING: usize = 48;
 
 /// The checkers of a run.
 pub(super) fn panel<H: Host>(scenario: &Scenario) -> Panel {
@@ -87,6 +90,37 @@ impl<H: Host> World<H> {
                 epoch,
             };
             self.panel.observe(self.now, wants::NODE, &seen);
+        }
+    }
+
+    /// Asks every process how much it holds. The limits: some sessions for every machine of the world, since closed ones
+    /// linger; three keys each and those that wait; all streams allowed; one session window each of early data.
+    pub(super) fn weigh(&mut self) {
+        let config = &self.scenario.config;
+        let sessions = self.nodes.len() * LINGERING;
+        let limit = Holdings {
+            sessions,
+            keys: sessions * 3 + config.max_pending,
+            streams: sessions * 2 * config.max_streams as usize,
+            reordering: sessions * config.session_window as usize,
+            in_flight: sessions as u64 * config.session_window * 2,
+        };
+        for (node, machine) in self.nodes.iter().enumerate() {
+            if let Some(holdings) = machine.host.as_ref().and_then(Host::holdings) {
+                let seen = Observation::Holding {
+                    node: node as u32,
+                    holdings,
+                    limit,
+                };
+                self.panel.observe(self.now, wants::HOLDING, &seen);
+            }
+            for load in machine.host.as_ref().map_or_else(Vec::new, Host::timers) {
+                let seen = Observation::Timers {
+                    node: node as u32,
+                    load,
+                };
+                self.panel.observe(self.now, wants::HOLDING, &seen);
+            }
         }
     }
 
