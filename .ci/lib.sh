@@ -250,7 +250,7 @@ simulate() {
 # crowd SEEDS MINUTES: scenarios of many machines, of which one seed takes a second and more; the largest under one seed in twenty.
 crowd() {
     local seeds=$1 minutes=$2
-    limited "$minutes" "$(netsim release)" run scenarios-large/{join-200,many-sessions}.toml --seeds "1..$seeds" --jobs "$JOBS"
+    limited "$minutes" "$(netsim release)" run scenarios-large/{join-200,many-sessions,mesh-ring-32}.toml --seeds "1..$seeds" --jobs "$JOBS"
     limited "$minutes" "$(netsim release)" run scenarios-large/join-1000.toml --seeds "1..$(((seeds + 19) / 20))" --jobs "$JOBS"
 }
 
