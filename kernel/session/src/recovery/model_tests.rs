@@ -293,8 +293,25 @@ fn cubic_fills_a_bottleneck_despite_random_loss() {
 }
 
 #[test]
+fn copa_does_not_take_random_loss_for_congestion() {
+    let link = Link {
+        loss: 50_000,
+        ..BOTTLENECK
+    };
+    let [cubic, copa] = [Algorithm::Cubic, Algorithm::Copa].map(|algorithm| {
+        let mut world = World::new(link, algorithm, 0);
+        world.run(seconds(60), seconds(60));
+        let used = world.delivered * 100 / (60 * BOTTLENECK.bytes_per_second);
+        world.run(Instant::ZERO, seconds(120));
+        world.assert_settled();
+        used
+    });
+    assert!(copa >= 85 && copa > cubic, "copa {copa} %, cubic {cubic} %");
+}
+
+#[test]
 fn without_random_loss_the_queue_alone_governs() {
-    for algorithm in [Algorithm::Cubic, Algorithm::NewReno] {
+    for algorithm in Algorithm::ALL {
         let mut world = World::new(Link { loss: 0, ..BOTTLENECK }, algorithm, 0);
         world.run(seconds(30), seconds(30));
         let used = world.delivered * 100 / (30 * BOTTLENECK.bytes_per_second);
@@ -355,11 +372,10 @@ proptest! {
         queue in 2_400u64..100_000,
         bytes_per_second in 20_000u64..5_000_000,
         delay_us in 10u64..200_000,
-        reno in any::<bool>(),
+        algorithm in prop::sample::select(Algorithm::ALL.to_vec()),
     ) {
         let delay = Duration::from_micros(delay_us);
         let link = Link { bytes_per_second, delay, queue, loss, ack_loss, reorder, skip_every };
-        let algorithm = if reno { Algorithm::NewReno } else { Algorithm::Cubic };
         let mut world = World::new(link, algorithm, seed);
         world.run(seconds(5), seconds(5));
         // Then the path heals, so that the last packets can be settled.
