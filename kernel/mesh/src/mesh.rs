@@ -85,8 +85,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const MAX_ASKED_FOR: usize = 4_096;
 /// We speak at most this often when asked to.
 const SPEAK_GAP: Duration = Duration::from_millis(100);
-/// What reaching a neighbour costs while no round trip was measured: a local network's, in microseconds.
-const UNMEASURED_US: u32 = 1_000;
+/// What reaching a neighbour costs while no round trip was measured, in microseconds: RFC 9002's first guess. A guess that
+/// is too low would be announced, and what is measured would then not be close enough to be used.
+const UNMEASURED_US: u32 = 333_000;
 /// Failures within this time of each other have one cause.
 const OUTAGE: Duration = Duration::from_secs(3);
 /// Fewer failures together are none.
