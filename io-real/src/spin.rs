@@ -239,10 +239,10 @@ mod tests {
         spin.on_idle(at(0));
         assert!(!spin.will_look());
         spin.on_received(at(1));
-        for now in 2..100 {
+        for us in 2..100 {
             let announced = spin.will_look();
-            let idle = spin.on_idle(at(now));
-            assert_eq!(announced, idle != Idle::Sleep, "at {now} us");
+            let idle = spin.on_idle(at(us));
+            assert_eq!(announced, idle != Idle::Sleep, "at {us} us");
         }
         spin.on_received(at(100));
         spin.on_woke();

@@ -240,6 +240,7 @@ impl<const BUG: u8> Toy<BUG> {
             | Command::Allow(_)
             | Command::Join { .. }
             | Command::Leave(_)
+            | Command::Describe { .. }
             | Command::CancelConnect(_)
             | Command::Shutdown => {}
         }

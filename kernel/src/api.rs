@@ -23,6 +23,7 @@ pub use net_session::recovery::Algorithm;
 pub use net_session::rx::{Ecn, RxBatch, RxBuf};
 pub use net_session::tx::{Dest, Seal, Tx};
 pub use net_session::{Part, SessionKey};
+pub use net_wire::mesh::Health;
 
 /// One thing the kernel is told. One per turn.
 #[derive(Debug)]
@@ -140,6 +141,14 @@ pub enum Command<'b> {
     },
     /// End a [`Self::Join`]; a session stays as it is. Unknown peers are ignored.
     Leave(EntityId),
+    /// What the mesh is told of this node from now on; at once where its health or a tenth of its load changes, at most ten
+    /// times a second. Needs a mesh.
+    Describe {
+        /// How busy it is, in thousandths of what it can do, at most 1,000.
+        load: u16,
+        /// How well it does.
+        health: Health,
+    },
     /// Forget a connection attempt; ignored where it already ended.
     CancelConnect(CommandId),
     /// Close every session and refuse what comes after.

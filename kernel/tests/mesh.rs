@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Pair, boot};
-use net_kernel::api::{Command, Event, Fact, MeshConfig, Refused, SessionConfig};
+use net_kernel::api::{Command, Event, Fact, Health, MeshConfig, Refused, SessionConfig};
 use net_kernel::base::Duration;
 
 /// Kernels 0, 1 and 2 in a row; all but `outside` are part of the mesh.
@@ -59,6 +59,25 @@ fn the_ends_of_a_row_are_found_over_its_middle_and_lost_with_it() {
         0,
         |event| matches!(event, Event::Mesh(Fact::Lost(node)) if *node == lost)
     ));
+}
+
+#[test]
+fn what_a_node_says_of_itself_is_known_behind_its_neighbours() {
+    let mut row = row(3, None);
+    row.run_until(Duration::from_secs(5), "routes", |row| reaches(row, 0, 2) == Some(2));
+    let (load, health) = (300, Health::Degraded);
+    row.command(2, Command::Describe { load, health });
+    let told = |row: &Pair| {
+        let mesh = row.sides[0].kernel.mesh().expect("a mesh");
+        mesh.routes().core(&row.entity(2)).map(|core| (core.load, core.health))
+    };
+    row.run_until(Duration::from_secs(1), "news before the next pingwave", |row| {
+        told(row) == Some((load, health))
+    });
+    let id = row.command(2, Command::Describe { load: 1_001, health });
+    assert!(row.has_event(2, |event| {
+        matches!(event, Event::Refused { command, why: Refused::BadArgument } if *command == id)
+    }));
 }
 
 #[test]

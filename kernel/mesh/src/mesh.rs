@@ -72,7 +72,7 @@ const MAX_ASKED: usize = 3;
 /// Questions of ours that may be open; the oldest is forgotten for one more.
 const MAX_QUESTIONS: usize = 1_024;
 /// A stream takes a message where it takes this much.
-const ROOM: u64 = 256;
+const MESSAGE_ROOM: u64 = 256;
 /// What a message costs of a stream's credit beyond its bytes.
 const CHARGE: u64 = net_wire::MESSAGE_CHARGE;
 /// Announcements of one node within [`DAMP`]; more wait for its end.
@@ -83,8 +83,10 @@ const DAMP: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Requests remembered; the oldest is forgotten for one more.
 const MAX_ASKED_FOR: usize = 4_096;
-/// We speak at most this often when asked to.
+/// We speak at most this often when asked to, or when something changed.
 const SPEAK_GAP: Duration = Duration::from_millis(100);
+/// A change of load by as many thousandths is said at once, a smaller one with the next pingwave.
+const LOAD_NEWS: u16 = 100;
 /// What reaching a neighbour costs while no round trip was measured, in microseconds: RFC 9002's first guess. A guess that
 /// is too low would be announced, and what is measured would then not be close enough to be used.
 const UNMEASURED_US: u32 = 333_000;
@@ -628,7 +630,7 @@ impl Mesh {
         let Some(neighbour) = self.neighbours.get_mut(&session) else {
             return;
         };
-        while neighbour.room >= ROOM {
+        while neighbour.room >= MESSAGE_ROOM {
             let message = match neighbour.next_errand(self.wave.as_ref()) {
                 Some(message) => Some(message),
                 None => loop {
@@ -731,6 +733,17 @@ impl Mesh {
             Timer::Speak,
             fx.now() + self.config.pingwave.saturating_sub(Duration::from_nanos(tenth)) + jitter,
         );
+    }
+
+    /// What we say of ourselves from now on; at once where others would act on it.
+    fn describe(&mut self, load: u16, health: Health, fx: &mut MeshFx<'_>) {
+        let news = health != self.core.health || load.abs_diff(self.core.load) >= LOAD_NEWS;
+        self.core.load = load;
+        self.core.health = health;
+        if news {
+            let free = self.spoke.map_or(fx.now(), |spoke| spoke + SPEAK_GAP);
+            fx.arm(Timer::Speak, free.max(fx.now()));
+        }
     }
 
     fn heard(&self, session: SessionKey, view: View<'_>) -> Instant {
@@ -1016,10 +1029,7 @@ impl Machine for Mesh {
                 let at = self.joins.on_failed(fx.now(), &peer, jitter);
                 rejoin(at, fx);
             }
-            In::Describe { load, health } => {
-                self.core.load = load.min(1_000);
-                self.core.health = health;
-            }
+            In::Describe { load, health } => self.describe(load.min(1_000), health, fx),
         }
     }
 

@@ -333,10 +333,10 @@ impl World {
                     self.speak(to, None);
                 }
             }
-            Told::Ask(target, version) => {
-                if self.nodes[to].version(&target) >= Some(version) {
-                    self.announce(to, from, &target);
-                } else if let Some(route) = self.nodes[to].route(&target) {
+            Told::Ask(target, version) => match self.nodes[to].route(&target) {
+                None => {}
+                Some(route) if route.version >= version => self.announce(to, from, &target),
+                Some(route) => {
                     let next = (0..self.nodes.len()).find(|&n| id(n) == route.next).expect("a node");
                     if next != from {
                         self.flying
@@ -345,7 +345,7 @@ impl World {
                             .push_back(Told::Ask(target, version));
                     }
                 }
-            }
+            },
         }
         self.react(to);
         self.settle();

@@ -464,12 +464,6 @@ impl Routes {
             .map(|(id, _)| *id)
     }
 
-    /// The newest version of a node that its routes rest on; for answering requests.
-    #[must_use]
-    pub fn version(&self, of: &EntityId) -> Option<Version> {
-        self.route(of).map(|route| route.version)
-    }
-
     fn route_over(&self, target: &Target, offer: &Offer) -> Option<Route> {
         let link = self.links.get(&offer.via)?;
         debug_assert!(target.offers.contains(offer));

@@ -15,7 +15,7 @@ use net_session::stream::PushError;
 use net_wire::{CloseCode, MESSAGE_CHARGE};
 
 use crate::Kernel;
-use crate::api::{Command, Event, Messages, Refused, StreamOptions};
+use crate::api::{Command, Event, Health, Messages, Refused, StreamOptions};
 
 /// Codes of resets and stops fit a varint with room to spare.
 const MAX_CODE: u64 = (1 << 62) - 1;
@@ -31,6 +31,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         match command {
             Command::Connect { peer, addresses } => self.connect(now, id, peer, addresses)?,
             Command::Join { peer, addresses } => self.join(now, peer, addresses)?,
+            Command::Describe { load, health } => self.describe(now, load, health)?,
             Command::Leave(peer) => self.tell_mesh(now, MeshIn::Leave(peer)),
             Command::CancelConnect(command) => self.peers.handle(now, PeersIn::Cancel(command), ()),
             Command::Open { session, options } => self.open(id, session, options)?,
@@ -113,6 +114,17 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             return Err(Refused::BadAddresses);
         }
         self.tell_mesh(now, MeshIn::Join(peer, addresses));
+        Ok(())
+    }
+
+    fn describe(&mut self, now: Now, load: u16, health: Health) -> Result<(), Refused> {
+        if self.mesh.is_none() {
+            return Err(Refused::NoMesh);
+        }
+        if load > 1_000 {
+            return Err(Refused::BadArgument);
+        }
+        self.tell_mesh(now, MeshIn::Describe { load, health });
         Ok(())
     }
 
