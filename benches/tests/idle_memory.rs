@@ -3,17 +3,13 @@
 //! Invariants: only what the hub's own turns and jobs allocate is counted; its datagrams lie in slots made before.
 //! Not here: what the driver and its host add (`idle`).
 
-use std::collections::VecDeque;
-
 use net_benches::alloc::{Counting, held};
+use net_benches::kernel::host::{Chores, boot, clocks};
 use net_io_real::aead::Ring;
 use net_kernel::Kernel;
-use net_kernel::api::{
-    Boot, Command, Dest, Ecn, Event, Input, Io, Job, Part, RxBatch, RxBuf, SessionConfig, StoreOp, Stored, Tx,
-};
-use net_kernel::base::rng::{Secret, Seed, Stream};
-use net_kernel::base::{Addr, CommandId, Duration, Epoch, Instant, JobId, Now, Ticket, UnixNanos};
-use net_kernel::trust::{Identity, NetworkKey};
+use net_kernel::api::{Command, Dest, Ecn, Event, Input, Io, Job, Part, RxBatch, RxBuf, SessionConfig, StoreOp, Tx};
+use net_kernel::base::rng::{Seed, Stream};
+use net_kernel::base::{Addr, CommandId, Duration, Instant, JobId, Ticket};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -32,8 +28,7 @@ struct Desk {
     first: usize,
     count: usize,
     connected: usize,
-    jobs: VecDeque<(JobId, Box<Job>)>,
-    stores: VecDeque<(Ticket, StoreOp)>,
+    chores: Chores,
 }
 
 impl Tx for Desk {
@@ -53,11 +48,11 @@ impl Tx for Desk {
 
 impl Io for Desk {
     fn store(&mut self, ticket: Ticket, op: StoreOp) {
-        self.stores.push_back((ticket, op));
+        self.chores.store(ticket, op);
     }
 
     fn work(&mut self, id: JobId, job: Box<Job>) {
-        self.jobs.push_back((id, job));
+        self.chores.work(id, job);
     }
 
     fn event(&mut self, event: Event) {
@@ -85,28 +80,16 @@ impl Node {
         let mut seed = [0; 32];
         seed[..2].copy_from_slice(&number.to_le_bytes());
         let seed = Seed::new(seed);
-        let mut identity = seed.fork("identity");
-        let boot = Boot {
-            seed: seed.clone(),
-            identity: Identity::generate(&mut |out| identity.fill(out)),
-            epoch: Epoch(1),
-            networks: vec![NetworkKey::from_bytes(Secret([7; 32]))],
-            allow: None,
-            config: SessionConfig::default(),
-            mesh: None,
-            lanes: 1,
-            trace: false,
-        };
+        let boot = boot(&seed, SessionConfig::default(), 1);
         let desk = Desk {
             slots: vec![(([0, 0, 0, 0], 0).into(), 0, [0; SLOT]); SLOTS],
             first: 0,
             count: 0,
             connected: 0,
-            jobs: VecDeque::new(),
-            stores: VecDeque::new(),
+            chores: Chores::default(),
         };
         Self {
-            kernel: Kernel::boot(boot, now(Instant::ZERO)).expect("the configuration is sound"),
+            kernel: Kernel::boot(boot, clocks(Instant::ZERO)).expect("the configuration is sound"),
             desk,
             addr: ([127, 0, 0, 1], 1_000 + number).into(),
             deadline: Instant::ZERO,
@@ -119,34 +102,16 @@ impl Node {
     fn turn(&mut self, at: Instant, input: Input<'_>) {
         let ((), held) = held(|| {
             self.step(at, input);
-            loop {
-                if let Some((ticket, op)) = self.desk.stores.pop_front() {
-                    let result = match op {
-                        StoreOp::Put { .. } => Stored::Done,
-                        StoreOp::Get { .. } => Stored::Value(None),
-                    };
-                    self.step(at, Input::Stored(ticket, result));
-                } else if let Some((id, job)) = self.desk.jobs.pop_front() {
-                    let done = job.run(&mut |out| self.entropy.fill(out));
-                    self.step(at, Input::Worked(id, done));
-                } else {
-                    return;
-                }
+            while let Some(input) = self.desk.chores.next(&mut self.entropy) {
+                self.step(at, input);
             }
         });
         self.held += held;
     }
 
     fn step(&mut self, at: Instant, input: Input<'_>) {
-        let deadline = self.kernel.turn(now(at), input, &mut self.desk);
+        let deadline = self.kernel.turn(clocks(at), input, &mut self.desk);
         self.deadline = deadline.map_or(Instant::MAX, |deadline| deadline.at);
-    }
-}
-
-fn now(mono: Instant) -> Now {
-    Now {
-        mono,
-        wall: UnixNanos(1_790_000_000_000_000_000 + mono.as_nanos()),
     }
 }
 

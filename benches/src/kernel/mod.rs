@@ -3,6 +3,7 @@
 //! | file | role |
 //! |---|---|
 //! | `null.rs` | a cipher that does nothing, so that only the protocol is counted |
+//! | `host.rs` | what every driver of a bare kernel does alike |
 //! | `pair.rs` | two connected kernels that exchange datagrams through fixed slots |
 //! | `lanes.rs` | two lanes without kernels around them |
 //! | `star.rs` | a kernel with sessions to several others |
@@ -14,6 +15,7 @@
 
 pub mod counts;
 pub mod gate;
+pub mod host;
 pub mod lanes;
 pub mod null;
 pub mod pair;

@@ -6,16 +6,14 @@
 
 use net_kernel::Kernel;
 use net_kernel::api::{
-    Boot, Command, Deadline, Dest, Ecn, Event, Input, Io, Job, Messages, Part, RxBatch, RxBuf, SessionConfig, StoreOp,
-    Stored, StreamOptions, Tx,
+    Command, Deadline, Dest, Ecn, Event, Input, Io, Job, Messages, Part, RxBatch, RxBuf, SessionConfig, StoreOp,
+    StreamOptions, Tx,
 };
-use net_kernel::base::rng::{Secret, Seed, Stream};
-use net_kernel::base::{
-    Addr, CommandId, Duration, Epoch, Instant, JobId, Now, SessionKey, StreamId, Ticket, UnixNanos,
-};
+use net_kernel::base::rng::{Seed, Stream};
+use net_kernel::base::{Addr, CommandId, Duration, Instant, JobId, SessionKey, StreamId, Ticket};
 use net_kernel::session::aead::Aead;
-use net_kernel::trust::{Identity, NetworkKey};
-use std::collections::VecDeque;
+
+use super::host::{Chores, boot, clocks};
 
 /// Longest datagram, in bytes.
 const SLOT: usize = 1_452;
@@ -132,8 +130,7 @@ pub struct Desk {
     opened: Option<StreamId>,
     /// Whether a command was refused since it was last looked at.
     pub refused: bool,
-    jobs: VecDeque<(JobId, Box<Job>)>,
-    stores: VecDeque<(Ticket, StoreOp)>,
+    chores: Chores,
 }
 
 impl Tx for Desk {
@@ -150,11 +147,11 @@ impl Tx for Desk {
 
 impl Io for Desk {
     fn store(&mut self, ticket: Ticket, op: StoreOp) {
-        self.stores.push_back((ticket, op));
+        self.chores.store(ticket, op);
     }
 
     fn work(&mut self, id: JobId, job: Box<Job>) {
-        self.jobs.push_back((id, job));
+        self.chores.work(id, job);
     }
 
     fn event(&mut self, event: Event) {
@@ -206,20 +203,9 @@ pub struct Side<A: Aead> {
 impl<A: Aead> Side<A> {
     fn new(number: u8, config: &SessionConfig) -> Self {
         let seed = Seed::new([number; 32]);
-        let mut identity = seed.fork("identity");
-        let boot = Boot {
-            seed: seed.clone(),
-            identity: Identity::generate(&mut |out| identity.fill(out)),
-            epoch: Epoch(1),
-            networks: vec![NetworkKey::from_bytes(Secret([7; 32]))],
-            allow: None,
-            config: config.clone(),
-            mesh: None,
-            lanes: 1,
-            trace: false,
-        };
+        let boot = boot(&seed, config.clone(), 1);
         Self {
-            kernel: Kernel::boot(boot, now(Instant::ZERO)).expect("the configuration is sound"),
+            kernel: Kernel::boot(boot, clocks(Instant::ZERO)).expect("the configuration is sound"),
             desk: Desk {
                 wire: Wire::new(),
                 delivered: (0, 0),
@@ -229,8 +215,7 @@ impl<A: Aead> Side<A> {
                 connected: None,
                 opened: None,
                 refused: false,
-                jobs: VecDeque::new(),
-                stores: VecDeque::new(),
+                chores: Chores::default(),
             },
             deadline: Some(Instant::ZERO),
             addr: ([127, 0, 0, 1], 1_000 + u16::from(number)).into(),
@@ -241,25 +226,14 @@ impl<A: Aead> Side<A> {
     /// One turn.
     #[inline]
     pub fn turn(&mut self, at: Instant, input: Input<'_>) {
-        let deadline: Option<Deadline> = self.kernel.turn(now(at), input, &mut self.desk);
+        let deadline: Option<Deadline> = self.kernel.turn(clocks(at), input, &mut self.desk);
         self.deadline = deadline.map(|deadline| deadline.at);
     }
 
     /// Carries out jobs and storage. Only handshakes need it.
     fn serve(&mut self, at: Instant) {
-        loop {
-            if let Some((ticket, op)) = self.desk.stores.pop_front() {
-                let result = match op {
-                    StoreOp::Put { .. } => Stored::Done,
-                    StoreOp::Get { .. } => Stored::Value(None),
-                };
-                self.turn(at, Input::Stored(ticket, result));
-            } else if let Some((id, job)) = self.desk.jobs.pop_front() {
-                let done = job.run(&mut |out| self.entropy.fill(out));
-                self.turn(at, Input::Worked(id, done));
-            } else {
-                return;
-            }
+        while let Some(input) = self.desk.chores.next(&mut self.entropy) {
+            self.turn(at, input);
         }
     }
 
@@ -429,13 +403,5 @@ impl<A: Aead> Pair<A> {
             }
             self.step();
         }
-    }
-}
-
-/// Both clocks; the wall clock started at a plausible date.
-fn now(mono: Instant) -> Now {
-    Now {
-        mono,
-        wall: UnixNanos(1_790_000_000_000_000_000 + mono.as_nanos()),
     }
 }

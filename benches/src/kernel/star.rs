@@ -3,20 +3,19 @@
 //! Invariants: only turns of the middle are timed; datagrams arrive in order and none is lost; buffers look as a driver's do,
 //! datagrams of one sender end to end; everything is that of [`super::pair`] otherwise. Not here: sockets (`bin/lanes.rs`).
 
-use std::collections::VecDeque;
 use std::time::{Duration as Wall, Instant as Clock};
 
 use net_io_real::crew::Helpers;
 use net_kernel::Kernel;
 use net_kernel::api::{
-    Boot, Command, Crew, Dest, Ecn, Event, Input, Io, Job, Messages, Part, RxBatch, RxBuf, Seal, SessionConfig,
-    StoreOp, Stored, StreamOptions, Tx,
+    Command, Crew, Dest, Ecn, Event, Input, Io, Job, Messages, Part, RxBatch, RxBuf, Seal, SessionConfig, StoreOp,
+    StreamOptions, Tx,
 };
-use net_kernel::base::rng::{Secret, Seed, Stream};
-use net_kernel::base::{Addr, CommandId, Epoch, Instant, JobId, Now, SessionKey, StreamId, Ticket, UnixNanos};
+use net_kernel::base::rng::{Seed, Stream};
+use net_kernel::base::{Addr, CommandId, Instant, JobId, SessionKey, StreamId, Ticket};
 use net_kernel::session::aead::Aead;
-use net_kernel::trust::{Identity, NetworkKey};
 
+use super::host::{Chores, boot, clocks};
 use super::pair::HOP;
 
 /// Sessions of the middle.
@@ -48,8 +47,7 @@ struct Desk {
     sink: Box<[u8]>,
     sessions: Vec<SessionKey>,
     opened: Option<StreamId>,
-    jobs: VecDeque<(JobId, Box<Job>)>,
-    stores: VecDeque<(Ticket, StoreOp)>,
+    chores: Chores,
     no: bool,
 }
 
@@ -85,33 +83,24 @@ impl Tx for Desk {
 
 impl Io for Desk {
     fn store(&mut self, ticket: Ticket, op: StoreOp) {
-        self.stores.push_back((ticket, op));
+        self.chores.store(ticket, op);
     }
 
     fn work(&mut self, id: JobId, job: Box<Job>) {
-        self.jobs.push_back((id, job));
+        self.chores.work(id, job);
     }
 
     fn event(&mut self, event: Event) {
-        match event {
-            Event::Connected { session, .. } => self.sessions.push(session),
-            Event::Opened { stream, .. } => self.opened = Some(stream),
-            Event::Refused { .. } => self.no = true,
-            Event::Closed { why, .. } => panic!("a session between two kernels in memory ended: {why:?}"),
-            Event::ConnectFailed { .. }
-            | Event::StreamOpened { .. }
-            | Event::Writable { .. }
-            | Event::Finished { .. }
-            | Event::Flushed { .. }
-            | Event::StreamReset { .. }
-            | Event::StreamStopped { .. }
-            | Event::Echo { .. }
-            | Event::Rekeyed { .. }
-            | Event::Moved { .. }
-            | Event::Mesh(_)
-            | Event::StateRolledBack { .. }
-            | Event::StoreFailed { .. } => {}
+        assert!(
+            !matches!(event, Event::Closed { .. }),
+            "a session between two kernels in memory ended: {event:?}"
+        );
+        if let Event::Connected { session, .. } = event {
+            self.sessions.push(session);
+        } else if let Event::Opened { stream, .. } = event {
+            self.opened = Some(stream);
         }
+        self.no |= matches!(event, Event::Refused { .. });
     }
 
     #[inline]
@@ -150,20 +139,9 @@ struct End<A: Aead> {
 impl<A: Aead> End<A> {
     fn new(number: u8, config: &SessionConfig, lanes: u8, look: Wall) -> Self {
         let seed = Seed::new([number; 32]);
-        let mut identity = seed.fork("identity");
-        let boot = Boot {
-            seed: seed.clone(),
-            identity: Identity::generate(&mut |out| identity.fill(out)),
-            epoch: Epoch(1),
-            networks: vec![NetworkKey::from_bytes(Secret([7; 32]))],
-            allow: None,
-            config: config.clone(),
-            mesh: None,
-            lanes,
-            trace: false,
-        };
+        let boot = boot(&seed, config.clone(), lanes);
         Self {
-            kernel: Kernel::boot(boot, now(Instant::ZERO)).expect("the configuration is sound"),
+            kernel: Kernel::boot(boot, clocks(Instant::ZERO)).expect("the configuration is sound"),
             desk: Desk {
                 buf: vec![0; CAPACITY].into_boxed_slice(),
                 used: 0,
@@ -178,8 +156,7 @@ impl<A: Aead> End<A> {
                 sink: vec![0; 2_048].into_boxed_slice(),
                 sessions: Vec::new(),
                 opened: None,
-                jobs: VecDeque::new(),
-                stores: VecDeque::new(),
+                chores: Chores::default(),
                 no: false,
             },
             deadline: Some(Instant::ZERO),
@@ -191,7 +168,7 @@ impl<A: Aead> End<A> {
 
     fn turn(&mut self, at: Instant, input: Input<'_>) {
         let begun = Clock::now();
-        let deadline = self.kernel.turn(now(at), input, &mut self.desk);
+        let deadline = self.kernel.turn(clocks(at), input, &mut self.desk);
         self.spent += begun.elapsed();
         self.deadline = deadline.map(|deadline| deadline.at);
     }
@@ -204,19 +181,8 @@ impl<A: Aead> End<A> {
     }
 
     fn serve(&mut self, at: Instant) {
-        loop {
-            if let Some((ticket, op)) = self.desk.stores.pop_front() {
-                let result = match op {
-                    StoreOp::Put { .. } => Stored::Done,
-                    StoreOp::Get { .. } => Stored::Value(None),
-                };
-                self.turn(at, Input::Stored(ticket, result));
-            } else if let Some((id, job)) = self.desk.jobs.pop_front() {
-                let done = job.run(&mut |out| self.entropy.fill(out));
-                self.turn(at, Input::Worked(id, done));
-            } else {
-                return;
-            }
+        while let Some(input) = self.desk.chores.next(&mut self.entropy) {
+            self.turn(at, input);
         }
     }
 
@@ -396,13 +362,5 @@ fn take<'b, A: Aead>(peer: &mut End<A>, inbox: &'b mut [u8], bufs: &mut [RxBuf<'
             digest: None,
         };
         *count += 1;
-    }
-}
-
-/// Both clocks; the wall clock started at a plausible date.
-fn now(mono: Instant) -> Now {
-    Now {
-        mono,
-        wall: UnixNanos(1_790_000_000_000_000_000 + mono.as_nanos()),
     }
 }

@@ -4,17 +4,15 @@
 //! Not here: the link (`run.rs`).
 
 use super::end::{CHUNK, Datagram, End, Outbox, WINDOW};
+use crate::kernel::host::{Chores, boot, clocks};
 use crate::kernel::null::Null;
 use net_kernel::Kernel;
 use net_kernel::api::{
-    Algorithm, Boot, Command, Dest, Ecn, Event, Input, Io, Job, Messages, Part, RxBatch, RxBuf, SessionConfig, StoreOp,
-    Stored, StreamOptions, Tx,
+    Algorithm, Command, Dest, Ecn, Event, Input, Io, Job, Messages, Part, RxBatch, RxBuf, SessionConfig, StoreOp,
+    StreamOptions, Tx,
 };
-use net_kernel::base::rng::{Secret, Seed, Stream};
-use net_kernel::base::{
-    Addr, CommandId, EntityId, Epoch, Instant, JobId, Now, SessionKey, StreamId, Ticket, UnixNanos,
-};
-use net_kernel::trust::{Identity, NetworkKey};
+use net_kernel::base::rng::{Seed, Stream};
+use net_kernel::base::{Addr, CommandId, EntityId, Instant, JobId, SessionKey, StreamId, Ticket};
 use std::collections::VecDeque;
 
 /// What the kernel did during a turn.
@@ -24,8 +22,7 @@ struct Desk {
     slot: Vec<u8>,
     ecn: u8,
     events: VecDeque<Event>,
-    jobs: VecDeque<(JobId, Box<Job>)>,
-    stores: VecDeque<(Ticket, StoreOp)>,
+    chores: Chores,
     parts: Vec<Delivered>,
 }
 
@@ -54,11 +51,11 @@ impl Tx for Desk {
 
 impl Io for Desk {
     fn store(&mut self, ticket: Ticket, op: StoreOp) {
-        self.stores.push_back((ticket, op));
+        self.chores.store(ticket, op);
     }
 
     fn work(&mut self, id: JobId, job: Box<Job>) {
-        self.jobs.push_back((id, job));
+        self.chores.work(id, job);
     }
 
     fn event(&mut self, event: Event) {
@@ -105,7 +102,6 @@ impl KernelEnd {
         let mut bytes = [side; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let seed = Seed::new(bytes);
-        let mut identity = seed.fork("identity");
         let config = SessionConfig {
             congestion: algorithm,
             stream_window: WINDOW,
@@ -113,19 +109,9 @@ impl KernelEnd {
             send_buffer: WINDOW,
             ..SessionConfig::default()
         };
-        let boot = Boot {
-            seed: seed.clone(),
-            identity: Identity::generate(&mut |out| identity.fill(out)),
-            epoch: Epoch(1),
-            networks: vec![NetworkKey::from_bytes(Secret([7; 32]))],
-            allow: None,
-            config,
-            mesh: None,
-            lanes: 1,
-            trace: false,
-        };
+        let boot = boot(&seed, config, 1);
         Self {
-            kernel: Kernel::boot(boot, clocks(0)).expect("the configuration is sound"),
+            kernel: Kernel::boot(boot, clocks(Instant::ZERO)).expect("the configuration is sound"),
             desk: Desk::default(),
             entropy: seed.fork("entropy"),
             deadline: None,
@@ -139,7 +125,9 @@ impl KernelEnd {
     }
 
     fn turn(&mut self, now: u64, input: Input<'_>) {
-        let deadline = self.kernel.turn(clocks(now), input, &mut self.desk);
+        let deadline = self
+            .kernel
+            .turn(clocks(Instant::from_nanos(now)), input, &mut self.desk);
         self.deadline = deadline.map(|deadline| deadline.at);
     }
 
@@ -150,15 +138,8 @@ impl KernelEnd {
     /// Everything a turn left to do, until nothing is.
     fn settle(&mut self, now: u64) {
         loop {
-            if let Some((ticket, op)) = self.desk.stores.pop_front() {
-                let result = match op {
-                    StoreOp::Put { .. } => Stored::Done,
-                    StoreOp::Get { .. } => Stored::Value(None),
-                };
-                self.turn(now, Input::Stored(ticket, result));
-            } else if let Some((id, job)) = self.desk.jobs.pop_front() {
-                let done = job.run(&mut |out| self.entropy.fill(out));
-                self.turn(now, Input::Worked(id, done));
+            if let Some(input) = self.desk.chores.next(&mut self.entropy) {
+                self.turn(now, input);
             } else if let Some(event) = self.desk.events.pop_front() {
                 self.on_event(now, event);
             } else if !self.desk.parts.is_empty() {
@@ -263,9 +244,11 @@ impl End for KernelEnd {
             data: &mut datagram.bytes,
             digest: None,
         }];
-        let deadline = self
-            .kernel
-            .turn(clocks(now), Input::Datagrams(RxBatch::new(&mut bufs)), &mut self.desk);
+        let deadline = self.kernel.turn(
+            clocks(Instant::from_nanos(now)),
+            Input::Datagrams(RxBatch::new(&mut bufs)),
+            &mut self.desk,
+        );
         self.deadline = deadline.map(|deadline| deadline.at);
         self.settle(now);
     }
@@ -300,13 +283,5 @@ impl End for KernelEnd {
                 stats.rtt.as_micros()
             )
         })
-    }
-}
-
-/// Both clocks; the wall clock started at a plausible date.
-fn clocks(now: u64) -> Now {
-    Now {
-        mono: Instant::from_nanos(now),
-        wall: UnixNanos(1_790_000_000_000_000_000 + now),
     }
 }
