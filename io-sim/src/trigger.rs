@@ -1,19 +1,78 @@
-//! Events that set faults off in the arms that are not the world: what waits for what, how often it was seen, and what was
-//! set off by it.
+//! Events that set something off, in every arm: what waits for what, how often it was seen, and what was set off by it.
 //!
 //! Invariants: a trigger fires at most once; who feeds it stops when links are healed.
-//! Not here: the world's own (`world/trigger.rs`), what faults do, adversaries, whom the other arms do not set off.
+//! Not here: what the world does when one fires (`world/trigger.rs`), what faults do.
 
 use net_sim_model::Kinds;
 
 use crate::scenario::{Fault, Happening, NodeIndex, Scenario, Trigger};
 
 #[derive(Debug)]
-struct Watch {
+struct Watch<T> {
     trigger: Trigger,
-    fault: usize,
+    target: T,
     seen: u64,
     fired: bool,
+}
+
+/// What waits for events, and what each sets off.
+#[derive(Debug)]
+pub struct Watches<T>(Vec<Watch<T>>);
+
+impl<T> Default for Watches<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Copy> Watches<T> {
+    /// Watches for triggers, each with what it sets off.
+    pub fn new(triggers: impl IntoIterator<Item = (Trigger, T)>) -> Self {
+        let watch = |(trigger, target)| Watch {
+            trigger,
+            target,
+            seen: 0,
+            fired: false,
+        };
+        Self(triggers.into_iter().map(watch).collect())
+    }
+
+    /// Whether nothing was ever waited for.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether somebody still waits for one of these.
+    #[must_use]
+    pub fn wait_for(&self, events: &[Happening]) -> bool {
+        let waits = |watch: &Watch<T>| !watch.fired && events.contains(&watch.trigger.event);
+        self.0.iter().any(waits)
+    }
+
+    /// Something happened once more: answers what it sets off.
+    pub fn happened(&mut self, what: &Happened) -> Vec<T> {
+        self.fire(|watch| {
+            watch.seen += u64::from(what.meets(&watch.trigger));
+            watch.seen == watch.trigger.nth
+        })
+    }
+
+    /// So many have happened, by `count` of what a trigger waits for: answers what that sets off.
+    pub fn reached(&mut self, event: Happening, count: impl Fn(&Trigger) -> u64) -> Vec<T> {
+        self.fire(|watch| watch.trigger.event == event && count(&watch.trigger) >= watch.trigger.nth)
+    }
+
+    fn fire(&mut self, mut due: impl FnMut(&mut Watch<T>) -> bool) -> Vec<T> {
+        let mut fired = Vec::new();
+        for watch in self.0.iter_mut().filter(|watch| !watch.fired) {
+            if due(watch) {
+                watch.fired = true;
+                fired.push(watch.target);
+            }
+        }
+        fired
+    }
 }
 
 /// A fault that an event set off, with its window.
@@ -64,10 +123,10 @@ impl Happened {
     }
 }
 
-/// All triggers of a scenario's faults.
+/// All triggers of a scenario's faults, for the arms that are not the world: they set no adversaries off.
 #[derive(Debug, Default)]
 pub struct Triggers {
-    watches: Vec<Watch>,
+    watches: Watches<usize>,
     set_off: Vec<SetOff>,
 }
 
@@ -76,16 +135,8 @@ impl Triggers {
     #[must_use]
     pub fn new(scenario: &Scenario) -> Self {
         let faults = scenario.faults.iter().enumerate();
-        let watches = faults.filter_map(|(fault, spec)| {
-            spec.when.map(|trigger| Watch {
-                trigger,
-                fault,
-                seen: 0,
-                fired: false,
-            })
-        });
         Self {
-            watches: watches.collect(),
+            watches: Watches::new(faults.filter_map(|(fault, spec)| Some((spec.when?, fault)))),
             set_off: Vec::new(),
         }
     }
@@ -93,28 +144,17 @@ impl Triggers {
     /// Whether somebody still waits for one of these.
     #[must_use]
     pub fn wait_for(&self, events: &[Happening]) -> bool {
-        let waits = |watch: &Watch| !watch.fired && events.contains(&watch.trigger.event);
-        self.watches.iter().any(waits)
+        self.watches.wait_for(events)
     }
 
     /// Something happened: answers what it sets off, from `now` on.
     pub fn happened(&mut self, now: u64, faults: &[Fault], what: &Happened) -> Vec<SetOff> {
-        let mut fired = Vec::new();
-        for watch in &mut self.watches {
-            if watch.fired || !what.meets(&watch.trigger) {
-                continue;
-            }
-            watch.seen += 1;
-            if watch.seen == watch.trigger.nth {
-                watch.fired = true;
-                let spec = &faults[watch.fault];
-                fired.push(SetOff {
-                    fault: watch.fault,
-                    at: now.saturating_add(spec.at),
-                    until: now.saturating_add(spec.until),
-                });
-            }
-        }
+        let window = |fault: usize| SetOff {
+            fault,
+            at: now.saturating_add(faults[fault].at),
+            until: now.saturating_add(faults[fault].until),
+        };
+        let fired: Vec<SetOff> = self.watches.happened(what).into_iter().map(window).collect();
         self.set_off.extend(&fired);
         fired
     }

@@ -76,6 +76,7 @@ use crate::history::{Cursor, Fact, History, NONE, Recorder, StoreEnd};
 use crate::host::Host;
 use crate::payload;
 use crate::scenario::{Fate, Happening, Scenario, Workload, WorkloadKind};
+use crate::trigger::Happened;
 use adversary::Villain;
 use apps::{Apps, Order, Purpose};
 use event::{Queue, What};
@@ -643,7 +644,7 @@ impl<H: Host> World<H> {
         let (address, entity) = (self.address_of(node, peer), self.entities[peer as usize]);
         self.dials(node, address);
         if !self.triggers.none() {
-            self.happened(trigger::Happened::at(Happening::Dialled, node));
+            self.happened(Happened::at(Happening::Dialled, node));
         }
         let addresses = [address];
         let connect = Command::Connect {
@@ -909,7 +910,7 @@ impl<H: Host> World<H> {
             StoreOp::Get { cell } => (Some(cell.name()), machine.disk.begin_read()),
         };
         if read.is_none() && !self.triggers.none() {
-            self.happened(trigger::Happened::at(Happening::Writing, node));
+            self.happened(Happened::at(Happening::Writing, node));
         }
         let operation = self.stores.len() as u32;
         self.stores.push(PendingStore {
@@ -955,7 +956,7 @@ impl<H: Host> World<H> {
             let done = matches!(result, Stored::Done);
             self.answer(node, ticket, result);
             if done && !self.triggers.none() {
-                self.happened(trigger::Happened::at(Happening::Stored, node));
+                self.happened(Happened::at(Happening::Stored, node));
             }
             return;
         };

@@ -19,11 +19,11 @@ use super::event::What;
 use super::forge;
 use super::node::{self, SOCKET_BUFFER, State};
 use super::pool::Pool;
-use super::trigger::Happened;
 use crate::check::{ADVERSARY, Observation, SOMEBODY, wants};
 use crate::history::Fact;
 use crate::host::{Host, Start};
 use crate::scenario::{AdversaryKind, Fate, FaultKind, Happening, NodeIndex, SHORTCUT, Scenario};
+use crate::trigger::Happened;
 
 /// Datagrams handed over in one turn.
 const BATCH: usize = 64;
@@ -357,7 +357,10 @@ impl<H: Host> World<H> {
     #[cold]
     fn happened_to(&mut self, event: Happening, node: u32, slot: u32) {
         let kind = Some(kind_of(&self.pool.get(slot).bytes));
-        self.happened(Happened { event, node, kind });
+        self.happened(Happened {
+            kind,
+            ..Happened::at(event, node)
+        });
     }
 
     /// A datagram for an address that is no machine's: an adversary's, or nobody's.
@@ -731,7 +734,10 @@ impl<H: Host> World<H> {
             for bytes in &buffers {
                 let kind = Some(kind_of(bytes));
                 let event = Happening::Received;
-                self.happened(Happened { event, node, kind });
+                self.happened(Happened {
+                    kind,
+                    ..Happened::at(event, node)
+                });
             }
         }
         // Most batches are of one datagram: they need no list on the heap.

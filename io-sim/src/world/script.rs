@@ -12,10 +12,10 @@ use net_sim_model::Family;
 use super::World;
 use super::event::What;
 use super::node::State;
-use super::trigger::Happened;
 use crate::history::{Fact, NONE};
 use crate::host::{Host, Start};
 use crate::scenario::{Fault, FaultKind, Happening, Scenario, WorkloadKind};
+use crate::trigger::Happened;
 
 /// One line of the script.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,16 +2,16 @@
 //!
 //! Invariants: a trigger fires at most once, and never in the liveness phase; what it sets off happens after the event
 //! that did it was dealt with.
-//! Not here: what faults do (`script.rs`).
+//! Not here: what meets a trigger (`crate::trigger`), what faults do (`script.rs`).
 
 use net_kernel::api::Event;
-use net_sim_model::Kinds;
 
 use super::World;
 use super::event::What;
 use super::script::Line;
 use crate::host::Host;
 use crate::scenario::{Happening, Scenario, Trigger};
+use crate::trigger::{Happened, Watches};
 
 /// What a trigger sets off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,18 +20,10 @@ enum Target {
     Adversary(u32),
 }
 
-#[derive(Debug)]
-struct Watch {
-    trigger: Trigger,
-    target: Target,
-    seen: u64,
-    fired: bool,
-}
-
 /// All triggers of a scenario.
 #[derive(Debug, Default)]
 pub struct Triggers {
-    watches: Vec<Watch>,
+    watches: Watches<Target>,
     /// Whether somebody waits for datagrams: these are too many to be looked at for nothing.
     datagrams: bool,
     deliveries: bool,
@@ -44,22 +36,11 @@ impl Triggers {
         let faults = faults.map(|(index, fault)| (fault.when, Target::Fault(index as u32)));
         let adversaries = scenario.adversaries.iter().enumerate();
         let adversaries = adversaries.map(|(index, one)| (one.when, Target::Adversary(index as u32)));
-        let watches: Vec<Watch> = faults
-            .chain(adversaries)
-            .filter_map(|(when, target)| {
-                let (seen, fired) = (0, false);
-                when.map(|trigger| Watch {
-                    trigger,
-                    target,
-                    seen,
-                    fired,
-                })
-            })
-            .collect();
-        let waits = |event| watches.iter().any(|watch| watch.trigger.event == event);
+        let all = faults.chain(adversaries);
+        let watches = Watches::new(all.filter_map(|(when, target)| Some((when?, target))));
         Self {
-            datagrams: waits(Happening::Sent) || waits(Happening::Received),
-            deliveries: waits(Happening::Delivered),
+            datagrams: watches.wait_for(&[Happening::Sent, Happening::Received]),
+            deliveries: watches.wait_for(&[Happening::Delivered]),
             watches,
         }
     }
@@ -83,25 +64,6 @@ impl Triggers {
     }
 }
 
-/// Something that happened.
-#[derive(Clone, Copy, Debug)]
-pub struct Happened {
-    /// What.
-    pub event: Happening,
-    /// Where.
-    pub node: u32,
-    /// To a datagram of which kind.
-    pub kind: Option<Kinds>,
-}
-
-impl Happened {
-    /// At a machine, about no datagram.
-    pub const fn at(event: Happening, node: u32) -> Self {
-        let kind = None;
-        Self { event, node, kind }
-    }
-}
-
 impl<H: Host> World<H> {
     /// Something happened: what waits for it is set off.
     #[cold]
@@ -109,23 +71,8 @@ impl<H: Host> World<H> {
         if self.healed {
             return;
         }
-        for index in 0..self.triggers.watches.len() {
-            let watch = &mut self.triggers.watches[index];
-            let trigger = &watch.trigger;
-            let here = trigger.node.is_none_or(|node| node == what.node);
-            let kind = match (trigger.kind, what.kind) {
-                (Some(wanted), Some(kind)) => wanted.meets(kind),
-                (Some(_) | None, None) | (None, Some(_)) => true,
-            };
-            if watch.fired || trigger.event != what.event || !here || !kind {
-                continue;
-            }
-            watch.seen += 1;
-            if watch.seen == watch.trigger.nth {
-                watch.fired = true;
-                let target = watch.target;
-                self.set_off(target);
-            }
+        for target in self.triggers.watches.happened(&what) {
+            self.set_off(target);
         }
     }
 
@@ -156,18 +103,12 @@ impl<H: Host> World<H> {
     /// Messages may have been delivered.
     #[cold]
     pub(super) fn count_deliveries(&mut self) {
-        for index in 0..self.triggers.watches.len() {
-            let watch = &self.triggers.watches[index];
-            let trigger = watch.trigger;
-            if watch.fired || self.healed || trigger.event != Happening::Delivered {
-                continue;
-            }
-            if self.apps.arrived(trigger.workload, trigger.node) >= trigger.nth {
-                let watch = &mut self.triggers.watches[index];
-                watch.fired = true;
-                let target = watch.target;
-                self.set_off(target);
-            }
+        if self.healed {
+            return;
+        }
+        let arrived = |trigger: &Trigger| self.apps.arrived(trigger.workload, trigger.node);
+        for target in self.triggers.watches.reached(Happening::Delivered, arrived) {
+            self.set_off(target);
         }
     }
 
