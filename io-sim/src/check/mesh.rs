@@ -133,6 +133,11 @@ impl Map {
         Ok(())
     }
 
+    /// The numbers of machines by label.
+    fn names(&self) -> BTreeMap<u64, u32> {
+        self.labels.iter().map(|(&node, &label)| (label, node)).collect()
+    }
+
     /// Whether both ends of a link count on it, and what it costs the first one.
     fn edge(&self, from: u64, to: u64) -> Option<u64> {
         let (a, b) = (self.places.get(&from)?, self.places.get(&to)?);
@@ -176,7 +181,7 @@ impl Map {
     /// # Errors
     /// The first that is missing, too many or too long.
     pub fn converged(&self, alive: &[u32]) -> Result<(), String> {
-        let names: BTreeMap<u64, u32> = self.labels.iter().map(|(&node, &label)| (label, node)).collect();
+        let names = self.names();
         let alive: Vec<u64> = alive.iter().filter_map(|node| self.labels.get(node)).copied().collect();
         for &from in &alive {
             let best = self.shortest(from);
@@ -220,68 +225,75 @@ fn allowed(best: u64, hops: u64) -> u64 {
     (0..3 * hops).fold(best, |sum, _| sum + sum / 8 + 100)
 }
 
-/// No chain of next hops closes, at any instant, among machines that follow the protocol.
-#[derive(Debug, Default)]
-pub struct RouteLoop {
+/// Looks at every route when it changes, on the map that machines draw together.
+#[derive(Debug)]
+pub struct EveryRoute {
+    name: &'static str,
     map: Map,
+    /// What must not be about the route of a machine, by number, to a destination, by label.
+    judge: fn(&Map, u32, u64) -> Result<(), String>,
 }
 
-impl Checker for RouteLoop {
-    fn name(&self) -> &'static str {
-        "route-loop"
-    }
-
-    fn noted(&mut self, note: &Note) -> Result<(), String> {
-        for to in self.map.note(note) {
-            if let Err(chain) = self.map.chain(note.node, to) {
-                let names: BTreeMap<u64, u32> = self.map.labels.iter().map(|(&node, &label)| (label, node)).collect();
-                let words: Vec<String> = chain
-                    .iter()
-                    .map(|label| names.get(label).map_or_else(|| "?".to_owned(), u32::to_string))
-                    .collect();
-                return Err(format!(
-                    "next hops to node {} form a circle: {}",
-                    names.get(&to).copied().unwrap_or(u32::MAX),
-                    words.join(" -> ")
-                ));
-            }
+impl EveryRoute {
+    /// No chain of next hops closes, at any instant, among machines that follow the protocol.
+    #[must_use]
+    pub fn closes_no_loop() -> Self {
+        Self {
+            name: "route-loop",
+            map: Map::default(),
+            judge: closes_no_loop,
         }
-        Ok(())
+    }
+
+    /// Nobody has a route to a machine that never was, nor one that leads over more hops than machines are heard of.
+    #[must_use]
+    pub fn leads_somewhere() -> Self {
+        Self {
+            name: "made-up-node",
+            map: Map::default(),
+            judge: leads_somewhere,
+        }
     }
 }
 
-/// Nobody has a route to a machine that never was, nor one that leads over more hops than machines are heard of.
-#[derive(Debug, Default)]
-pub struct MadeUp {
-    map: Map,
-}
-
-impl Checker for MadeUp {
+impl Checker for EveryRoute {
     fn name(&self) -> &'static str {
-        "made-up-node"
+        self.name
     }
 
     fn noted(&mut self, note: &Note) -> Result<(), String> {
         let changed = self.map.note(note);
-        for to in changed {
-            let Some(place) = self.map.places.get(&to) else {
-                return Err(format!("node {} has a route to {to:016x}, which never was", note.node));
-            };
-            let own = self
-                .map
-                .labels
-                .get(&note.node)
-                .and_then(|label| self.map.places.get(label));
-            let hops = own.and_then(|own| own.routes.get(&to)).map_or(0, |hop| hop.hops);
-            if hops > place.radius {
-                return Err(format!(
-                    "node {} has a route of {hops} hops to a machine that is heard of over {}",
-                    note.node, place.radius
-                ));
-            }
-        }
-        Ok(())
+        changed
+            .into_iter()
+            .try_for_each(|to| (self.judge)(&self.map, note.node, to))
     }
+}
+
+fn closes_no_loop(map: &Map, node: u32, to: u64) -> Result<(), String> {
+    let Err(chain) = map.chain(node, to) else { return Ok(()) };
+    let names = map.names();
+    let name = |label: &u64| names.get(label).map_or_else(|| "?".to_owned(), u32::to_string);
+    let words: Vec<String> = chain.iter().map(name).collect();
+    Err(format!(
+        "next hops to node {} form a circle: {}",
+        name(&to),
+        words.join(" -> ")
+    ))
+}
+
+fn leads_somewhere(map: &Map, node: u32, to: u64) -> Result<(), String> {
+    let Some(place) = map.places.get(&to) else {
+        return Err(format!("node {node} has a route to {to:016x}, which never was"));
+    };
+    let own = map.labels.get(&node).and_then(|label| map.places.get(label));
+    let hops = own.and_then(|own| own.routes.get(&to)).map_or(0, |hop| hop.hops);
+    if hops > place.radius {
+        let radius = place.radius;
+        return Err(format!(
+            "node {node} has a route of {hops} hops to a machine that is heard of over {radius}"
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -298,8 +310,7 @@ mod tests {
     }
 
     /// Machines 0, 1 and 2 of labels 10, 11 and 12.
-    fn booted() -> RouteLoop {
-        let mut checker = RouteLoop::default();
+    fn booted(mut checker: EveryRoute) -> EveryRoute {
         for node in 0..3 {
             checker
                 .noted(&note(node, BOOTED, &[10 + u64::from(node), 1, 2]))
@@ -310,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_circle_is_noticed_when_it_closes() {
-        let mut checker = booted();
+        let mut checker = booted(EveryRoute::closes_no_loop());
         assert!(checker.noted(&note(0, ROUTES, &[12, 11, 1, 2, 100])).is_ok());
         assert!(checker.noted(&note(1, ROUTES, &[12, 12, 1, 1, 50])).is_ok());
         assert!(checker.noted(&note(1, ROUTES, &[12, 10, 1, 3, 150])).is_err());
@@ -318,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_route_to_nobody_is_noticed() {
-        let mut checker = MadeUp { map: booted().map };
+        let mut checker = booted(EveryRoute::leads_somewhere());
         assert!(checker.noted(&note(0, ROUTES, &[12, 11, 1, 2, 100])).is_ok());
         assert!(checker.noted(&note(0, ROUTES, &[13, 11, 1, 2, 100])).is_err());
         assert!(checker.noted(&note(0, ROUTES, &[12, 11, 1, 3, 100])).is_err());
@@ -326,7 +337,7 @@ mod tests {
 
     #[test]
     fn who_was_started_anew_closes_no_circle_with_its_past() {
-        let mut checker = booted();
+        let mut checker = booted(EveryRoute::closes_no_loop());
         assert!(checker.noted(&note(0, ROUTES, &[12, 11, 1, 2, 100])).is_ok());
         assert!(checker.noted(&note(1, BOOTED, &[11, 2, 2])).is_ok());
         assert!(checker.noted(&note(1, ROUTES, &[12, 10, 1, 3, 150])).is_ok());
@@ -334,7 +345,7 @@ mod tests {
 
     #[test]
     fn missing_long_and_dead_routes_are_noticed() {
-        let mut map = booted().map;
+        let mut map = booted(EveryRoute::closes_no_loop()).map;
         for (node, links) in [(0, [11]), (1, [10])] {
             map.note(&note(node, LINKS, &[links[0], 1, 1, 1_000]));
         }

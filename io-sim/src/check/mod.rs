@@ -35,7 +35,7 @@ use crate::history::{Cursor, NONE};
 pub use account::{Accounts, Conservation, MemoryBound};
 pub use file::{Before, Change, Contents, FileRefused, FileStored, FileWhole, Item};
 pub use key::{GenuineRefused, KeyLifetime};
-pub use mesh::{BOOTED, LINKS, MadeUp, Map, ROUTES, RouteLoop};
+pub use mesh::{BOOTED, EveryRoute, LINKS, Map, ROUTES};
 pub use node::{FalseRollback, JobCap, OlderIncarnation, OneSession};
 pub use packet::{Amplification, CanaryOnLink, NonceReuse, ReplayAccepted};
 pub use shape::{SameShape, Shape};
@@ -479,8 +479,8 @@ impl Panel {
         panel.add(Box::<OlderIncarnation>::default());
         panel.add(Box::new(FalseRollback));
         panel.add(Box::new(JobCap));
-        panel.add(Box::<RouteLoop>::default());
-        panel.add(Box::<MadeUp>::default());
+        panel.add(Box::new(EveryRoute::closes_no_loop()));
+        panel.add(Box::new(EveryRoute::leads_somewhere()));
         panel.add(Box::new(Amplification::default()));
         panel.add(Box::new(MemoryBound));
         if !clear {
