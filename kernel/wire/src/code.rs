@@ -142,3 +142,36 @@ impl fmt::Display for CloseCode {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn every_code_reads_back_and_is_printed_by_its_own_name() {
+        for (at, &(code, number, name, _)) in CloseCode::TABLE.iter().enumerate() {
+            assert_eq!((code.to_wire(), CloseCode::from_wire(number)), (number, Some(code)));
+            assert_eq!((code.name(), code.to_string().as_str()), (name, name));
+            assert!(
+                CloseCode::TABLE[..at].iter().all(|(.., other, _)| *other != name),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_application_is_told_its_number_and_the_greatest_fits() {
+        let code = CloseCode::Application(7);
+        assert_eq!(code.to_string(), "application(7)");
+        assert_eq!(CloseCode::from_wire(code.to_wire()), Some(code));
+        let greatest = CloseCode::Application(CloseCode::MAX_APPLICATION);
+        assert_eq!(CloseCode::from_wire(greatest.to_wire()), Some(greatest));
+        assert_eq!(CloseCode::Application(u64::MAX).to_wire(), u64::MAX);
+        assert_eq!(
+            CloseCode::from_wire(CloseCode::FIRST_APPLICATION - 1),
+            None,
+            "not assigned"
+        );
+    }
+}

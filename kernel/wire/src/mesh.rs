@@ -19,11 +19,6 @@ pub const MAX_MESH_MESSAGE: usize = PINGWAVE_LEN;
 pub const MAX_HOPS: u8 = 16;
 
 const PINGWAVE_LEN: usize = 1 + CORE_LEN + SIGNATURE_LEN + 6;
-const WITHDRAW_LEN: usize = 1 + 32 + 16;
-const REQUEST_LEN: usize = 1 + 32 + 16 + 1;
-const PROBE_LEN: usize = 1 + 32 + 8;
-const PROBED_LEN: usize = 1 + 8 + 1;
-const HEARD_LEN: usize = 1 + 1;
 
 /// Which statement of an origin is newer: later boots outrank every count of earlier ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -345,14 +340,6 @@ impl<'b> Reader<'b> {
     }
 }
 
-const _: () = assert!(
-    WITHDRAW_LEN <= MAX_MESH_MESSAGE
-        && REQUEST_LEN <= MAX_MESH_MESSAGE
-        && PROBE_LEN <= MAX_MESH_MESSAGE
-        && PROBED_LEN <= MAX_MESH_MESSAGE
-        && HEARD_LEN <= MAX_MESH_MESSAGE
-);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -398,14 +385,13 @@ mod tests {
 
     #[test]
     fn every_message_reads_back_and_no_shorter_or_longer_one_does() {
-        let lens = [
-            PINGWAVE_LEN,
-            WITHDRAW_LEN,
-            REQUEST_LEN,
-            PROBE_LEN,
-            PROBED_LEN,
-            HEARD_LEN,
-        ];
+        let target = 32 + 16;
+        let lens = [PINGWAVE_LEN, 1 + target, 1 + target + 1, 1 + 32 + 8, 1 + 8 + 1, 1 + 1];
+        assert_eq!(
+            lens.iter().max(),
+            Some(&MAX_MESH_MESSAGE),
+            "the buffer holds the longest"
+        );
         for (message, len) in messages().into_iter().zip(lens) {
             let encoded = message.encode();
             let bytes = encoded.bytes();
@@ -439,6 +425,16 @@ mod tests {
         ] {
             assert_eq!(at(offset, value), Err(DropReason::MalformedMesh), "{what}");
         }
+        for health in [Health::Good, Health::Degraded, Health::Leaving] {
+            let written = at(1 + 50, health as u8).map(|read| read.encode().bytes()[1 + 50]);
+            assert_eq!(written, Ok(health as u8));
+        }
+        let far = Message::Request {
+            origin: EntityId([7; 32]),
+            version: Version::default(),
+            ttl: MAX_HOPS + 1,
+        };
+        assert_eq!(Message::decode(far.encode().bytes()), Err(DropReason::MalformedMesh));
     }
 
     #[test]

@@ -420,14 +420,6 @@ impl<A: Aead, C: Check> Lane<A, C> {
         self.associations.keys().copied().collect()
     }
 
-    /// The peer's address, where the session is live.
-    #[must_use]
-    pub fn address(&self, session: SessionKey) -> Option<Addr> {
-        self.associations
-            .get(&session)
-            .map(|association| association.path.active())
-    }
-
     fn live(&mut self, session: SessionKey) -> Option<&mut Association<C>> {
         self.associations
             .get_mut(&session)

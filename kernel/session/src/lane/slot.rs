@@ -284,3 +284,124 @@ fn nonce(counter: u64) -> [u8; 12] {
     nonce[4..].copy_from_slice(&counter.to_le_bytes());
     nonce
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aead::Reference;
+    use crate::install::TrafficSecrets;
+    use alloc::vec::Vec;
+    use net_base::rng::Secret;
+
+    const TEXT: usize = 5;
+
+    /// Both halves of a key, the initiator's first; `n` tells keys apart.
+    fn halves(n: u8) -> [Slot<Reference>; 2] {
+        [(n, n + 1, true), (n + 1, n, false)].map(|(send, receive, initiator)| {
+            let secret = |which: u8, header: u8| Secret([which * 2 + header; 32]);
+            let install = Install {
+                local: SessionId(u64::from(receive)),
+                remote: SessionId(u64::from(send)),
+                peer: EntityId([1; 32]),
+                peer_epoch: Epoch(1),
+                handshake: 1,
+                local_association: AssociationId(1),
+                remote_association: AssociationId(2),
+                initiator,
+                address: ([127, 0, 0, 1], 1).into(),
+                suite: Suite::ChaChaPoly,
+                secrets: TrafficSecrets {
+                    send: secret(send, 0),
+                    receive: secret(receive, 0),
+                    send_header: secret(send, 1),
+                    receive_header: secret(receive, 1),
+                },
+            };
+            Slot::new(&install, Instant::ZERO)
+        })
+    }
+
+    fn sealed(slot: &mut Slot<Reference>, counter: u64) -> Vec<u8> {
+        let header = Header {
+            counter,
+            session: SessionId(1),
+            payload_len: TEXT as u16,
+            ..Header::default()
+        };
+        let mut packet = alloc::vec![7; HEADER_LEN + TEXT + TAG_LEN];
+        slot.seal(&header, &mut packet);
+        packet
+    }
+
+    fn config() -> SessionConfig {
+        SessionConfig::default()
+    }
+
+    #[test]
+    fn either_half_shows_what_it_can_read_and_changes_nothing_by_it() {
+        let [mut a, b] = halves(10);
+        let [stranger, _] = halves(20);
+        let packet = sealed(&mut a, 3);
+        assert!(a.opens(&packet) && b.opens(&packet) && !stranger.opens(&packet));
+        let mut damaged = packet.clone();
+        damaged[HEADER_LEN] ^= 1;
+        assert!(!b.opens(&damaged));
+        for len in 0..HEADER_LEN + TAG_LEN {
+            assert!(!b.opens(&packet[..len]), "{len} bytes");
+        }
+        assert!(!b.heard && b.failures == 0);
+    }
+
+    #[test]
+    fn what_is_opened_ahead_is_accepted_as_if_it_were_opened_in_its_turn() {
+        let [mut a, mut b] = halves(10);
+        let mut packet = sealed(&mut a, 3);
+        let ahead = b
+            .open_ahead(Instant::ZERO, &config(), &mut packet)
+            .expect("a good packet");
+        assert!(!b.heard, "nothing is accepted yet");
+        assert_eq!(packet[HEADER_LEN..HEADER_LEN + TEXT], [7; TEXT]);
+        let header = b.accept(Instant::ZERO, &config(), &ahead).expect("accepted");
+        assert!(header.counter == 3 && b.heard);
+        assert_eq!(b.accept(Instant::ZERO, &config(), &ahead), Err(DropReason::Replayed));
+        let mut copy = sealed(&mut a, 3);
+        assert!(b.open_ahead(Instant::ZERO, &config(), &mut copy).is_none(), "a copy");
+    }
+
+    #[test]
+    fn what_changed_since_a_packet_was_opened_ahead_counts() {
+        let [mut a, mut b] = halves(10);
+        let mut packet = sealed(&mut a, 3);
+        let ahead = b
+            .open_ahead(Instant::ZERO, &config(), &mut packet)
+            .expect("a good packet");
+        let late = Instant::ZERO + config().reject_after;
+        assert_eq!(b.accept(late, &config(), &ahead), Err(DropReason::KeyExpired));
+        let mut old = sealed(&mut a, 4);
+        assert!(b.open_ahead(late, &config(), &mut old).is_none(), "too old to be tried");
+        let mut other = sealed(&mut a, 5);
+        assert_eq!(b.open(late, &config(), &mut other), Err(DropReason::KeyExpired));
+        b.serial += 1;
+        assert_eq!(
+            b.accept(Instant::ZERO, &config(), &ahead),
+            Err(DropReason::AeadFailure),
+            "another key has the id now"
+        );
+    }
+
+    #[test]
+    fn what_is_cut_short_is_refused_and_left_as_it_was() {
+        let [mut a, mut b] = halves(10);
+        let packet = sealed(&mut a, 3);
+        for len in 0..packet.len() {
+            let mut cut = packet[..len].to_vec();
+            assert!(
+                b.open_ahead(Instant::ZERO, &config(), &mut cut).is_none(),
+                "{len} bytes"
+            );
+            assert_eq!(cut, packet[..len]);
+            assert!(b.open(Instant::ZERO, &config(), &mut cut).is_err(), "{len} bytes");
+        }
+        assert!(!b.heard);
+    }
+}

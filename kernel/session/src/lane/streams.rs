@@ -166,10 +166,10 @@ impl Streams {
             max_plaintext: self.max_plaintext,
             max_message: self.max_message,
         };
-        let mut recv = RecvStream::new(id, setup.reliability, INITIAL_STREAM_CREDIT, self.max_message);
+        let mut recv = RecvStream::new(setup.reliability, INITIAL_STREAM_CREDIT, self.max_message);
         recv.widen(self.stream_window);
         let entry = Entry {
-            send: SendStream::new(id, config),
+            send: SendStream::new(config),
             recv,
             setup,
             limit: SendLimit::new(INITIAL_STREAM_CREDIT),

@@ -209,3 +209,54 @@ impl RecoveryPeriod {
 pub(super) fn divisor(span: Duration) -> u64 {
     span.as_nanos().max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: WindowLimits = WindowLimits {
+        packet: 1_200,
+        max: 1 << 24,
+    };
+
+    fn at(ms: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn every_controller_keeps_the_contract_of_a_path() {
+        for algorithm in Algorithm::ALL {
+            let fresh = Controller::new(algorithm, LIMITS);
+            let name = algorithm.name();
+            assert_eq!(
+                (fresh.window(), fresh.in_slow_start()),
+                (LIMITS.initial(), true),
+                "{name}"
+            );
+            let mut controller = fresh.clone();
+            assert!(
+                controller.on_congestion_event(at(100), at(50), LIMITS.initial()),
+                "{name}"
+            );
+            controller.on_spurious(at(110));
+            assert!(
+                controller.window() >= LIMITS.initial(),
+                "{name}: what was reordering is taken back"
+            );
+            controller.on_persistent(at(120));
+            assert_eq!(controller.window(), LIMITS.min(), "{name}");
+            controller.on_packet_size(1_400);
+            assert_eq!(controller.window(), 2 * 1_400, "{name}: two packets, of whatever size");
+            controller.reset();
+            let restarted = WindowLimits {
+                packet: 1_400,
+                ..LIMITS
+            };
+            assert_eq!(
+                (controller.window(), controller.in_slow_start()),
+                (restarted.initial(), true),
+                "{name}"
+            );
+        }
+    }
+}

@@ -5,7 +5,7 @@
 //! Not here: reading frames (`net-wire`), the session's window (the caller carries the growth over), MAX_STREAM_DATA
 //! frames.
 
-use net_base::{StreamId, mutant};
+use net_base::mutant;
 use net_wire::DropReason;
 
 use super::flow::RecvWindow;
@@ -150,7 +150,6 @@ enum Order {
 /// The receiving end of one stream.
 #[derive(Debug)]
 pub struct RecvStream {
-    id: StreamId,
     reliability: Reliability,
     max_message: u32,
     window: RecvWindow,
@@ -170,9 +169,8 @@ impl RecvStream {
     /// A stream nothing arrived on: `window` positions are granted ahead of what is drained (at least
     /// [`RecvWindow::MIN`]), and messages have at most `max_message` bytes. Allocates nothing.
     #[must_use]
-    pub fn new(id: StreamId, reliability: Reliability, window: u64, max_message: u32) -> Self {
+    pub fn new(reliability: Reliability, window: u64, max_message: u32) -> Self {
         Self {
-            id,
             reliability,
             max_message: max_message.min(MAX_MESSAGE),
             window: RecvWindow::new(window),
@@ -189,12 +187,6 @@ impl RecvStream {
             reset_code: None,
             dropped: 0,
         }
-    }
-
-    /// The stream's id.
-    #[must_use]
-    pub const fn id(&self) -> StreamId {
-        self.id
     }
 
     /// What the stream promises.
@@ -530,7 +522,7 @@ mod tests {
     const WINDOW: u64 = 8192;
 
     fn stream(reliability: Reliability) -> RecvStream {
-        RecvStream::new(StreamId(1), reliability, WINDOW, 6000)
+        RecvStream::new(reliability, WINDOW, 6000)
     }
 
     /// Message number, where its message begins, offset, length of the piece, total.

@@ -9,7 +9,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec;
 
-use net_base::{StreamId, mutant};
+use net_base::mutant;
 use net_wire::{FrameWriter, event_frame_len, segment_frame_len, segment_room, stream_frame_len, varint};
 
 use super::ranges::RangeSet;
@@ -133,7 +133,6 @@ struct Cut {
 /// The sending end of one stream.
 #[derive(Debug)]
 pub struct SendStream {
-    id: StreamId,
     config: SendConfig,
     ring: FrameRing,
     /// Messages with bytes not released yet; the front one may be released in part.
@@ -164,9 +163,8 @@ struct Front {
 impl SendStream {
     /// A stream that nothing was pushed to. Allocates nothing until the first message.
     #[must_use]
-    pub fn new(id: StreamId, config: SendConfig) -> Self {
+    pub fn new(config: SendConfig) -> Self {
         Self {
-            id,
             config,
             ring: FrameRing::default(),
             messages: VecDeque::new(),
@@ -180,12 +178,6 @@ impl SendStream {
             fin: Fin::Open,
             reset: None,
         }
-    }
-
-    /// The stream's id.
-    #[must_use]
-    pub const fn id(&self) -> StreamId {
-        self.id
     }
 
     /// What was fixed at its opening.
@@ -706,7 +698,7 @@ mod tests {
             max_message: MAX_MESSAGE,
             max_plaintext: 1200,
         };
-        SendStream::new(StreamId(1), config)
+        SendStream::new(config)
     }
 
     fn with_messages(reliability: Reliability, lengths: &[usize]) -> SendStream {

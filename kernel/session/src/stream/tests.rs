@@ -5,7 +5,6 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use net_base::StreamId;
 use net_wire::{DropReason, Frame, FrameReader};
 use proptest::prelude::*;
 
@@ -109,14 +108,13 @@ struct World {
 
 impl World {
     fn new(reliability: Reliability, sizes: &[usize], seed: u64, window: u64, loss: u64) -> Self {
-        let id = StreamId(4);
         let session = RecvWindow::new(window * 3 / 2);
         Self {
             dice: Dice(seed),
-            sender: SendStream::new(id, config(reliability)),
+            sender: SendStream::new(config(reliability)),
             stream_limit: window,
             session_send: SendLimit::new(session.granted()),
-            receiver: RecvStream::new(id, reliability, window, MAX_MESSAGE),
+            receiver: RecvStream::new(reliability, window, MAX_MESSAGE),
             session,
             application: Application {
                 reliability,
@@ -485,7 +483,7 @@ proptest! {
     ) {
         let window = 16 << 10;
         let mut dice = Dice(seed);
-        let mut stream = RecvStream::new(StreamId(1), reliability, window, 4096);
+        let mut stream = RecvStream::new(reliability, window, 4096);
         let mut growth = 0;
         let mut consumed = 0;
         for _ in 0..300 {
