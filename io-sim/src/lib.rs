@@ -24,7 +24,7 @@
 //! | `cli/` | the command `netsim` |
 //! | `proxy.rs` | the impairment proxy: the same link models between real sockets |
 //! | `fabric.rs` | the same between many: the proxy of a whole scenario |
-//! | `trigger.rs` | events that set faults off outside the world |
+//! | `trigger.rs` | events that set something off: what waits for what |
 //! | `fuzz.rs` | bodies of the fuzz targets, for fuzzing and tests alone |
 //! | `guide.rs` | the pages of docs/ as documentation tests |
 //! | `bench.rs` | datagrams per second |
