@@ -8,6 +8,7 @@
 
 use net_io_real::Reliability;
 use net_io_sim::arm::{Sequence, StreamHistory};
+use net_io_sim::payload;
 use net_io_sim::scenario::{NodeIndex, Scenario};
 
 use crate::protocol::{Flow, Order, hex};
@@ -102,7 +103,12 @@ impl Apps {
             return Vec::new();
         };
         let over = state.complete || state.broken;
-        if !state.wanted || state.freezing || state.instance.is_some() || over || instance >= usize::from(u16::MAX) {
+        if !state.wanted
+            || state.freezing
+            || state.instance.is_some()
+            || over
+            || payload::subprotocol(instance).is_none()
+        {
             return Vec::new();
         }
         state.wanted = false;

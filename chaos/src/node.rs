@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use net_io_real::{EntityId, NetworkKey, Node, SendError, Session, SessionError, Stream, StreamOptions};
+use net_io_sim::payload;
 use net_io_sim::scenario::{NodeIndex, Scenario, WorkloadKind};
 use net_kernel::base::rng::Secret;
 use net_kernel::wire::DropReason;
@@ -364,7 +365,13 @@ async fn streams(machine: Arc<Machine>, session: Session, peer: NodeIndex) {
 
 /// The acceptor's side of a stream.
 async fn serve(machine: Arc<Machine>, stream: Stream, peer: NodeIndex) {
-    let instance = stream.subprotocol().wrapping_sub(1);
+    let Some(instance) = payload::stream_number(stream.subprotocol()) else {
+        let what = format!(
+            "a stream of subprotocol {:#06x}, which nobody opened",
+            stream.subprotocol()
+        );
+        return tell(&violation("stream-order", what));
+    };
     let known = timeout(UNANNOUNCED, machine.known(instance)).await;
     let Ok(Known::Live { flow, base, began }) = known else {
         if known.is_err() {
@@ -463,7 +470,7 @@ fn open(session: &Session, flow: &Flow, instance: u16) -> Result<Stream, Session
         reliability: flow.stream.reliability,
         priority: flow.stream.priority,
         weight: flow.stream.weight,
-        subprotocol: instance + 1,
+        subprotocol: payload::subprotocol(usize::from(instance)).expect("streams are named while there are ids"),
     })
 }
 

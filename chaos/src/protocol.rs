@@ -37,7 +37,7 @@ pub enum Order {
     },
     /// A stream is about to be opened; told to both ends.
     Instance {
-        /// Names it: its subprotocol less one.
+        /// Names it: its subprotocol tells it (`net_io_sim::payload`).
         instance: u16,
         /// Which stream of the scenario.
         flow: usize,

@@ -461,6 +461,7 @@ const fn refused_code(why: Refused) -> &'static str {
         Refused::BadAddresses => "refused.bad_addresses",
         Refused::BadArgument => "refused.bad_argument",
         Refused::NotAllowed => "refused.not_allowed",
+        Refused::ReservedSubprotocol => "refused.reserved_subprotocol",
         Refused::NoMesh => "refused.no_mesh",
         Refused::ShutDown => "refused.shut_down",
     }
@@ -480,6 +481,7 @@ fn refused_text(why: Refused) -> String {
         Refused::BadAddresses => "between 1 and 16 addresses are needed".into(),
         Refused::BadArgument => "an argument is out of its range".into(),
         Refused::NotAllowed => "the peer is not on this node's list of those allowed: add it".into(),
+        Refused::ReservedSubprotocol => "the subprotocol is one that nodes speak themselves: take another".into(),
         Refused::NoMesh => "this node was started without a mesh".into(),
         Refused::ShutDown => NODE_CLOSED.into(),
     }

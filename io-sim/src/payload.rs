@@ -1,10 +1,25 @@
 //! What applications send: bytes that follow from a key and a message number, so that nothing needs to be kept to check
-//! them, with a canary that must never be seen on a link.
+//! them, with a canary that must never be seen on a link; and the subprotocol that tells streams apart.
 //!
 //! Invariants: `fill` and `matches` agree at every offset; every eighth word from the start of a message is the canary.
 //! Not here: which messages there are (`world/flow.rs`).
 
+use net_kernel::wire::subprotocol::VENDOR;
 use net_sim_model::{Family, Key};
+
+/// The subprotocol of the `n`-th stream of a run: it tells the acceptor which one it is. `None` where ids for vendors run
+/// out, after 57,344 streams.
+#[must_use]
+pub fn subprotocol(n: usize) -> Option<u16> {
+    let id = u16::try_from(n).ok()?.checked_add(*VENDOR.start())?;
+    VENDOR.contains(&id).then_some(id)
+}
+
+/// Which stream of a run a subprotocol names.
+#[must_use]
+pub fn stream_number(subprotocol: u16) -> Option<u16> {
+    VENDOR.contains(&subprotocol).then(|| subprotocol - VENDOR.start())
+}
 
 /// Plaintext that must never lie on a link under a real cipher.
 pub const CANARY: [u8; 8] = *b"\xC4NARY\xA5\x5A\xC4";
@@ -74,7 +89,21 @@ pub fn has_canary(bytes: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use net_kernel::wire::subprotocol::{MESH, name};
+
     use super::*;
+
+    #[test]
+    fn every_stream_of_a_run_has_a_subprotocol_of_its_own_that_is_no_protocols() {
+        let ids: BTreeSet<u16> = (0..57_344).map_while(subprotocol).collect();
+        assert_eq!(ids.len(), 57_344);
+        assert!(ids.iter().all(|id| name(*id).is_none()));
+        assert_eq!((subprotocol(57_344), subprotocol(usize::MAX)), (None, None));
+        assert_eq!(subprotocol(767).and_then(stream_number), Some(767));
+        assert_eq!((stream_number(MESH), stream_number(0xF000)), (None, None));
+    }
 
     #[test]
     fn any_cut_of_a_message_matches_and_any_change_does_not() {

@@ -187,7 +187,7 @@ pub struct StreamOptions {
     pub priority: u8,
     /// Share of the sending capacity among streams of equal priority, 1 to 256.
     pub weight: u16,
-    /// What the messages are (`net_wire::subprotocol`); 0 for plain events.
+    /// What the messages are (`net_wire::subprotocol`); 0 for plain events. `MESH` is refused: the kernel speaks it.
     pub subprotocol: u16,
 }
 
@@ -387,6 +387,8 @@ pub enum Refused {
     BadArgument,
     /// The peer is not on the list of those allowed.
     NotAllowed,
+    /// What the kernel itself says on streams (`net_wire::subprotocol::MESH`) is not for applications to say.
+    ReservedSubprotocol,
     /// The node was booted without a mesh.
     NoMesh,
     /// The kernel was shut down.

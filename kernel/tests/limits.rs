@@ -12,6 +12,7 @@ use common::glass::{Glass, events, forge, look};
 use common::{Pair, message, seed_of, seeds};
 use net_kernel::api::{CloseReason, Command, Event, Holdings, Messages, Refused, SessionConfig, StreamOptions};
 use net_kernel::base::{CommandId, Duration, SessionKey, StreamId};
+use net_kernel::wire::subprotocol::MESH;
 use net_kernel::wire::{Frame, OVERHEAD, Reliability};
 
 const KINDS: [Reliability; 3] = [
@@ -461,6 +462,10 @@ fn commands_with_bad_arguments_are_refused_and_change_nothing() {
         weight: 0,
         ..StreamOptions::default()
     };
+    let of_the_mesh = StreamOptions {
+        subprotocol: MESH,
+        ..StreamOptions::default()
+    };
     let one = Messages::One(b"x");
     let lumps = Messages::Chunks {
         bytes: &[0; 10],
@@ -507,6 +512,13 @@ fn commands_with_bad_arguments_are_refused_and_change_nothing() {
                 options: bad_weight,
             },
             Refused::BadArgument,
+        ),
+        (
+            Command::Open {
+                session: a,
+                options: of_the_mesh,
+            },
+            Refused::ReservedSubprotocol,
         ),
         (
             Command::Reset {

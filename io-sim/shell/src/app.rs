@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use net_io_real::{Node, RecvError, RecvHalf, SendHalf, Session, Stream, StreamOptions};
+use net_io_sim::payload;
 use net_io_sim::scenario::{Happening, NodeIndex, WorkloadKind};
 use net_io_sim::trigger::Happened;
 use net_kernel::base::EntityId;
@@ -234,7 +235,7 @@ impl<R: Runtime> App<R> {
                 reliability: spec.reliability,
                 priority: spec.priority,
                 weight: spec.weight,
-                subprotocol: (instance.number + 1) as u16,
+                subprotocol: payload::subprotocol(instance.number).expect("fewer streams than ids for vendors"),
             };
             let Ok(stream) = session.open(options) else {
                 self.flows.retract(instance);
@@ -259,8 +260,9 @@ impl<R: Runtime> App<R> {
         if stream.subprotocol() == FILES {
             return self.receive_files(peer, stream).await;
         }
-        let number = usize::from(stream.subprotocol()).wrapping_sub(1);
-        let Some(instance) = self.flows.known(number, peer, self.node) else {
+        let number = payload::stream_number(stream.subprotocol());
+        let known = number.and_then(|number| self.flows.known(usize::from(number), peer, self.node));
+        let Some(instance) = known else {
             let what = format!(
                 "node {} was told of a stream that node {peer} did not open to it",
                 self.node

@@ -141,7 +141,7 @@ pub struct Apps {
     pub sessions: Vec<BTreeMap<SessionKey, u32>>,
     /// Streams of workloads.
     pub flows: Vec<Flow>,
-    /// Their instances; the stream's subprotocol is the index plus one.
+    /// Their instances; the stream's subprotocol tells the index (`payload::subprotocol`).
     pub instances: Vec<Instance>,
     /// Both directions of each.
     pub halves: Vec<Half>,
@@ -317,6 +317,9 @@ impl Apps {
     }
 
     fn open(&mut self, flow: u32, session: SessionKey) {
+        let Some(subprotocol) = payload::subprotocol(self.instances.len()) else {
+            return self.count("out_of_streams");
+        };
         let stream = self.stream(flow).clone();
         let state = &self.flows[flow as usize];
         let workload = &self.scenario.workloads[state.workload as usize];
@@ -351,7 +354,7 @@ impl Apps {
             reliability: stream.reliability,
             priority: stream.priority,
             weight: stream.weight,
-            subprotocol: (index + 1) as u16,
+            subprotocol,
         };
         self.orders
             .push_back((opener, Purpose::Open(index), Order::Open { session, options }));
@@ -626,7 +629,7 @@ impl Apps {
         if subprotocol == FILES && self.files.any() {
             return self.accept_files(now, node, session, stream);
         }
-        let instance = u32::from(subprotocol).wrapping_sub(1);
+        let instance = payload::stream_number(subprotocol).map_or(u32::MAX, u32::from);
         let known = self.instances.get(instance as usize);
         if known.is_none_or(|known| self.untrusted.contains(&known.opener)) && !self.untrusted.is_empty() {
             return;
@@ -774,6 +777,7 @@ impl Apps {
                     | Refused::BadAddresses
                     | Refused::BadArgument
                     | Refused::NotAllowed
+                    | Refused::ReservedSubprotocol
                     | Refused::NoMesh => {
                         panel.fail(now, "refused", format!("node {node}, stream {half}: {why:?}"));
                     }

@@ -414,6 +414,7 @@ impl Apps {
             | Refused::BadAddresses
             | Refused::BadArgument
             | Refused::NotAllowed
+            | Refused::ReservedSubprotocol
             | Refused::NoMesh => {
                 let node = state.node;
                 panel.fail(now, "refused", format!("node {node}, file transfer: {why:?}"));

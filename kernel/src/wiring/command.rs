@@ -12,6 +12,7 @@ use net_mesh::mesh::In as MeshIn;
 use net_session::aead::Aead;
 use net_session::lane::{Lane, StreamSetup};
 use net_session::stream::PushError;
+use net_wire::subprotocol::MESH;
 use net_wire::{CloseCode, MESSAGE_CHARGE};
 
 use crate::Kernel;
@@ -131,6 +132,9 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     fn open(&mut self, command: CommandId, session: SessionKey, options: StreamOptions) -> Result<(), Refused> {
         if options.weight == 0 || options.weight > 256 {
             return Err(Refused::BadArgument);
+        }
+        if options.subprotocol == MESH {
+            return Err(Refused::ReservedSubprotocol);
         }
         let setup = StreamSetup {
             reliability: options.reliability,
