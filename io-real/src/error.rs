@@ -463,6 +463,7 @@ const fn refused_code(why: Refused) -> &'static str {
         Refused::NotAllowed => "refused.not_allowed",
         Refused::ReservedSubprotocol => "refused.reserved_subprotocol",
         Refused::NoMesh => "refused.no_mesh",
+        Refused::NoRoute => "refused.no_route",
         Refused::ShutDown => "refused.shut_down",
     }
 }
@@ -483,6 +484,7 @@ fn refused_text(why: Refused) -> String {
         Refused::NotAllowed => "the peer is not on this node's list of those allowed: add it".into(),
         Refused::ReservedSubprotocol => "the subprotocol is one that nodes speak themselves: take another".into(),
         Refused::NoMesh => "this node was started without a mesh".into(),
+        Refused::NoRoute => "no way to the node is known: give an address, or wait until the mesh has found it".into(),
         Refused::ShutDown => NODE_CLOSED.into(),
     }
 }

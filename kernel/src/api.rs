@@ -391,6 +391,8 @@ pub enum Refused {
     ReservedSubprotocol,
     /// The node was booted without a mesh.
     NoMesh,
+    /// No address was given, and no way over relays is known.
+    NoRoute,
     /// The kernel was shut down.
     ShutDown,
 }

@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 
 use net_base::rng::Stream;
 use net_base::trace::{Kind, Trace, digest};
-use net_base::{Addr, Check, Instant, NoCheck, Now, Seat, SeatId};
+use net_base::{Addr, Check, Instant, NoCheck, NodeId, Now, Seat, SeatId};
+use net_mesh::relay::Relay;
 use net_mesh::{Mesh, Peers};
 use net_session::aead::Aead;
 use net_session::handshake::{Handshakes, Packet, View};
@@ -22,6 +23,7 @@ use crate::api::{
 };
 use crate::wiring::control::Controls;
 use crate::wiring::credit::Credits;
+use crate::wiring::relay::Afar;
 use crate::wiring::traced::Traced;
 
 /// Handshake packets waiting for the transmitter; the oldest is dropped for one more, as the network might.
@@ -47,6 +49,10 @@ pub struct Kernel<A: Aead, C: Check = NoCheck> {
     pub(crate) credits: Credits,
     pub(crate) sessions_rng: Stream,
     pub(crate) outbox: VecDeque<(Addr, Packet)>,
+    /// What relays call this node.
+    pub(crate) label: NodeId,
+    pub(crate) relay: Relay,
+    pub(crate) afar: Afar,
     pub(crate) events: Vec<Event>,
     pub(crate) drops: Drops,
     /// No timer is due before this.
@@ -77,10 +83,10 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         config.aes &= A::HAS_AES;
         let trust = Trust::new(identity, epoch, networks, allow);
         let handshakes = Handshakes::new(&config, trust.table(), lanes, seed.fork_erasing("handshake secrets"));
-        let mesh = mesh.map(|mesh| {
-            let own = trust.table().identity().entity();
-            Seat::new(MESH, Mesh::new(mesh, own, epoch), &seed)
-        });
+        let own = trust.table().identity().entity();
+        let label = net_trust::node_id(&own);
+        let relays = mesh.as_ref().filter(|mesh| mesh.relays).map(|mesh| mesh.relay);
+        let mesh = mesh.map(|mesh| Seat::new(MESH, Mesh::new(mesh, own, epoch), &seed));
         let mut kernel = Self {
             lanes: Lanes::new(&config, lanes),
             handshakes: Seat::new(HANDSHAKES, handshakes, &seed),
@@ -92,6 +98,9 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             credits: Credits::new(config.send_buffer),
             sessions_rng: seed.fork("sessions"),
             outbox: VecDeque::new(),
+            label,
+            relay: Relay::new(relays),
+            afar: Afar::default(),
             events: Vec::new(),
             drops: Drops::default(),
             due: Instant::ZERO,
@@ -188,20 +197,6 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         while self.handshakes.fire_due(now, view) {}
         self.fire_mesh(now);
         self.lanes.fire(now.mono);
-    }
-
-    /// Lets everything leave that may.
-    fn transmit(&mut self, now: Now, io: &mut dyn Io) {
-        while let Some((to, packet)) = self.outbox.front() {
-            let bytes = packet.bytes();
-            let Some(slot) = io.reserve(net_session::tx::Dest { to: *to, ecn: false }, bytes.len()) else {
-                break;
-            };
-            slot.copy_from_slice(bytes);
-            io.commit(bytes.len());
-            self.outbox.pop_front();
-        }
-        self.lanes.transmit(now.mono, io);
     }
 
     /// Queues a handshake packet.

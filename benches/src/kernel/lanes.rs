@@ -175,6 +175,8 @@ fn side<A: Aead>(number: u8, now: Instant) -> Side<A> {
             receive: secret(other),
             send_header: secret(10 + number),
             receive_header: secret(10 + other),
+            send_hop: secret(20 + number),
+            receive_hop: secret(20 + other),
         },
     };
     let mut lanes = Lanes::new(&SessionConfig::default(), 1);

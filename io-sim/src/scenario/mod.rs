@@ -189,6 +189,14 @@ pub struct MeshSpec {
     pub converge: bool,
 }
 
+impl MeshSpec {
+    /// Whether two machines are to be neighbours.
+    #[must_use]
+    pub fn linked(&self, a: NodeIndex, b: NodeIndex) -> bool {
+        self.links.contains(&(a, b)) || self.links.contains(&(b, a))
+    }
+}
+
 /// A NAT box.
 #[derive(Clone, Debug)]
 pub struct NatBox {

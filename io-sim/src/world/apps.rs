@@ -778,7 +778,8 @@ impl Apps {
                     | Refused::BadArgument
                     | Refused::NotAllowed
                     | Refused::ReservedSubprotocol
-                    | Refused::NoMesh => {
+                    | Refused::NoMesh
+                    | Refused::NoRoute => {
                         panel.fail(now, "refused", format!("node {node}, stream {half}: {why:?}"));
                     }
                 }

@@ -415,7 +415,8 @@ impl Apps {
             | Refused::BadArgument
             | Refused::NotAllowed
             | Refused::ReservedSubprotocol
-            | Refused::NoMesh => {
+            | Refused::NoMesh
+            | Refused::NoRoute => {
                 let node = state.node;
                 panel.fail(now, "refused", format!("node {node}, file transfer: {why:?}"));
             }

@@ -642,14 +642,19 @@ impl<H: Host> World<H> {
 
     fn connect(&mut self, node: u32, id: CommandId, peer: u32) {
         let (address, entity) = (self.address_of(node, peer), self.entities[peer as usize]);
-        self.dials(node, address);
+        // In a mesh nobody is told where others than its neighbours are.
+        let mesh = self.scenario.mesh.as_ref();
+        let afar = mesh.is_some_and(|mesh| !mesh.linked(node, peer));
+        if !afar {
+            self.dials(node, address);
+        }
         if !self.triggers.none() {
             self.happened(Happened::at(Happening::Dialled, node));
         }
         let addresses = [address];
         let connect = Command::Connect {
             peer: entity,
-            addresses: &addresses,
+            addresses: if afar { &[] } else { &addresses },
         };
         self.turn(node, Input::Command(id, connect));
     }

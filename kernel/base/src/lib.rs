@@ -6,6 +6,7 @@
 //! | `timer.rs` | named timers of one seat |
 //! | `rng.rs` | random streams, the key-erasing generator, secrets |
 //! | `id.rs` | newtypes for everything that is named |
+//! | `routed.rs` | addresses of peers behind relays |
 //! | `limit.rs` | limits several layers share |
 //! | `machine.rs` | `Machine`, `Durable`, `Fx`, `Seat` |
 //! | `store.rs` | storage operations as values |
@@ -30,6 +31,7 @@ pub mod map;
 pub mod mutant;
 pub mod probe;
 pub mod rng;
+pub mod routed;
 pub mod store;
 pub mod time;
 pub mod timer;

@@ -165,6 +165,14 @@ probes! {
     SuspicionWitnessed "a neighbour that is not heard here is heard by another"
     LinkOneWay "a neighbour that is heard says that it does not hear us"
     OutageSeen "many neighbours fail together"
+    // Relays.
+    Relayed "a packet of others is sent on"
+    RelayTurnedAway "a packet of others is not sent on"
+    RoutedTaken "a packet that came over relays is read"
+    RouteWanting "a packet for a node behind relays finds no way there"
+    PathDetour "a session whose direct path failed takes a way over relays"
+    PathHoped "a session over relays asks whether its peer answers directly"
+    PathDirect "a session leaves a way over relays for a direct one"
 }
 
 /// A set of probes.

@@ -7,6 +7,7 @@
 //! | `joins.rs` | peers with whom a session is kept |
 //! | `neighbour.rs` | one neighbour: its messages, what it is to be told, whether it is heard |
 //! | `routes.rs` | the routing table |
+//! | `relay.rs` | whose packets are sent on, and how many |
 //! | `job.rs` | signatures, made and checked elsewhere |
 //!
 //! Invariants: a peer is an identity, never an address. Not here: packets and their keys (`net-session`).
@@ -20,10 +21,12 @@ mod joins;
 pub mod mesh;
 mod neighbour;
 pub mod peers;
+pub mod relay;
 pub mod routes;
 
 pub use mesh::{Fact, Link, Mesh, MeshConfig, Outage, Vitals};
 pub use peers::{Admission, Agreed, Failure, In, Out, Peers, Refusal, Timer};
+pub use relay::{RelayLimits, Relayed};
 
 #[cfg(test)]
 mod mesh_tests;

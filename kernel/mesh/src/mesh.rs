@@ -20,6 +20,7 @@ use net_wire::mesh::{Core, Encoded, Health, MAX_HOPS, Message, Pingwave, Version
 use crate::job::{Job, JobDone};
 use crate::joins::Joins;
 use crate::neighbour::{MAX_AHEAD, Neighbour, Proof, Pulse};
+use crate::relay::RelayLimits;
 use crate::routes::{Announcement, Change, Check, Route, Routes};
 
 /// What the mesh is booted with.
@@ -33,6 +34,8 @@ pub struct MeshConfig {
     pub radius: u8,
     /// Whether we forward packets of others.
     pub relays: bool,
+    /// How many of them.
+    pub relay: RelayLimits,
 }
 
 impl Default for MeshConfig {
@@ -42,6 +45,7 @@ impl Default for MeshConfig {
             heartbeat: Duration::from_millis(500),
             radius: MAX_HOPS,
             relays: true,
+            relay: RelayLimits::default(),
         }
     }
 }
@@ -54,6 +58,7 @@ impl MeshConfig {
         (second..=second * 60).contains(&self.pingwave)
             && (Duration::from_millis(10)..=second * 60).contains(&self.heartbeat)
             && (1..=MAX_HOPS).contains(&self.radius)
+            && self.relay.is_sound()
     }
 
     /// How long a route outlives the statement it rests on: three pingwaves may be lost.
@@ -169,6 +174,8 @@ pub enum Out {
     Rekey(SessionKey),
     /// Dial a peer.
     Dial(EntityId, Vec<Addr>),
+    /// The way to a node leads over another neighbour than before.
+    Rerouted(EntityId),
     /// A neighbour's message was refused.
     Dropped(DropReason),
     /// Something that people and later layers want to know.
@@ -335,6 +342,12 @@ impl Mesh {
             counts: neighbour.counts(),
             cost_us: self.routes.cost(session),
         })
+    }
+
+    /// Whether routes may lead over a neighbour; `None` where the session is none's.
+    #[must_use]
+    pub fn counts(&self, session: SessionKey) -> Option<bool> {
+        Some(self.neighbours.get(&session)?.counts())
     }
 
     /// Over how many hops this node is heard of.
@@ -591,6 +604,7 @@ impl Mesh {
                     reachable!(*fx, RouteLost);
                     fx.emit(Out::Fact(Fact::Lost(node)));
                 }
+                Change::Rerouted(node) => fx.emit(Out::Rerouted(node)),
                 Change::Announce(node) => self.announce(node, fx),
                 Change::Starved(node, version) => {
                     reachable!(*fx, RouteStarved);

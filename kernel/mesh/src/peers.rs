@@ -229,6 +229,18 @@ impl Peers {
         self.by_session.get(&session).copied()
     }
 
+    /// The session with a peer, where there is one.
+    #[must_use]
+    pub fn session_of(&self, peer: &EntityId) -> Option<SessionKey> {
+        Some(self.by_id.get(peer)?.live?.session)
+    }
+
+    /// In which of its boots a session's peer is.
+    #[must_use]
+    pub fn epoch_of(&self, session: SessionKey) -> Option<Epoch> {
+        Some(self.by_id.get(self.by_session.get(&session)?)?.live?.epoch)
+    }
+
     /// Every session with its peer, in the order they began.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionKey, EntityId)> + '_ {
         self.by_session.iter().map(|(&session, &peer)| (session, peer))

@@ -10,7 +10,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use net_base::{Duration, EntityId, Instant, SessionKey, mutant};
+use net_base::{Duration, EntityId, Instant, NodeId, SessionKey, mutant};
 use net_wire::mesh::{Core, MAX_HOPS, Pingwave, SIGNATURE_LEN, Version};
 
 /// Nodes that are remembered, reachable or not; one more is not taken in.
@@ -119,6 +119,8 @@ pub enum Change {
     Announce(EntityId),
     /// The node became reachable.
     Found(EntityId),
+    /// The node is reached over another neighbour than before.
+    Rerouted(EntityId),
     /// The node is no longer reachable.
     Lost(EntityId),
     /// Routes are offered and none is feasible: somebody must ask its origin for a newer statement (RFC 8966 section 3.8.2.1).
@@ -395,6 +397,13 @@ impl Routes {
         ways
     }
 
+    /// Over which neighbours a packet for the node with this label may go, the way in use first.
+    pub fn ways_to(&self, label: NodeId) -> impl Iterator<Item = SessionKey> + '_ {
+        let id = self.targets.keys().find(|id| net_trust::node_id(id) == label);
+        let ways = id.map(|id| self.feasible(id)).unwrap_or_default();
+        ways.into_iter().map(|way| way.via)
+    }
+
     /// The newest words of a node that are known.
     #[must_use]
     pub fn core(&self, of: &EntityId) -> Option<&Core> {
@@ -502,6 +511,8 @@ impl Routes {
             Some(way) => {
                 if before.is_none() {
                     self.changes.push(Change::Found(*id));
+                } else if before != target.selected {
+                    self.changes.push(Change::Rerouted(*id));
                 }
                 target.lost = None;
                 // Another next hop is news to both: one may use this way now, the other must not.

@@ -19,6 +19,10 @@ pub struct TrafficSecrets {
     pub send_header: Secret,
     /// Header-protection key of what we receive.
     pub receive_header: Secret,
+    /// Key of the tag on routed packets that we hand to the peer.
+    pub send_hop: Secret,
+    /// Key of the tag on routed packets that the peer hands to us.
+    pub receive_hop: Secret,
 }
 
 /// One agreed key, ready for the lane.

@@ -1,7 +1,7 @@
 //! Traffic secrets from a finished handshake.
 //!
 //! Invariants: every key depends on a root of Split() and on the handshake hash, under its own label
-//! (PROTOCOL 4); both sides derive the same four, crossed over.
+//! (PROTOCOL 4); both sides derive the same six, crossed over.
 //! Not here: the handshake (`handshake/`), how packets use the keys (`aead.rs`).
 
 use net_base::rng::Secret;
@@ -23,11 +23,14 @@ pub fn traffic_secrets(roots: &(Secret, Secret), hash: &[u8; 32], initiator: boo
         receive: derive(TRAFFIC, receive, hash),
         send_header: derive(HEADER, send, hash),
         receive_header: derive(HEADER, receive, hash),
+        send_hop: derive(HOP, send, hash),
+        receive_hop: derive(HOP, receive, hash),
     }
 }
 
 const TRAFFIC: &str = "net traffic key v1";
 const HEADER: &str = "net header protection key v1";
+const HOP: &str = "net hop key v1";
 
 fn derive(label: &str, root: &Secret, hash: &[u8; 32]) -> Secret {
     let mut hasher = blake3::Hasher::new_derive_key(label);
@@ -51,8 +54,11 @@ mod tests {
         );
         assert_eq!((a.send.0, a.send_header.0), (b.receive.0, b.receive_header.0));
         assert_eq!((b.send.0, b.send_header.0), (a.receive.0, a.receive_header.0));
+        assert_eq!((a.send_hop.0, a.receive_hop.0), (b.receive_hop.0, b.send_hop.0));
         let mut keys = [
             a.send.0,
+            a.send_hop.0,
+            a.receive_hop.0,
             a.receive.0,
             a.send_header.0,
             a.receive_header.0,

@@ -69,6 +69,7 @@ pub struct Mtu {
     search: Search,
     suspicion: Suspicion,
     black_holes: u64,
+    overhead: u16,
 }
 
 impl Mtu {
@@ -86,6 +87,7 @@ impl Mtu {
             search: Search::Complete,
             suspicion: Suspicion::default(),
             black_holes: 0,
+            overhead: 0,
         };
         mtu.begin_search();
         mtu
@@ -217,6 +219,20 @@ impl Mtu {
         } else {
             self.config.base
         }
+    }
+
+    /// The size that works on every path.
+    #[must_use]
+    pub const fn base(&self) -> u16 {
+        self.config.base
+    }
+
+    /// On the paths from now on, this many bytes of every datagram are somebody else's: a relay's header and trailer.
+    /// Follow it with [`Self::reset`].
+    pub const fn set_overhead(&mut self, bytes: u16) {
+        self.config.base = self.config.base + self.overhead - bytes;
+        self.config.max = self.config.max + self.overhead - bytes;
+        self.overhead = bytes;
     }
 
     /// Black holes found so far, on any path.

@@ -10,12 +10,14 @@
 //! Not here: which packet has the highest counter or came routed (the caller's check), drawing the
 //! challenges, what a move resets (`recovery/`, `mtu.rs`).
 
-use net_base::{Addr, Duration, Instant, mutant};
+use net_base::{Addr, Duration, Instant, mutant, routed};
 
 /// RFC 9000 section 8.2.4: a challenge is given up after three probe timeouts.
 const GIVE_UP_PTOS: u64 = 3;
 /// RFC 9000 section 8.1.
 const AMPLIFICATION: u64 = 3;
+/// An address that nobody vouches for may get three times as much: five probes.
+const MAX_HOPE: u64 = 160;
 
 /// The contents of a PATH_CHALLENGE: unpredictable, drawn by the caller.
 pub type Challenge = [u8; 8];
@@ -283,6 +285,30 @@ impl Paths {
         });
     }
 
+    /// Asks whether the peer of a routed path answers at `addr`; if it does, the path moves there. `known` where it
+    /// answered there before: an address that nobody vouches for gets five probes. Answers whether it is asked.
+    pub fn on_hope(&mut self, now: Instant, addr: Addr, known: bool, pto: Duration, challenge: Challenge) -> bool {
+        if self.phase != Phase::Settled || addr == self.active.addr {
+            return false;
+        }
+        let old = Question {
+            answered: true,
+            ..Question::new(challenge, now)
+        };
+        self.phase = Phase::Probing(Contest {
+            other: Endpoint {
+                received: MAX_HOPE,
+                ..Endpoint::new(addr, known)
+            },
+            old,
+            new: Question::new(challenge, now),
+            old_spoke: false,
+            pto,
+            until: now + pto * GIVE_UP_PTOS,
+        });
+        true
+    }
+
     /// The next challenge to send and its address, until `None`. Each is repeated once per probe timeout.
     /// A challenge that [`Self::may_send`] forbids is simply not sent.
     pub fn poll_challenge(&mut self, now: Instant) -> Option<(Addr, Challenge)> {
@@ -388,7 +414,9 @@ impl Paths {
         let Phase::Probing(contest) = self.phase else {
             return Verdict::Unmatched;
         };
-        match (contest.new.answered, contest.old.answered, contest.old_spoke) {
+        // A way over relays is left for a direct one whoever else is alive.
+        let direct = routed::is_routed(&self.active.addr) && !routed::is_routed(&contest.other.addr);
+        match (contest.new.answered, contest.old.answered, contest.old_spoke && !direct) {
             (false, _, _) => Verdict::OldAlive,
             (true, false, true) => Verdict::Held,
             (true, true, true) => {

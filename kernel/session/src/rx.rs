@@ -4,7 +4,8 @@
 //! `stride` bytes long. Packets are opened in place, hence the mutable borrow.
 //! Invariants: a batch is read front to back, once. Not here: what the datagrams mean.
 
-use net_base::Addr;
+use net_base::{Addr, NodeId, routed};
+use net_wire::{ROUTING_LEN, TRAILER_LEN};
 
 /// The ECN codepoint of a datagram (RFC 3168).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -64,6 +65,27 @@ pub struct Spot {
     buf: usize,
     start: usize,
     len: usize,
+    /// Who sent it over relays, where it is what a routed datagram held.
+    routed: Option<NodeId>,
+}
+
+impl Spot {
+    /// The packet inside the routed datagram that lies here, sent by `src`.
+    #[must_use]
+    pub const fn inner(self, src: NodeId) -> Self {
+        Self {
+            buf: self.buf,
+            start: self.start + ROUTING_LEN,
+            len: self.len - ROUTING_LEN - TRAILER_LEN,
+            routed: Some(src),
+        }
+    }
+
+    /// Whether it is what a routed datagram held.
+    #[must_use]
+    pub const fn is_inner(self) -> bool {
+        self.routed.is_some()
+    }
 }
 
 impl RxBuf<'_> {
@@ -116,6 +138,7 @@ impl<'b> RxBatch<'b> {
                 buf: self.buf,
                 start: self.offset,
                 len,
+                routed: None,
             };
             self.offset += len;
             self.index += 1;
@@ -128,7 +151,7 @@ impl<'b> RxBatch<'b> {
     pub fn at(&mut self, spot: Spot) -> Datagram<'_> {
         let buf = &mut self.bufs[spot.buf];
         Datagram {
-            from: buf.from,
+            from: spot.routed.map_or(buf.from, routed::address),
             ecn: buf.ecn,
             bytes: &mut buf.data[spot.start..spot.start + spot.len],
             digest: buf.digest,

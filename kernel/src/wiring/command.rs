@@ -6,12 +6,13 @@
 use alloc::vec::Vec;
 
 use net_base::limit::MAX_ADDRESSES;
-use net_base::{Addr, Check, CommandId, EntityId, Now, SessionKey, StreamId};
+use net_base::{Addr, Check, CommandId, EntityId, Now, SessionKey, StreamId, routed};
 use net_mesh::In as PeersIn;
 use net_mesh::mesh::In as MeshIn;
 use net_session::aead::Aead;
 use net_session::lane::{Lane, StreamSetup};
 use net_session::stream::PushError;
+use net_trust::node_id;
 use net_wire::subprotocol::MESH;
 use net_wire::{CloseCode, MESSAGE_CHARGE};
 
@@ -92,6 +93,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         if !self.trust.machine().table().admits(&peer) {
             return Err(Refused::NotAllowed);
         }
+        let addresses = &self.ways_to(&peer, addresses)?[..];
         self.peers.handle(
             now,
             PeersIn::Connect {
@@ -104,6 +106,23 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         Ok(())
     }
 
+    /// Where a peer is dialled: at the addresses given, and over relays where a way is known.
+    fn ways_to(&self, peer: &EntityId, addresses: &[Addr]) -> Result<Vec<Addr>, Refused> {
+        if addresses.len() > MAX_ADDRESSES || addresses.iter().any(routed::is_routed) {
+            return Err(Refused::BadAddresses);
+        }
+        let mut all = addresses.to_vec();
+        let mesh = self.mesh.as_ref().map(net_base::Seat::machine);
+        let live = self.peers.machine().session_of(peer).is_some();
+        if all.len() < MAX_ADDRESSES && mesh.is_some_and(|mesh| mesh.routes().route(peer).is_some()) {
+            all.push(routed::address(node_id(peer)));
+        }
+        if all.is_empty() && !live && mesh.is_some() {
+            return Err(Refused::NoRoute);
+        }
+        Ok(all)
+    }
+
     fn join(&mut self, now: Now, peer: EntityId, addresses: &[Addr]) -> Result<(), Refused> {
         if self.mesh.is_none() {
             return Err(Refused::NoMesh);
@@ -111,7 +130,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         if peer == self.entity() {
             return Err(Refused::OwnIdentity);
         }
-        if addresses.is_empty() || addresses.len() > MAX_ADDRESSES {
+        if addresses.is_empty() || addresses.len() > MAX_ADDRESSES || addresses.iter().any(routed::is_routed) {
             return Err(Refused::BadAddresses);
         }
         self.tell_mesh(now, MeshIn::Join(peer, addresses));

@@ -3,11 +3,12 @@
 //! Invariants: a key agreed as responder is only held; a key agreed as initiator reaches the peer book at once.
 //! Not here: Noise (`net-session`).
 
-use net_base::{Check, Now, mutant};
+use net_base::{Check, Now, mutant, routed};
 use net_mesh::{Admission, In as PeersIn};
 use net_session::aead::Aead;
 use net_session::handshake::Out;
 use net_session::lane::KeyInfo;
+use net_trust::node_id;
 
 use crate::Kernel;
 
@@ -17,7 +18,11 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     pub(crate) fn wire_handshake(&mut self, now: Now, out: Out) {
         match out {
             Out::Transmit { to, packet } => self.post(to, packet),
-            Out::Install { install, attempt } => {
+            Out::Install { mut install, attempt } => {
+                // Over relays the peer is where its own label leads, whatever the routing header said.
+                if routed::is_routed(&install.address) {
+                    install.address = routed::address(node_id(&install.peer));
+                }
                 let held = self.lanes.by_id(install.local).install(now.mono, &install);
                 debug_assert!(held, "a random id of 60 bits is new");
                 if mutant!(EpochCommittedEarly) {

@@ -3,9 +3,9 @@
 //! Invariants: a neighbour's stream gets its credit back for every byte, whether the message was good or not; a node that
 //! is part of no mesh reads and answers nothing of it. Not here: what messages lead to (`net-mesh`).
 
-use net_base::{Check, CommandId, Duration, Instant, Now, SessionKey};
+use net_base::{Addr, Check, CommandId, Duration, EntityId, Epoch, Instant, Now, SessionKey};
+use net_mesh::In as PeersIn;
 use net_mesh::mesh::{In, Out, View, Vitals};
-use net_mesh::{Agreed, In as PeersIn};
 use net_session::aead::Aead;
 use net_session::lane::many::Lanes;
 use net_session::lane::{Notice, StreamSetup, What};
@@ -56,9 +56,9 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         self.settle(now);
     }
 
-    /// A session began: its peer is a neighbour.
-    pub(crate) fn link(&mut self, now: Now, session: SessionKey, agreed: &Agreed) {
-        if self.mesh.is_none() {
+    /// A session has a direct path: its peer is a neighbour.
+    pub(crate) fn link(&mut self, now: Now, session: SessionKey, peer: EntityId, epoch: Epoch) {
+        if self.mesh.is_none() || self.controls.outgoing(session).is_some() {
             return;
         }
         let setup = StreamSetup {
@@ -73,8 +73,8 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         self.controls.open(session, stream);
         let up = In::LinkUp {
             session,
-            peer: agreed.peer,
-            epoch: agreed.epoch,
+            peer,
+            epoch,
             room: ROOM,
         };
         self.tell_mesh(now, up);
@@ -153,7 +153,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             }
             Out::Heartbeat(session) => {
                 if let Some(lane) = self.lanes.of(session) {
-                    lane.ping(session);
+                    lane.ping(now.mono, session);
                 }
             }
             Out::Rekey(session) => {
@@ -165,6 +165,9 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                 if !self.trust.machine().table().admits(&peer) {
                     return self.tell_mesh(now, In::DialFailed(peer));
                 }
+                if let Some(session) = self.peers.machine().session_of(&peer) {
+                    return self.dial_over(now, session, peer, &addresses);
+                }
                 let dial = PeersIn::Connect {
                     command: JOIN,
                     peer,
@@ -173,7 +176,22 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                 self.peers.handle(now, dial, ());
             }
             Out::Dropped(reason) => self.drops.count(reason),
-            Out::Fact(fact) => self.events.push(Event::Mesh(fact)),
+            Out::Rerouted(node) => self.find_way(now, node),
+            Out::Fact(fact) => {
+                self.heed_fact(now, &fact);
+                self.events.push(Event::Mesh(fact));
+            }
         }
+    }
+
+    /// A peer that is to be a neighbour has a session over relays: is it where it is said to be?
+    fn dial_over(&mut self, now: Now, session: SessionKey, peer: EntityId, addresses: &[Addr]) {
+        if let Some(lane) = self.lanes.of(session)
+            && !addresses.is_empty()
+        {
+            let turn = self.sessions_rng.below(addresses.len() as u64) as usize;
+            lane.try_direct(now.mono, session, addresses[turn]);
+        }
+        self.tell_mesh(now, In::DialFailed(peer));
     }
 }

@@ -9,6 +9,7 @@
 //! | `trust.rs` | what admission decides |
 //! | `command.rs` | what the user asks for |
 //! | `mesh.rs`, `control.rs` | what the mesh decides; the streams its messages travel on |
+//! | `relay.rs` | packets that go over relays |
 //! | `credit.rs` | how much each stream may still send |
 //! | `traced.rs` | folds what a turn does into the trace |
 //!
@@ -22,6 +23,7 @@ mod handshake;
 mod mesh;
 mod peers;
 mod receive;
+pub(crate) mod relay;
 mod session;
 pub(crate) mod traced;
 mod trust;

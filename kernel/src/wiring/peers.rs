@@ -3,7 +3,7 @@
 //! Invariants: roster, credit and lanes learn of a session's start and end together. Not here: why (`net-mesh`).
 
 use net_base::rng::Seed;
-use net_base::{Check, Now, SessionKey};
+use net_base::{Check, Now, SessionKey, routed};
 use net_mesh::mesh::In as MeshIn;
 use net_mesh::{Admission, Agreed, Failure, Out, Refusal};
 use net_session::aead::Aead;
@@ -97,7 +97,10 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             address: agreed.address,
         };
         self.roster.set(agreed.peer, live);
-        self.link(now, session, agreed);
+        self.note_path(session, &agreed.address);
+        if !routed::is_routed(&agreed.address) {
+            self.link(now, session, agreed.peer, agreed.epoch);
+        }
     }
 
     fn begin(&mut self, now: Now, session: SessionKey, agreed: &Agreed) {
@@ -133,6 +136,8 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     /// Strikes a session from every table but the peer book.
     pub(crate) fn forget(&mut self, now: Now, session: SessionKey, peer: &net_base::EntityId) {
         self.unlink(now, session);
+        self.afar.sessions.remove(&session);
+        self.relay.forget(session);
         self.roster.remove(peer);
         self.credits.end(session);
         self.lanes.unplace(session);

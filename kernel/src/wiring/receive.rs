@@ -41,6 +41,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                     messages.for_each(|part| self.controls.take(part));
                     self.heed(now);
                 }
+                Some(Up::Routed(spot)) => self.routed(now, &mut batch, spot, io),
                 Some(Up::Part(part)) => io.deliver(part),
                 Some(Up::Messages(messages)) => messages.for_each(|part| io.deliver(part)),
                 Some(Up::Handshake(datagram)) => {

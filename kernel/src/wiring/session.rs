@@ -2,7 +2,7 @@
 //!
 //! Invariants: a session's end reaches every table and its user once. Not here: packets (`net-session`).
 
-use net_base::{Check, CommandId, EntityId, Epoch, Now, SessionKey};
+use net_base::{Check, CommandId, EntityId, Epoch, Now, SessionKey, routed};
 use net_mesh::In as PeersIn;
 use net_session::aead::Aead;
 use net_session::lane::{Closed, Notice, What};
@@ -71,6 +71,12 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         };
         if let Some(&live) = self.roster.get(&peer) {
             self.roster.set(peer, Live { address, ..live });
+        }
+        self.note_path(session, &address);
+        if !routed::is_routed(&address)
+            && let Some(epoch) = self.peers.machine().epoch_of(session)
+        {
+            self.link(now, session, peer, epoch);
         }
     }
 

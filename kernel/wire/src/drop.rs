@@ -126,6 +126,20 @@ drop_reasons! {
     StaleStatement = 42, "stale_statement";
     /// A statement whose signature is not its origin's.
     BadSignature = 43, "bad_signature";
+    /// A packet of others at a node that relays none.
+    RelayRefused = 44, "relay_refused";
+    /// A routed packet for a node to which no way is known, or only the one it came from.
+    NoRoute = 45, "no_route";
+    /// A routed packet that took as many hops as it may.
+    TtlExpired = 46, "ttl_expired";
+    /// A neighbour has more relayed than its share.
+    RelayQuota = 47, "relay_quota";
+    /// A relay whose transmitter is full: relays queue nothing.
+    RelayFull = 48, "relay_full";
+    /// A routed packet inside a routed packet.
+    NestedRouting = 49, "nested_routing";
+    /// A datagram whose sender's address is one that stands for nodes behind relays: nobody can have it.
+    ForgedSource = 50, "forged_source";
 }
 
 impl DropReason {

@@ -11,7 +11,7 @@ use core::net::IpAddr;
 
 use chacha20poly1305::{AeadInOut as _, KeyInit as _, XChaCha20Poly1305};
 use net_base::rng::{ErasingRng, Secret};
-use net_base::{Addr, Duration, EntityId, Instant};
+use net_base::{Addr, Duration, EntityId, Instant, routed};
 use net_wire::handshake::{COOKIE_LEN, COOKIE_NONCE_LEN, MAC_LEN, SEALED_COOKIE_LEN};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize as _;
@@ -256,6 +256,10 @@ impl Load {
 }
 
 fn source(from: &Addr) -> [u8; 8] {
+    // Over relays: the node that says it sent it. What a neighbour relays in all is bounded.
+    if let Some(label) = routed::label(from) {
+        return label.0.to_be_bytes();
+    }
     let mut source = [0; 8];
     match from.ip() {
         // No global IPv6 network begins with ::/16, so the two kinds cannot meet.

@@ -10,8 +10,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use net_base::rng::Stream;
-use net_base::{Addr, Check, Duration, EntityId, Epoch, Instant, SessionId, StreamId, mutant, reachable, sometimes};
-use net_wire::{CloseCode, DropReason, OVERHEAD};
+use net_base::{
+    Addr, Check, Duration, EntityId, Epoch, Instant, SessionId, StreamId, mutant, reachable, routed, sometimes,
+};
+use net_wire::{CloseCode, DropReason, OVERHEAD, ROUTING_LEN, TRAILER_LEN};
 
 use crate::config::SessionConfig;
 use crate::mtu::{Mtu, MtuConfig};
@@ -42,6 +44,9 @@ const SKIP_EVERY: u64 = 2_048;
 const MAX_DRAINING: usize = 2;
 /// A key that the peer did not use for this long after we agreed on it is dropped.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What relays add to a packet.
+pub(crate) const ROUTED_OVERHEAD: u16 = (ROUTING_LEN + TRAILER_LEN) as u16;
 
 /// A key in use by an association.
 #[derive(Clone, Copy, Debug)]
@@ -181,6 +186,14 @@ pub(crate) struct Association<C: Check> {
     /// When an acknowledgement may next ask to be acknowledged.
     pub(crate) ack_ping_at: Instant,
     pub(crate) last_received: Instant,
+    /// When something last came from the peer itself, not over relays.
+    pub(crate) heard_direct: Instant,
+    /// Where the peer was last reached without relays.
+    pub(crate) direct: Option<Addr>,
+    /// The direct path failed: data takes a way over relays until whoever noticed says otherwise.
+    pub(crate) detour: bool,
+    /// Something to be sent there, to hear whether the peer answers.
+    pub(crate) knock: Option<(Addr, [u8; 8])>,
     pub(crate) last_eliciting: Instant,
     rekey_asked: Option<Instant>,
     /// Somebody waits for new keys now, whatever the age of the current ones.
@@ -196,10 +209,14 @@ pub(crate) struct Association<C: Check> {
 impl<C: Check> Association<C> {
     /// A fresh association under the key that `info` describes.
     pub(crate) fn new(info: &KeyInfo, greater: bool, config: &SessionConfig, rng: Stream, now: Instant) -> Self {
-        let mtu = Mtu::new(MtuConfig {
+        let mut mtu = Mtu::new(MtuConfig {
             max: config.max_mtu,
             ..MtuConfig::default()
         });
+        if routed::is_routed(&info.address) {
+            mtu.set_overhead(ROUTED_OVERHEAD);
+            mtu.reset();
+        }
         let plaintext = usize::from(mtu.current()) - OVERHEAD;
         let recovery = RecoveryConfig {
             max_ack_delay: MAX_ACK_DELAY,
@@ -242,6 +259,10 @@ impl<C: Check> Association<C> {
             pace_until: None,
             ack_ping_at: now,
             last_received: now,
+            heard_direct: now,
+            direct: (!routed::is_routed(&info.address)).then_some(info.address),
+            detour: false,
+            knock: None,
             last_eliciting: now,
             rekey_asked: None,
             rekey_wanted: false,

@@ -4,8 +4,7 @@
 //! protocol and the session is to be closed. Not here: event frames, which the lane pulls one by one
 //! (`mod.rs`), and the state of single streams (`stream/`).
 
-use net_base::limit::MIN_MTU;
-use net_base::{Addr, Check, Duration, Instant, mutant, reachable, sometimes};
+use net_base::{Addr, Check, Duration, Instant, mutant, reachable, routed, sometimes};
 use net_wire::{AckFrame, CloseCode, DropReason, Frame};
 
 use crate::mtu::Mtu;
@@ -123,11 +122,11 @@ impl<C: Check> Association<C> {
         sometimes!(self.passed, LossSpurious, outcome.spurious > 0);
         sometimes!(self.passed, CongestionEvent, outcome.congestion);
         sometimes!(self.passed, CongestionPersistent, outcome.persistent);
-        sometimes!(self.passed, MtuRaised, resized && self.mtu.current() > MIN_MTU as u16);
+        sometimes!(self.passed, MtuRaised, resized && self.mtu.current() > self.mtu.base());
         sometimes!(
             self.passed,
             MtuBlackHole,
-            resized && self.mtu.current() == MIN_MTU as u16
+            resized && self.mtu.current() == self.mtu.base()
         );
         if resized {
             self.sync_mtu();
@@ -147,6 +146,9 @@ impl<C: Check> Association<C> {
         let arrival = self.received.insert(arrived.counter, now, arrived.eliciting, mark);
         sometimes!(self.passed, AckForgotten, arrival == Arrival::Forgotten);
         self.last_received = now;
+        if !routed::is_routed(&arrived.from) {
+            self.heard_direct = now;
+        }
         self.totals.received += 1;
         self.totals.received_bytes += arrived.len as u64;
         self.path.on_received(arrived.from, arrived.len as u64);
@@ -162,6 +164,12 @@ impl<C: Check> Association<C> {
     }
 
     fn on_newest(&mut self, now: Instant, arrived: Arrived) {
+        // A routed packet never changes an address (PROTOCOL 4), and neither does a direct one where the direct path has
+        // just failed: whoever noticed decides when it may carry again.
+        let other = arrived.from != self.path.active();
+        if other && !mutant!(RoutedMoves) && (routed::is_routed(&arrived.from) || self.detour) {
+            return;
+        }
         match self.path.on_newest(arrived.from, arrived.path_only) {
             Sighting::Active | Sighting::Candidate | Sighting::Ignored => {}
             Sighting::Unknown if mutant!(PathFollowedUnasked) => {
@@ -214,12 +222,21 @@ impl<C: Check> Association<C> {
     /// The peer is reached elsewhere now: everything learned about the old path is void, and new keys unlink
     /// what an observer of both paths could compare (PROTOCOL 4).
     pub(crate) fn moved(&mut self, now: Instant, to: Move) {
+        if routed::is_routed(&to.from) {
+            reachable!(self.passed, PathDirect);
+        }
+        self.arrive(now, to.to);
+        self.force_rekey(now);
+    }
+
+    /// The path is another one.
+    pub(crate) fn arrive(&mut self, now: Instant, to: Addr) {
         self.recovery.reset_path(now);
+        self.set_overhead(&to);
         self.mtu.reset();
         self.sync_mtu();
         self.totals.moves += 1;
-        self.notices.push_back(AssociationNotice::Moved(to.to));
-        self.force_rekey(now);
+        self.notices.push_back(AssociationNotice::Moved(to));
     }
 
     /// A host said that datagrams of this size do not fit the local interface.

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use net_base::map::IdMap;
 use net_base::probe::Hits;
 use net_base::timer::Load;
-use net_base::{Check, EntityId, Instant, NoCheck, SessionId};
+use net_base::{Check, EntityId, Instant, NoCheck, NodeId, SessionId, routed};
 use net_wire::{Datagram as Class, DropReason, peek};
 
 use crate::SessionKey;
@@ -39,6 +39,8 @@ pub struct Lanes<A: Aead, C: Check = NoCheck> {
     first: usize,
     /// What was opened ahead of the batch that is read, by datagram.
     ahead: Vec<Option<Ahead>>,
+    /// The packet that a routed datagram held, read next.
+    inner: Option<Spot>,
     /// What waits to be sealed, while it is.
     unsealed: Vec<Unsealed>,
 }
@@ -57,6 +59,7 @@ impl<A: Aead, C: Check> Lanes<A, C> {
             busy: None,
             first: 0,
             ahead: Vec::new(),
+            inner: None,
             unsealed: Vec::new(),
         }
     }
@@ -100,18 +103,29 @@ impl<A: Aead, C: Check> Lanes<A, C> {
                 }
                 self.busy = None;
             }
-            let Some(spot) = batch.advance() else {
-                self.ahead.clear();
-                return None;
+            let spot = if let Some(inner) = self.inner.take() {
+                inner
+            } else {
+                let Some(spot) = batch.advance() else {
+                    self.ahead.clear();
+                    return None;
+                };
+                seen(batch, spot);
+                if routed::is_routed(&batch.at(spot).from) {
+                    self.lanes[0].count_drop(DropReason::ForgedSource);
+                    continue;
+                }
+                spot
             };
-            seen(batch, spot);
             match peek(batch.at(spot).bytes) {
                 Ok(Class::Protected { session }) => {
                     let lane = self.lane_index(session);
                     // The list is empty, or as long as the batch.
                     match self.ahead.get(batch.count() - 1) {
-                        Some(Some(ahead)) => self.lanes[lane].begin_ahead(now, batch, spot, session, ahead),
-                        Some(None) | None => self.lanes[lane].begin(now, batch, spot, session),
+                        Some(Some(ahead)) if !spot.is_inner() => {
+                            self.lanes[lane].begin_ahead(now, batch, spot, session, ahead)
+                        }
+                        Some(_) | None => self.lanes[lane].begin(now, batch, spot, session),
                     }
                     self.busy = Some(lane);
                 }
@@ -124,10 +138,21 @@ impl<A: Aead, C: Check> Lanes<A, C> {
                     self.lanes[lane].begin(now, batch, spot, session);
                     self.busy = Some(lane);
                 }
-                Ok(Class::Routed) => self.lanes[0].count_drop(DropReason::RoutedNotSupported),
+                Ok(Class::Routed) if spot.is_inner() => self.lanes[0].count_drop(DropReason::NestedRouting),
+                Ok(Class::Routed) => return Some(Up::Routed(spot)),
                 Err(reason) => self.lanes[0].count_drop(reason),
             }
         }
+    }
+
+    /// Reads the packet inside the routed datagram at `spot` next, as one that `src` sent over relays.
+    pub fn unwrap(&mut self, spot: Spot, src: NodeId) {
+        self.inner = Some(spot.inner(src));
+    }
+
+    /// Counts a packet refused before it reached a session.
+    pub fn refuse(&mut self, reason: DropReason) {
+        self.lanes[0].count_drop(reason);
     }
 
     fn lane_index(&self, session: SessionId) -> usize {

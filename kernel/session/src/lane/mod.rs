@@ -3,11 +3,13 @@
 //!
 //! | file | role |
 //! |---|---|
+//! | `hop.rs` | the tag on routed packets |
 //! | `slot.rs`, `slots.rs` | keys: open, seal, replay window, age |
 //! | `association.rs` | what two nodes share across rekeys and moves |
 //! | `inbound.rs` | what arriving frames do |
 //! | `outbound.rs` | what leaves |
 //! | `streams.rs`, `closed.rs` | the table of streams, their credit and the frames they owe |
+//! | `detour.rs` | ways over relays: taken, and left for a direct one |
 //! | `packet.rs` | the opened packet under the kernel's hand |
 //! | `shared.rs` | opening ahead and sealing behind, in pieces for a crew |
 //! | `many.rs` | several lanes behind one face |
@@ -18,6 +20,8 @@
 
 pub(crate) mod association;
 mod closed;
+mod detour;
+mod hop;
 pub(crate) mod inbound;
 pub mod many;
 pub(crate) mod outbound;
@@ -42,7 +46,7 @@ use crate::aead::Aead;
 use crate::config::SessionConfig;
 use crate::drops::Drops;
 use crate::install::Install;
-use crate::rx::Datagram;
+use crate::rx::{Datagram, Spot};
 use crate::stream::PushError;
 use crate::tx::Tx;
 use crate::{Part, SessionKey};
@@ -67,6 +71,9 @@ pub enum Up<'x> {
     /// The initiator's first packet authenticated: decide with [`Lane::start`], [`Lane::adopt`] or
     /// [`Lane::forget`] before pulling on; the packet itself follows.
     Confirm(KeyInfo),
+    /// A datagram of others, or one that came over relays: check it with [`Lane::open_hop`], then send it on, or have it
+    /// read with [`many::Lanes::unwrap`].
+    Routed(Spot),
     /// Application data.
     Part(Part<'x>),
     /// Application data, message by message.
@@ -370,15 +377,15 @@ impl<A: Aead, C: Check> Lane<A, C> {
         self.with(session, |association| association.echo(token))
     }
 
-    /// Makes the peer say something. False for an unknown session.
-    pub fn ping(&mut self, session: SessionKey) -> bool {
-        self.with(session, |association| association.ping = true)
+    /// Makes the peer say something where it is, and not over relays. False for an unknown session.
+    pub fn ping(&mut self, now: Instant, session: SessionKey) -> bool {
+        self.with(session, |association| association.beat(now))
     }
 
-    /// When a packet of the peer last authenticated, where the session is live.
+    /// When something of the peer's own, not over relays, last authenticated, where the session is live.
     #[must_use]
     pub fn heard_at(&self, session: SessionKey) -> Option<Instant> {
-        Some(self.associations.get(&session)?.last_received)
+        Some(self.associations.get(&session)?.heard_direct)
     }
 
     /// The smoothed round-trip time, once one was measured.

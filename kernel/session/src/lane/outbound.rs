@@ -356,6 +356,12 @@ impl<C: Check> Association<C> {
             }
             self.path_responses.pop_front();
         }
+        if let Some((to, data)) = self.knock {
+            if self.transmit_frame(now, slots, tx, self.current.id, to, &Frame::PathChallenge(data)) == Sent::Blocked {
+                return Sent::Blocked;
+            }
+            self.knock = None;
+        }
         while let Some((to, data)) = self.path.poll_challenge(now) {
             // A challenge that finds the transmitter full is repeated a probe timeout later.
             let may = self.path.may_send(to, PATH_PACKET);
@@ -512,17 +518,22 @@ impl<C: Check> Association<C> {
             sometimes!(self.passed, ProbeBackedOff, count > 1);
             self.probes = if count > 1 { 2 } else { 1 };
             self.probe_size = self.mtu.pto_size(count);
-            let oldest = self
-                .recovery
-                .outstanding()
-                .find(|(_, info, content)| info.ack_eliciting && content.run.is_some());
-            if let Some(run) = oldest.and_then(|(_, _, content)| content.run) {
-                let (id, run): (StreamId, _) = run;
-                self.streams.on_run_lost(id, &run);
-            }
+            self.repeat_oldest();
         }
         if shrunk {
             self.sync_mtu();
+        }
+    }
+
+    /// The oldest data under way is to be sent again.
+    pub(crate) fn repeat_oldest(&mut self) {
+        let oldest = self
+            .recovery
+            .outstanding()
+            .find(|(_, info, content)| info.ack_eliciting && content.run.is_some());
+        if let Some(run) = oldest.and_then(|(_, _, content)| content.run) {
+            let (id, run): (StreamId, _) = run;
+            self.streams.on_run_lost(id, &run);
         }
     }
 }

@@ -4,13 +4,15 @@
 //! its lifetime neither opens nor seals. Not here: which key an association uses (`association.rs`).
 
 use net_base::{Addr, AssociationId, EntityId, Epoch, Instant, SessionId, mutant};
-use net_wire::{DropReason, HEADER_LEN, Header, Suite, TAG_LEN, apply_mask, sample};
+use net_wire::{DropReason, HEADER_LEN, Header, Routed, Suite, TAG_LEN, apply_mask, sample};
 
 use crate::SessionKey;
 use crate::aead::Aead;
 use crate::config::SessionConfig;
 use crate::install::Install;
 use crate::replay::{ReplayError, ReplayWindow};
+
+use super::hop::Hop;
 
 /// After this many packets that failed to authenticate the key is used no more (RFC 9001 section 6.6).
 const MAX_FAILURES: u64 = 1 << 36;
@@ -96,6 +98,7 @@ pub(crate) struct Slot<A: Aead> {
     seal: A::Key,
     open_header: A::HeaderKey,
     seal_header: A::HeaderKey,
+    hop: Hop<A>,
 }
 
 impl<A: Aead> Slot<A> {
@@ -114,6 +117,7 @@ impl<A: Aead> Slot<A> {
             seal: A::key(install.suite, &install.secrets.send),
             open_header: A::header_key(&install.secrets.receive_header),
             seal_header: A::header_key(&install.secrets.send_header),
+            hop: Hop::new(&install.secrets),
         }
     }
 
@@ -201,6 +205,37 @@ impl<A: Aead> Slot<A> {
         Ok(header)
     }
 
+    /// Whether a routed packet came from the peer as it is; it is then marked.
+    ///
+    /// # Errors
+    /// `UnknownSession` where the key serves no session yet, `KeyExpired`, and what [`Hop::open`] finds.
+    pub(crate) fn open_hop(
+        &mut self,
+        now: Instant,
+        config: &SessionConfig,
+        routed: &Routed<'_>,
+    ) -> Result<SessionKey, DropReason> {
+        let session = self.owner.ok_or(DropReason::UnknownSession)?;
+        if self.is_expired(now, config) {
+            return Err(DropReason::KeyExpired);
+        }
+        match self.hop.open(routed) {
+            Ok(()) => {
+                self.heard = true;
+                Ok(session)
+            }
+            Err(reason) => {
+                self.failures += u64::from(reason == DropReason::AeadFailure);
+                Err(reason)
+            }
+        }
+    }
+
+    /// Writes the trailer of a routed packet for the peer.
+    pub(crate) fn seal_hop(&mut self, datagram: &mut [u8]) {
+        self.hop.seal(self.info.remote, datagram);
+    }
+
     /// Whether either of its keys opens `packet`, of this direction or the other. Changes nothing.
     pub(crate) fn opens(&self, packet: &[u8]) -> bool {
         let keys = [(&self.open, &self.open_header), (&self.seal, &self.seal_header)];
@@ -279,7 +314,7 @@ impl<A: Aead> Slot<A> {
 
 /// 96 bits: a zero u32 and the counter, as the header carries them.
 #[inline]
-fn nonce(counter: u64) -> [u8; 12] {
+pub(super) fn nonce(counter: u64) -> [u8; 12] {
     let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&counter.to_le_bytes());
     nonce
@@ -298,7 +333,7 @@ mod tests {
     /// Both halves of a key, the initiator's first; `n` tells keys apart.
     fn halves(n: u8) -> [Slot<Reference>; 2] {
         [(n, n + 1, true), (n + 1, n, false)].map(|(send, receive, initiator)| {
-            let secret = |which: u8, header: u8| Secret([which * 2 + header; 32]);
+            let secret = |which: u8, purpose: u8| Secret([which * 3 + purpose; 32]);
             let install = Install {
                 local: SessionId(u64::from(receive)),
                 remote: SessionId(u64::from(send)),
@@ -315,6 +350,8 @@ mod tests {
                     receive: secret(receive, 0),
                     send_header: secret(send, 1),
                     receive_header: secret(receive, 1),
+                    send_hop: secret(send, 2),
+                    receive_hop: secret(receive, 2),
                 },
             };
             Slot::new(&install, Instant::ZERO)

@@ -507,6 +507,11 @@ impl<T> Recovery<T> {
         self.loss_at = None;
     }
 
+    /// The way that the path stands for is another one now: timeouts begin anew.
+    pub const fn on_reroute(&mut self) {
+        self.pto_count = 0;
+    }
+
     /// Running totals.
     #[must_use]
     pub const fn stats(&self) -> &RecoveryStats {
