@@ -605,7 +605,8 @@ impl Mesh {
                     fx.emit(Out::Fact(Fact::Lost(node)));
                 }
                 Change::Rerouted(node) => fx.emit(Out::Rerouted(node)),
-                Change::Announce(node) => self.announce(node, fx),
+                Change::Announce(node) => self.announce(node, true, fx),
+                Change::Measured(node) => self.announce(node, false, fx),
                 Change::Starved(node, version) => {
                     reachable!(*fx, RouteStarved);
                     self.ask(None, node, version, MAX_HOPS, fx);
@@ -621,15 +622,15 @@ impl Mesh {
         }
     }
 
-    /// Every neighbour is to hear of a node; of one that keeps changing only now and then. That it is lost is never held
-    /// back.
-    fn announce(&mut self, node: EntityId, fx: &mut MeshFx<'_>) {
+    /// Every neighbour is to hear of a node; of one whose distance keeps changing only now and then. That it is lost or found
+    /// is never held back, nor newer words of it, which it says at a bounded rate.
+    fn announce(&mut self, node: EntityId, urgent: bool, fx: &mut MeshFx<'_>) {
         if self.recent.is_empty() {
             fx.arm(Timer::Damp, fx.now() + DAMP);
         }
         let recent = self.recent.entry(node).or_default();
         recent.count += 1;
-        if recent.count > MAX_ANNOUNCED && self.routes.route(&node).is_some() {
+        if recent.count > MAX_ANNOUNCED && !urgent {
             reachable!(*fx, AnnouncementDamped);
             recent.waits = true;
             return;

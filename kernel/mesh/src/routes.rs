@@ -115,8 +115,11 @@ pub enum Check {
 /// What a change of the table leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// Neighbours are to be told of the node, see [`Routes::announcement`].
+    /// Neighbours are to be told of the node, see [`Routes::announcement`]: that it is lost, that it is found, or newer
+    /// words of it, for which somebody may wait.
     Announce(EntityId),
+    /// Neighbours are to be told that the node is nearer or farther than they know.
+    Measured(EntityId),
     /// The node became reachable.
     Found(EntityId),
     /// The node is reached over another neighbour than before.
@@ -517,8 +520,13 @@ impl Routes {
                 target.lost = None;
                 // Another next hop is news to both: one may use this way now, the other must not.
                 if target.is_news(&way) || before != target.selected {
+                    let known = target.announced.is_some_and(|announced| announced.version == way.version);
                     target.announce(&way);
-                    self.changes.push(Change::Announce(*id));
+                    self.changes.push(if known {
+                        Change::Measured(*id)
+                    } else {
+                        Change::Announce(*id)
+                    });
                 }
             }
             None => {

@@ -45,19 +45,20 @@ impl<C: Check> Association<C> {
     fn take_detour(&mut self, now: Instant, to: Addr) {
         let from = self.path.active();
         if routed::is_routed(&from) {
-            return self.hurry();
+            return self.hurry(now);
         }
         reachable!(self.passed, PathDetour);
         self.direct = Some(from);
         self.detour = true;
         self.path.relocate(to, true);
         self.arrive(now, to);
-        self.hurry();
+        self.hurry(now);
     }
 
-    /// Sends again what may be lost without waiting for a timeout.
-    fn hurry(&mut self) {
+    /// Sends again what may be lost without waiting for a timeout: data, and what was acknowledged last.
+    fn hurry(&mut self, now: Instant) {
         self.recovery.on_reroute();
+        self.received.owe_again(now);
         if self.recovery.eliciting_outstanding() == 0 {
             self.ping = true;
         } else if !mutant!(RerouteWaits) {

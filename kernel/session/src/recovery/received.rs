@@ -157,6 +157,14 @@ impl Received {
         self.at_once = false;
     }
 
+    /// What was told of late may be lost: an ack is owed at once, where anything ever arrived.
+    pub fn owe_again(&mut self, now: Instant) {
+        if !self.ranges.is_empty() {
+            self.owed_since = Some(now);
+            self.at_once = true;
+        }
+    }
+
     /// The peer has seen an ack of ours whose highest number was `largest`: what lies below needs no
     /// telling again (RFC 9000 section 13.2.4). The highest number itself is kept, so that an ack can be
     /// formed at any time.
