@@ -694,17 +694,18 @@ impl Mesh {
             }
             return;
         }
-        let Some(route) = self.routes.route(&origin) else {
-            return;
-        };
-        if route.version >= version {
+        let known = self.routes.route(&origin).is_some_and(|route| route.version >= version);
+        if known {
             if let Some(neighbour) = self.neighbours.get_mut(&from) {
                 neighbour.pending.insert(origin);
             }
             return self.tell(from, fx);
         }
-        if ttl > 0 && route.via != from {
-            self.ask(Some(route.via), origin, version, ttl - 1, fx);
+        // Whoever asks may be our way there, and has none: then another neighbour may know one.
+        if ttl > 0
+            && let Some(via) = self.routes.towards(&origin, from)
+        {
+            self.ask(Some(via), origin, version, ttl - 1, fx);
         }
     }
 

@@ -400,6 +400,16 @@ impl Routes {
         ways
     }
 
+    /// A neighbour other than `not` that says it reaches a node, whether or not its way may be used: the one in use, or the
+    /// one that is nearest (RFC 8966 section 3.8.1.2).
+    #[must_use]
+    pub fn towards(&self, to: &EntityId, not: SessionKey) -> Option<SessionKey> {
+        let target = self.targets.get(to)?;
+        let selected = target.selected.filter(|&via| via != not);
+        let others = target.offers.iter().filter(|offer| offer.via != not);
+        selected.or_else(|| Some(others.min_by_key(|offer| (offer.rtt_us, offer.via))?.via))
+    }
+
     /// Over which neighbours a packet for the node with this label may go, the way in use first.
     pub fn ways_to(&self, label: NodeId) -> impl Iterator<Item = SessionKey> + '_ {
         let id = self.targets.keys().find(|id| net_trust::node_id(id) == label);
