@@ -7,6 +7,8 @@
 //! | `joins.rs` | peers with whom a session is kept |
 //! | `neighbour.rs` | one neighbour: its messages, what it is to be told, whether it is heard |
 //! | `routes.rs` | the routing table |
+//! | `labels.rs` | which node a wire label stands for |
+//! | `journal.rs` | whose routes changed of late |
 //! | `job.rs` | signatures, made and checked elsewhere |
 //!
 //! Invariants: a peer is an identity, never an address. Not here: packets and their keys (`net-session`).
@@ -17,13 +19,17 @@ extern crate alloc;
 
 pub mod job;
 mod joins;
+mod journal;
+pub mod labels;
 pub mod mesh;
 mod neighbour;
 pub mod peers;
 pub mod routes;
 
+pub use labels::{Ground, MAX_NEXT_HOPS};
 pub use mesh::{Fact, Link, Mesh, MeshConfig, Outage, Vitals};
 pub use peers::{Admission, Agreed, Failure, In, Out, Peers, Refusal, Timer};
+pub use routes::Collision;
 
 #[cfg(test)]
 mod mesh_tests;
