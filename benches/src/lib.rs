@@ -19,6 +19,7 @@
 //! | `bin/idle.rs` | many sessions that nobody uses |
 //! | `bin/lane.rs` | two kernels and their cipher |
 //! | `bin/lanes.rs` | one busy node with one lane and with several |
+//! | `bin/routes.rs` | where a label leads, by how many nodes are known |
 //! | `bin/links.rs` | what congestion control makes of simulated links |
 //! | `bin/gate.rs` | instruction counts against the committed ones |
 //!

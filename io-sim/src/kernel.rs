@@ -7,7 +7,8 @@ use std::any::TypeId;
 use std::collections::BTreeMap;
 
 use net_kernel::Kernel;
-use net_kernel::api::{Boot, Deadline, Drops, Holdings, Input, Io, Link, SessionStats, TimerLoad};
+use net_kernel::api::{Boot, Deadline, Drops, Holdings, Input, Io, SessionStats, TimerLoad};
+use net_kernel::base::map::IdMap;
 use net_kernel::base::probe::Hits;
 use net_kernel::base::rng::{Secret, Seed};
 use net_kernel::base::trace::{Record, Trace};
@@ -33,8 +34,11 @@ pub struct KernelHost<A: Aead, C: Check = Checked> {
 struct Told {
     booted: bool,
     generation: u64,
-    /// Destination, next hop, its epoch, hops, microseconds.
-    routes: BTreeMap<u64, [u64; 5]>,
+    links: Vec<u64>,
+    /// How far the journal of the table was read.
+    mark: u64,
+    /// By destination: next hop, its epoch, hops, microseconds.
+    routes: IdMap<EntityId, [u64; 4]>,
 }
 
 /// A verified kernel under the clear AEAD.
@@ -151,43 +155,73 @@ impl<A: Aead, C: Check> Host for KernelHost<A, C> {
     }
 }
 
+/// What checkers call a machine: eight bytes of its identity. Not its wire label, which others may share.
+fn name_of(entity: &EntityId) -> u64 {
+    u64::from_le_bytes(*entity.0.first_chunk().expect("an identity has 32 bytes"))
+}
+
 impl Told {
     /// What changed since checkers were told last.
     fn tell(&mut self, mesh: &Mesh, own: &EntityId, epoch: Epoch) -> Vec<(&'static str, Vec<u64>)> {
         let mut notes = Vec::new();
         if !std::mem::replace(&mut self.booted, true) {
-            notes.push((BOOTED, vec![node_id(own).0, epoch.0, u64::from(mesh.radius())]));
+            let radius = u64::from(mesh.radius());
+            notes.push((BOOTED, vec![name_of(own), epoch.0, radius, node_id(own).0]));
         }
         self.generation = mesh.generation();
-        let links: Vec<Link> = mesh.neighbours().collect();
-        let flat = links.iter().flat_map(|link| {
-            let label = node_id(&link.peer).0;
-            [label, link.epoch.0, u64::from(link.counts), u64::from(link.cost_us)]
-        });
-        notes.push((LINKS, flat.collect()));
-        let epochs: BTreeMap<_, _> = links.iter().map(|link| (link.session, link.epoch)).collect();
-        let now: BTreeMap<u64, [u64; 5]> = mesh
-            .routes()
-            .reached()
-            .map(|(to, route)| {
-                let (to, next) = (node_id(&to).0, node_id(&route.next).0);
-                let epoch = epochs.get(&route.via).map_or(0, |epoch| epoch.0);
-                (to, [to, next, epoch, u64::from(route.hops), u64::from(route.rtt_us)])
+        let links: Vec<u64> = mesh
+            .neighbours()
+            .flat_map(|link| {
+                let (counts, cost) = (u64::from(link.counts), u64::from(link.cost_us));
+                [name_of(&link.peer), link.epoch.0, counts, cost]
             })
             .collect();
-        let mut changed: Vec<u64> = Vec::new();
-        for (to, route) in &now {
-            if self.routes.get(to) != Some(route) {
-                changed.extend(route);
-            }
+        if self.links != links {
+            notes.push((LINKS, links.clone()));
+            self.links = links;
         }
-        for gone in self.routes.keys().filter(|to| !now.contains_key(to)) {
-            changed.extend([*gone, 0, 0, 0, 0]);
-        }
-        self.routes = now;
+        let changed = self.changes(mesh);
         if !changed.is_empty() {
             notes.push((ROUTES, changed));
         }
         notes
+    }
+
+    /// The routes that are not what was told of them, as the journal names them; all of them where that forgot some.
+    fn changes(&mut self, mesh: &Mesh) -> Vec<u64> {
+        let routes = mesh.routes();
+        let epochs: BTreeMap<_, _> = mesh.neighbours().map(|link| (link.session, link.epoch)).collect();
+        let mut touched: Vec<EntityId> = match routes.changed_since(self.mark) {
+            Some(changed) => changed.collect(),
+            None => routes
+                .reached()
+                .map(|(to, _)| to)
+                .chain(self.routes.keys().copied())
+                .collect(),
+        };
+        self.mark = routes.mark();
+        touched.sort_unstable();
+        touched.dedup();
+        let mut changed = Vec::new();
+        for to in touched {
+            let now = routes.route(&to).map(|route| {
+                let epoch = epochs.get(&route.via).map_or(0, |epoch| epoch.0);
+                [
+                    name_of(&route.next),
+                    epoch,
+                    u64::from(route.hops),
+                    u64::from(route.rtt_us),
+                ]
+            });
+            let before = match now {
+                Some(route) => self.routes.insert(to, route),
+                None => self.routes.swap_remove(&to),
+            };
+            if before != now {
+                changed.push(name_of(&to));
+                changed.extend(now.unwrap_or_default());
+            }
+        }
+        changed
     }
 }

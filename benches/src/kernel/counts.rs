@@ -13,9 +13,13 @@ use std::hint::black_box;
 use super::lanes::{self, LanePair};
 use super::null::Null;
 use super::pair::Pair;
+use super::table::known;
 
 /// Repetitions of most cases.
 const REPEATS: u64 = 200;
+
+/// Labels looked up.
+const LOOKUPS: u64 = 10_000;
 
 /// Repetitions of the handshake.
 const HANDSHAKES: u64 = 20;
@@ -36,7 +40,7 @@ pub struct Case {
 }
 
 /// All of them. Those that name no cipher count the protocol alone.
-pub const CASES: [Case; 13] = [
+pub const CASES: [Case; 14] = [
     case("empty_turn", "a turn that finds nothing to do", empty_turn),
     case(
         "data_in_ack_out",
@@ -74,6 +78,12 @@ pub const CASES: [Case; 13] = [
         "the lane fills and seals a packet with a message of 64 B",
         || seal::<Null>(64),
     ),
+    Case {
+        name: "route_lookup",
+        what: "a label's next hop is looked up among 10,000 nodes",
+        repeats: LOOKUPS,
+        run: route_lookup,
+    },
     Case {
         name: "handshake",
         what: "both sides of a first handshake, from the command to the event, with every job",
@@ -211,6 +221,15 @@ fn send_64() {
         assert_eq!(pair.sides[0].desk.wire.len(), 1, "a message leaves at once");
         pair.settle();
     }
+}
+
+fn route_lookup() {
+    let (routes, labels) = known(LOOKUPS);
+    measured(|| {
+        for &label in &labels {
+            black_box(routes.next_hop(black_box(label)));
+        }
+    });
 }
 
 fn handshake() {

@@ -147,7 +147,7 @@ pub fn read<A: Aead>(lanes: &mut Lanes<A>, now: Instant, batch: &mut RxBatch<'_>
         match up {
             Up::Part(part) => deliver(part),
             Up::Messages(messages) => messages.for_each(&mut deliver),
-            Up::Confirm(_) | Up::Handshake(_) => unreachable!("the session is up on both sides"),
+            Up::Confirm(_) | Up::Handshake(_) | Up::Routed(_) => unreachable!("the session is up on both sides"),
         }
     }
     (bytes, messages)

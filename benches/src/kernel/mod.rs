@@ -7,6 +7,7 @@
 //! | `pair.rs` | two connected kernels that exchange datagrams through fixed slots |
 //! | `lanes.rs` | two lanes without kernels around them |
 //! | `star.rs` | a kernel with sessions to several others |
+//! | `table.rs` | a table of routes to look labels up in |
 //! | `counts.rs` | what callgrind counts |
 //! | `gate.rs` | counts against the committed ones |
 //!
@@ -20,3 +21,4 @@ pub mod lanes;
 pub mod null;
 pub mod pair;
 pub mod star;
+pub mod table;

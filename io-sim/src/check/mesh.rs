@@ -5,13 +5,15 @@
 //! Not here: how machines come to their routes (`net-kernel`).
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use net_kernel::base::map::IdMap;
 
 use super::{Checker, Note};
 
-/// A machine was started: its label, its epoch, and over how many hops machines are heard of.
+/// A machine was started: its name, its epoch, over how many hops machines are heard of, and its wire label.
 pub const BOOTED: &str = "mesh.booted";
-/// A machine's links: label, epoch, whether it counts, cost in microseconds of each.
+/// A machine's links: name, epoch, whether it counts, cost in microseconds of each.
 pub const LINKS: &str = "mesh.links";
 /// Routes that changed: destination, next hop (0 for none), its epoch, hops, microseconds.
 pub const ROUTES: &str = "mesh.routes";
@@ -38,15 +40,18 @@ struct Hop {
 struct Place {
     epoch: u64,
     radius: u64,
+    label: u64,
     links: BTreeMap<u64, Link>,
-    routes: BTreeMap<u64, Hop>,
+    routes: IdMap<u64, Hop>,
 }
 
-/// What all machines say, by label.
+/// What all machines say, by name.
 #[derive(Clone, Debug, Default)]
 pub struct Map {
-    places: BTreeMap<u64, Place>,
-    labels: BTreeMap<u32, u64>,
+    places: IdMap<u64, Place>,
+    names: BTreeMap<u32, u64>,
+    /// Machines by wire label.
+    sharing: BTreeMap<u64, Vec<u64>>,
 }
 
 impl Map {
@@ -54,13 +59,18 @@ impl Map {
     pub fn note(&mut self, note: &Note) -> Vec<u64> {
         match note.what {
             BOOTED => {
-                if let [label, epoch, radius] = note.values[..] {
-                    self.labels.insert(note.node, label);
+                if let [name, epoch, radius, label] = note.values[..] {
+                    self.names.insert(note.node, name);
+                    let sharing = self.sharing.entry(label).or_default();
+                    if !sharing.contains(&name) {
+                        sharing.push(name);
+                    }
                     self.places.insert(
-                        label,
+                        name,
                         Place {
                             epoch,
                             radius,
+                            label,
                             ..Place::default()
                         },
                     );
@@ -89,7 +99,7 @@ impl Map {
                         unreachable!("chunks of five")
                     };
                     if next == 0 {
-                        place.routes.remove(&to);
+                        place.routes.swap_remove(&to);
                     } else {
                         let hop = Hop {
                             next,
@@ -108,12 +118,12 @@ impl Map {
     }
 
     fn place(&mut self, node: u32) -> Option<&mut Place> {
-        self.places.get_mut(self.labels.get(&node)?)
+        self.places.get_mut(self.names.get(&node)?)
     }
 
-    /// The machines that a packet of `node` to `to` comes by, by label; an error where it comes by one twice.
+    /// The machines that a packet of `node` to `to` comes by, by name; an error where it comes by one twice.
     fn chain(&self, node: u32, to: u64) -> Result<(), Vec<u64>> {
-        let Some(&start) = self.labels.get(&node) else {
+        let Some(&start) = self.names.get(&node) else {
             return Ok(());
         };
         let mut chain = vec![start];
@@ -133,9 +143,15 @@ impl Map {
         Ok(())
     }
 
-    /// The numbers of machines by label.
-    fn names(&self) -> BTreeMap<u64, u32> {
-        self.labels.iter().map(|(&node, &label)| (label, node)).collect()
+    /// The numbers of machines by name.
+    fn numbers(&self) -> BTreeMap<u64, u32> {
+        self.names.iter().map(|(&node, &name)| (name, node)).collect()
+    }
+
+    /// The machines that share their wire label with another one.
+    fn sharing(&self) -> BTreeSet<u64> {
+        let crowds = self.sharing.values().filter(|names| names.len() > 1);
+        crowds.flatten().copied().collect()
     }
 
     /// Whether both ends of a link count on it, and what it costs the first one.
@@ -149,30 +165,21 @@ impl Map {
     /// Whether both ends count on the link between them.
     #[must_use]
     pub fn linked(&self, a: u32, b: u32) -> bool {
-        match (self.labels.get(&a), self.labels.get(&b)) {
+        match (self.names.get(&a), self.names.get(&b)) {
             (Some(&a), Some(&b)) => self.edge(a, b).is_some(),
             (None, _) | (_, None) => false,
         }
     }
 
-    /// The lowest sums of costs from one machine, over links that both ends count on (Dijkstra).
-    fn shortest(&self, from: u64) -> BTreeMap<u64, u64> {
-        let mut best = BTreeMap::from([(from, 0)]);
-        let mut open = BinaryHeap::from([Reverse((0, from))]);
-        while let Some(Reverse((sum, at))) = open.pop() {
-            if best.get(&at).is_some_and(|&known| known < sum) {
-                continue;
-            }
-            let links = self.places.get(&at).map(|place| place.links.keys());
-            for &next in links.into_iter().flatten() {
-                let Some(cost) = self.edge(at, next) else { continue };
-                if best.get(&next).is_none_or(|&known| sum + cost < known) {
-                    best.insert(next, sum + cost);
-                    open.push(Reverse((sum + cost, next)));
-                }
-            }
-        }
-        best
+    /// The links that both ends count on, by the place of a machine in the map.
+    fn edges(&self) -> Vec<Vec<(usize, u64)>> {
+        let edges = self.places.iter().map(|(&from, place)| {
+            let links = place.links.keys();
+            links
+                .filter_map(|&to| Some((self.places.get_index_of(&to)?, self.edge(from, to)?)))
+                .collect()
+        });
+        edges.collect()
     }
 
     /// Whether every machine has a route to every other that links lead to, no longer than tolerance lets it be, and none
@@ -181,42 +188,66 @@ impl Map {
     /// # Errors
     /// The first that is missing, too many or too long.
     pub fn converged(&self, alive: &[u32]) -> Result<(), String> {
-        let names = self.names();
-        let alive: Vec<u64> = alive.iter().filter_map(|node| self.labels.get(node)).copied().collect();
+        let numbers = self.numbers();
+        let sharing = self.sharing();
+        let alive: BTreeSet<u64> = alive.iter().filter_map(|node| self.names.get(node)).copied().collect();
+        let edges = self.edges();
         for &from in &alive {
-            let best = self.shortest(from);
-            let place = &self.places[&from];
-            let name = names[&from];
-            for &to in alive.iter().filter(|&&to| to != from) {
-                match (best.get(&to), place.routes.get(&to)) {
+            let (at, place) = match self.places.get_full(&from) {
+                Some((at, _, place)) => (at, place),
+                None => continue,
+            };
+            let best = shortest(&edges, at);
+            let name = numbers[&from];
+            // What is sent to a label that two machines share may go to either.
+            for &to in alive.iter().filter(|&&to| to != from && !sharing.contains(&to)) {
+                let number = numbers[&to];
+                let best = self.places.get_index_of(&to).and_then(|to| best[to]);
+                match (best, place.routes.get(&to)) {
                     (None, None) => {}
                     (None, Some(_)) => {
-                        return Err(format!(
-                            "node {name} has a route to node {}, where no link leads",
-                            names[&to]
-                        ));
+                        return Err(format!("node {name} has a route to node {number}, where no link leads"));
                     }
-                    (Some(_), None) => return Err(format!("node {name} has no route to node {}", names[&to])),
-                    (Some(&best), Some(hop)) => {
+                    (Some(_), None) => return Err(format!("node {name} has no route to node {number}")),
+                    (Some(best), Some(hop)) => {
                         let most = allowed(best, hop.hops);
                         if hop.cost > most {
                             return Err(format!(
-                                "node {name} reaches node {} in {} us over {} hops; {best} us are possible, {most} allowed",
-                                names[&to], hop.cost, hop.hops
+                                "node {name} reaches node {number} in {} us over {} hops; {best} us are possible, {most} allowed",
+                                hop.cost, hop.hops
                             ));
                         }
                     }
                 }
             }
-            if let Some(gone) = place.routes.keys().find(|to| !alive.contains(to)) {
+            if let Some(gone) = place.routes.keys().filter(|to| !alive.contains(to)).min() {
                 return Err(format!(
                     "node {name} has a route to node {}, which is down",
-                    names.get(gone).copied().unwrap_or(u32::MAX)
+                    numbers.get(gone).copied().unwrap_or(u32::MAX)
                 ));
             }
         }
         Ok(())
     }
+}
+
+/// The lowest sums of costs from one machine, over links that both ends count on (Dijkstra).
+fn shortest(edges: &[Vec<(usize, u64)>], from: usize) -> Vec<Option<u64>> {
+    let mut best: Vec<Option<u64>> = vec![None; edges.len()];
+    best[from] = Some(0);
+    let mut open = BinaryHeap::from([Reverse((0, from))]);
+    while let Some(Reverse((sum, at))) = open.pop() {
+        if best[at].is_some_and(|known| known < sum) {
+            continue;
+        }
+        for &(next, cost) in &edges[at] {
+            if best[next].is_none_or(|known| sum + cost < known) {
+                best[next] = Some(sum + cost);
+                open.push(Reverse((sum + cost, next)));
+            }
+        }
+    }
+    best
 }
 
 /// How long a route may be where `best` microseconds are possible: at each hop a way that is an eighth longer is kept,
@@ -230,7 +261,7 @@ fn allowed(best: u64, hops: u64) -> u64 {
 pub struct EveryRoute {
     name: &'static str,
     map: Map,
-    /// What must not be about the route of a machine, by number, to a destination, by label.
+    /// What must not be about the route of a machine, by number, to a destination, by name.
     judge: fn(&Map, u32, u64) -> Result<(), String>,
 }
 
@@ -242,6 +273,16 @@ impl EveryRoute {
             name: "route-loop",
             map: Map::default(),
             judge: closes_no_loop,
+        }
+    }
+
+    /// Nobody has routes to two machines that share a wire label: what is sent to one must not come to the other.
+    #[must_use]
+    pub fn goes_by_one_name() -> Self {
+        Self {
+            name: "shared-label",
+            map: Map::default(),
+            judge: goes_by_one_name,
         }
     }
 
@@ -271,8 +312,8 @@ impl Checker for EveryRoute {
 
 fn closes_no_loop(map: &Map, node: u32, to: u64) -> Result<(), String> {
     let Err(chain) = map.chain(node, to) else { return Ok(()) };
-    let names = map.names();
-    let name = |label: &u64| names.get(label).map_or_else(|| "?".to_owned(), u32::to_string);
+    let numbers = map.numbers();
+    let name = |name: &u64| numbers.get(name).map_or_else(|| "?".to_owned(), u32::to_string);
     let words: Vec<String> = chain.iter().map(name).collect();
     Err(format!(
         "next hops to node {} form a circle: {}",
@@ -281,11 +322,31 @@ fn closes_no_loop(map: &Map, node: u32, to: u64) -> Result<(), String> {
     ))
 }
 
+fn goes_by_one_name(map: &Map, node: u32, to: u64) -> Result<(), String> {
+    let own = map.names.get(&node).copied();
+    let place = own.and_then(|own| map.places.get(&own));
+    let (Some(own), Some(place), Some(there)) = (own, place, map.places.get(&to)) else {
+        return Ok(());
+    };
+    let sharing = map.sharing.get(&there.label).map_or(&[][..], Vec::as_slice);
+    let reached = |name: &u64| *name == own || place.routes.contains_key(name);
+    match sharing.iter().find(|&&name| name != to && reached(&name)) {
+        Some(other) if place.routes.contains_key(&to) => {
+            let numbers = map.numbers();
+            Err(format!(
+                "node {node} has routes to nodes {} and {}, which share a label",
+                numbers[&to], numbers[other]
+            ))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn leads_somewhere(map: &Map, node: u32, to: u64) -> Result<(), String> {
     let Some(place) = map.places.get(&to) else {
         return Err(format!("node {node} has a route to {to:016x}, which never was"));
     };
-    let own = map.labels.get(&node).and_then(|label| map.places.get(label));
+    let own = map.names.get(&node).and_then(|label| map.places.get(label));
     let hops = own.and_then(|own| own.routes.get(&to)).map_or(0, |hop| hop.hops);
     if hops > place.radius {
         let radius = place.radius;
@@ -309,11 +370,11 @@ mod tests {
         }
     }
 
-    /// Machines 0, 1 and 2 of labels 10, 11 and 12.
+    /// Machines 0, 1 and 2 of names 10, 11 and 12.
     fn booted(mut checker: EveryRoute) -> EveryRoute {
         for node in 0..3 {
             checker
-                .noted(&note(node, BOOTED, &[10 + u64::from(node), 1, 2]))
+                .noted(&note(node, BOOTED, &[10 + u64::from(node), 1, 2, u64::from(node)]))
                 .expect("nothing yet");
         }
         checker
@@ -339,8 +400,21 @@ mod tests {
     fn who_was_started_anew_closes_no_circle_with_its_past() {
         let mut checker = booted(EveryRoute::closes_no_loop());
         assert!(checker.noted(&note(0, ROUTES, &[12, 11, 1, 2, 100])).is_ok());
-        assert!(checker.noted(&note(1, BOOTED, &[11, 2, 2])).is_ok());
+        assert!(checker.noted(&note(1, BOOTED, &[11, 2, 2, 0])).is_ok());
         assert!(checker.noted(&note(1, ROUTES, &[12, 10, 1, 3, 150])).is_ok());
+    }
+
+    #[test]
+    fn routes_to_two_machines_of_one_label_are_noticed() {
+        let mut checker = booted(EveryRoute::goes_by_one_name());
+        assert!(checker.noted(&note(1, BOOTED, &[11, 2, 2, 0])).is_ok());
+        assert!(checker.noted(&note(2, ROUTES, &[10, 11, 1, 2, 100])).is_ok());
+        assert!(checker.noted(&note(2, ROUTES, &[11, 11, 1, 1, 50])).is_err());
+        assert!(checker.noted(&note(2, ROUTES, &[10, 0, 0, 0, 0])).is_ok());
+        assert!(
+            checker.noted(&note(0, ROUTES, &[11, 11, 1, 1, 50])).is_err(),
+            "it is one of the two itself"
+        );
     }
 
     #[test]

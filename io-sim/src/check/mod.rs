@@ -96,6 +96,10 @@ pub const CHECKERS: crate::scenario::Words = &[
         "no chain of next hops closes, at any instant, among machines that follow the protocol",
     ),
     ("made-up-node", "nobody has a route to a machine that never was"),
+    (
+        "shared-label",
+        "nobody has routes to two machines that share a wire label",
+    ),
     ("job-cap", "no machine has more jobs under way than it may"),
     ("canary", "application data is never seen on a link (real cipher)"),
     (
@@ -481,6 +485,7 @@ impl Panel {
         panel.add(Box::new(JobCap));
         panel.add(Box::new(EveryRoute::closes_no_loop()));
         panel.add(Box::new(EveryRoute::leads_somewhere()));
+        panel.add(Box::new(EveryRoute::goes_by_one_name()));
         panel.add(Box::new(Amplification::default()));
         panel.add(Box::new(MemoryBound));
         if !clear {

@@ -453,6 +453,11 @@ fn mesh(fact: &MeshFact, names: &Names) -> String {
         MeshFact::LinkLost(peer) => format!("the link to {} failed", name(peer)),
         MeshFact::Recovered(peer) => format!("{} works again", name(peer)),
         MeshFact::Outage(outage) => format!("{} of {} neighbours failed together", outage.failed, outage.of),
+        MeshFact::Collision(two) => format!(
+            "{} shares its label with {} and cannot be routed to",
+            name(&two.unroutable),
+            name(&two.holder)
+        ),
     }
 }
 

@@ -199,6 +199,8 @@ planted! {
         "whatever a neighbour says of another node counts as signed by it"
     SuspectedUnasked "suspected-unasked"
         "a silent neighbour counts as failed without asking those who might hear it"
+    LabelTaken "label-taken"
+        "a label goes to whoever claims it last"
     TtlKept "ttl-kept"
         "a pingwave is passed on with the ttl it came with"
     HopMarkedEarly "hop-marked-early"

@@ -165,6 +165,8 @@ probes! {
     SuspicionWitnessed "a neighbour that is not heard here is heard by another"
     LinkOneWay "a neighbour that is heard says that it does not hear us"
     OutageSeen "many neighbours fail together"
+    LabelShared "two nodes share a label"
+        ("two_nodes_that_share_a_label_disturb_nobody")
     // Relays.
     Relayed "a packet of others is sent on"
     RelayTurnedAway "a packet of others is not sent on"

@@ -45,6 +45,11 @@ impl Joins {
         self.next()
     }
 
+    /// Whether a session with the peer is kept.
+    pub(crate) fn keeps(&self, peer: &EntityId) -> bool {
+        self.by_peer.contains_key(peer)
+    }
+
     pub(crate) fn remove(&mut self, peer: &EntityId) {
         self.by_peer.remove(peer);
     }

@@ -8,6 +8,8 @@
 //! | `neighbour.rs` | one neighbour: its messages, what it is to be told, whether it is heard |
 //! | `routes.rs` | the routing table |
 //! | `relay.rs` | whose packets are sent on, and how many |
+//! | `labels.rs` | which node a wire label stands for |
+//! | `journal.rs` | whose routes changed of late |
 //! | `job.rs` | signatures, made and checked elsewhere |
 //!
 //! Invariants: a peer is an identity, never an address. Not here: packets and their keys (`net-session`).
@@ -18,15 +20,19 @@ extern crate alloc;
 
 pub mod job;
 mod joins;
+mod journal;
+pub mod labels;
 pub mod mesh;
 mod neighbour;
 pub mod peers;
 pub mod relay;
 pub mod routes;
 
+pub use labels::{Ground, MAX_NEXT_HOPS};
 pub use mesh::{Fact, Link, Mesh, MeshConfig, Outage, Vitals};
 pub use peers::{Admission, Agreed, Failure, In, Out, Peers, Refusal, Timer};
 pub use relay::{RelayLimits, Relayed};
+pub use routes::Collision;
 
 #[cfg(test)]
 mod mesh_tests;

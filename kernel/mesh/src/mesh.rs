@@ -10,8 +10,9 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use net_base::map::Keyed;
 use net_base::{
-    Addr, Duration, EntityId, Epoch, Fx, Instant, JobId, Machine, SessionKey, mutant, reachable, sometimes,
+    Addr, Duration, EntityId, Epoch, Fx, Instant, JobId, Machine, NodeId, SessionKey, mutant, reachable, sometimes,
 };
 use net_trust::TrustTable;
 use net_wire::DropReason;
@@ -19,9 +20,10 @@ use net_wire::mesh::{Core, Encoded, Health, MAX_HOPS, Message, Pingwave, Version
 
 use crate::job::{Job, JobDone};
 use crate::joins::Joins;
+use crate::labels::Ground;
 use crate::neighbour::{MAX_AHEAD, Neighbour, Proof, Pulse};
 use crate::relay::RelayLimits;
-use crate::routes::{Announcement, Change, Check, Route, Routes};
+use crate::routes::{Announcement, Change, Check, Collision, Route, Routes};
 
 /// What the mesh is booted with.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -206,6 +208,8 @@ pub enum Fact {
     Recovered(EntityId),
     /// Many neighbours failed at about the same time.
     Outage(Outage),
+    /// Two nodes share a label, and one of them is unroutable from here.
+    Collision(Collision),
 }
 
 /// Failures with one cause: a cable, a switch, a site.
@@ -296,9 +300,15 @@ impl Mesh {
     /// The mesh of the node `own`, which runs since `epoch`.
     #[must_use]
     pub fn new(config: MeshConfig, own: EntityId, epoch: Epoch) -> Self {
+        Self::labelled(config, own, epoch, net_trust::node_id)
+    }
+
+    /// The same where labels are made otherwise, so that they can be made to collide.
+    #[must_use]
+    pub fn labelled(config: MeshConfig, own: EntityId, epoch: Epoch, label_of: fn(&EntityId) -> NodeId) -> Self {
         assert!(config.is_sound(), "checked at boot");
         Self {
-            routes: Routes::new(own, config.hold()),
+            routes: Routes::labelled(own, config.hold(), label_of),
             core: Core {
                 origin: own,
                 version: Version { epoch, seqno: 0 },
@@ -386,6 +396,8 @@ impl Mesh {
 
     fn boot(&mut self, fx: &mut MeshFx<'_>) {
         self.excused = fx.now();
+        let secret = [fx.rng().next_u64(), fx.rng().next_u64()];
+        self.routes.hide_labels(Keyed::new(secret));
         self.beat_due = fx.now() + self.config.heartbeat;
         fx.arm(Timer::Speak, fx.now());
     }
@@ -409,7 +421,9 @@ impl Mesh {
         }
         self.neighbours
             .insert(session, Neighbour::new(peer, epoch, room, fx.now()));
+        self.routes.claim(fx.now(), &peer, Ground::Linked);
         self.carry(session, view);
+        self.follow(fx);
         self.watch(view, fx);
         self.tell(session, fx);
     }
@@ -422,7 +436,9 @@ impl Mesh {
         self.routes
             .link_up(session, neighbour.peer, cost_us(view.vitals.rtt(session)));
         neighbour.wave_due = true;
-        neighbour.pending = self.routes.known().collect();
+        if self.config.relays {
+            neighbour.pending = self.routes.known().collect();
+        }
     }
 
     fn link_down(&mut self, session: SessionKey, fx: &mut MeshFx<'_>) {
@@ -437,6 +453,9 @@ impl Mesh {
         self.checks.retain(|_, of| *of != session);
         self.questions.retain(|_, question| question.about != session);
         self.routes.link_down(fx.now(), session);
+        if !self.by_peer.contains_key(&neighbour.peer) {
+            self.routes.release(fx.now(), &neighbour.peer, Ground::Linked);
+        }
         if self.neighbours.is_empty() {
             fx.disarm(Timer::Beat);
             fx.disarm(Timer::Watch);
@@ -611,6 +630,10 @@ impl Mesh {
                     reachable!(*fx, RouteStarved);
                     self.ask(None, node, version, MAX_HOPS, fx);
                 }
+                Change::Collided(collision) => {
+                    reachable!(*fx, LabelShared);
+                    fx.emit(Out::Fact(Fact::Collision(collision)));
+                }
             }
         }
         if let Some(at) = self.routes.next_expiry() {
@@ -625,6 +648,10 @@ impl Mesh {
     /// Every neighbour is to hear of a node; of one whose distance keeps changing only now and then. That it is lost or found
     /// is never held back, nor newer words of it, which it says at a bounded rate.
     fn announce(&mut self, node: EntityId, urgent: bool, fx: &mut MeshFx<'_>) {
+        if !self.config.relays {
+            // Whoever forwards nothing is on nobody's way.
+            return;
+        }
         if self.recent.is_empty() {
             fx.arm(Timer::Damp, fx.now() + DAMP);
         }
@@ -695,7 +722,7 @@ impl Mesh {
             return;
         }
         let known = self.routes.route(&origin).is_some_and(|route| route.version >= version);
-        if known {
+        if known && self.config.relays {
             if let Some(neighbour) = self.neighbours.get_mut(&from) {
                 neighbour.pending.insert(origin);
             }
@@ -1038,8 +1065,16 @@ impl Machine for Mesh {
                 let live = self.by_peer.contains_key(&peer);
                 let at = self.joins.add(fx.now(), peer, addresses, live);
                 rejoin(at, fx);
+                if self.joins.keeps(&peer) {
+                    self.routes.claim(fx.now(), &peer, Ground::Configured);
+                    self.follow(fx);
+                }
             }
-            In::Leave(peer) => self.joins.remove(&peer),
+            In::Leave(peer) => {
+                self.joins.remove(&peer);
+                self.routes.release(fx.now(), &peer, Ground::Configured);
+                self.follow(fx);
+            }
             In::DialFailed(peer) => {
                 let jitter = fx.rng().below(1_000);
                 let at = self.joins.on_failed(fx.now(), &peer, jitter);

@@ -6,7 +6,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use net_base::rng::Seed;
-use net_base::{Duration, EntityId, Epoch, Instant, JobId, Now, Seat, SeatId, SessionKey, UnixNanos};
+use net_base::{Duration, EntityId, Epoch, Instant, JobId, NodeId, Now, Seat, SeatId, SessionKey, UnixNanos};
 use net_trust::{Identity, NetworkKey, Trust};
 use net_wire::DropReason;
 use net_wire::mesh::{Core, Health, Message, Pingwave, Version};
@@ -51,8 +51,12 @@ struct Rig {
 
 impl Rig {
     fn new(config: MeshConfig) -> Self {
+        Self::labelled(config, net_trust::node_id)
+    }
+
+    fn labelled(config: MeshConfig, label_of: fn(&EntityId) -> NodeId) -> Self {
         let own = identity(1);
-        let mesh = Mesh::new(config, own.entity(), Epoch(5));
+        let mesh = Mesh::labelled(config, own.entity(), Epoch(5), label_of);
         let mut rig = Self {
             mesh: Seat::new(SeatId(4), mesh, &Seed::new([7; 32])),
             trust: Trust::new(own, Epoch(5), alloc::vec![NetworkKey::open()], None),
@@ -139,7 +143,13 @@ impl Rig {
     fn facts(&mut self) -> Vec<Fact> {
         let facts = self.outs().into_iter().filter_map(|out| match out {
             Out::Fact(fact) => Some(fact),
-            Out::Send(..) | Out::Done(..) | Out::Heartbeat(_) | Out::Rekey(_) | Out::Dial(..) | Out::Dropped(_) => None,
+            Out::Send(..)
+            | Out::Done(..)
+            | Out::Heartbeat(_)
+            | Out::Rekey(_)
+            | Out::Rerouted(_)
+            | Out::Dial(..)
+            | Out::Dropped(_) => None,
         });
         facts.collect()
     }
@@ -154,6 +164,7 @@ impl Rig {
             | Out::Done(..)
             | Out::Heartbeat(_)
             | Out::Rekey(_)
+            | Out::Rerouted(_)
             | Out::Dial(..)
             | Out::Dropped(_) => None,
         });
@@ -549,4 +560,108 @@ fn the_nearest_that_fit_are_found() {
     let near: Vec<EntityId> = mesh.nearest(2, |_| true).into_iter().map(|(node, _)| node).collect();
     assert_eq!(near, [identity(10).entity(), identity(11).entity()]);
     assert!(mesh.nearest(2, |core| core.health == Health::Leaving).is_empty());
+}
+
+/// Labels of which nodes 8 and 9 share one, and 1 (ourselves) and 7 another.
+fn shared(node: &EntityId) -> NodeId {
+    let number = (1..=20)
+        .find(|&n| identity(n).entity() == *node)
+        .expect("a node of ours");
+    NodeId(match number {
+        9 => 8,
+        7 => 1,
+        other => u64::from(other),
+    })
+}
+
+#[test]
+fn two_nodes_that_share_a_label_disturb_nobody() {
+    let mut rig = Rig::labelled(MeshConfig::default(), shared);
+    let (two, three) = (rig.link(2), rig.link(3));
+    rig.hear(two, &Message::Pingwave(wave(8, 1, 1, 5_000)));
+    rig.hear(three, &Message::Pingwave(wave(9, 1, 1, 5_000)));
+    rig.hear(three, &Message::Pingwave(wave(6, 1, 1, 5_000)));
+    rig.hear(three, &Message::Pingwave(wave(7, 1, 1, 5_000)));
+    rig.work();
+    let collisions: Vec<(EntityId, EntityId)> = rig
+        .facts()
+        .iter()
+        .filter_map(|fact| {
+            let Fact::Collision(two) = fact else { return None };
+            Some((two.holder, two.unroutable))
+        })
+        .collect();
+    let entity = |n: u8| identity(n).entity();
+    assert_eq!(collisions, [(entity(8), entity(9)), (entity(1), entity(7))]);
+    let reaches = (rig.reaches(6), rig.reaches(7), rig.reaches(8), rig.reaches(9));
+    assert_eq!(
+        reaches,
+        (Some(three), None, Some(two), None),
+        "the first is reached, we are ourselves"
+    );
+    let routes = rig.mesh.machine().routes();
+    assert_eq!(
+        (routes.by_label(NodeId(8)), routes.by_label(NodeId(1))),
+        (Some(entity(8)), Some(entity(1)))
+    );
+    assert_eq!(
+        (routes.next_hop(NodeId(8)), routes.next_hop(NodeId(1))),
+        (Some(two), None)
+    );
+    assert_eq!((routes.unroutable().count(), routes.collisions()), (2, 2));
+    // Once the user names the other, it is the one that is meant, and the first is withdrawn from those who were told of it.
+    rig.tell(In::Join(entity(9), &[]));
+    assert_eq!((rig.reaches(8), rig.reaches(9)), (None, Some(three)));
+    let told = rig.sent(three);
+    assert!(
+        told.iter()
+            .any(|message| matches!(message, Message::Withdraw { origin, .. } if *origin == entity(8)))
+    );
+    assert_eq!(rig.mesh.machine().routes().next_hop(NodeId(8)), Some(three));
+    // Forgotten, it leaves the label to whoever waits for it.
+    rig.tell(In::Leave(entity(9)));
+    assert_eq!(rig.reaches(9), Some(three), "it was heard as well");
+    for seqno in 2..220 {
+        for session in [two, three] {
+            rig.lanes.heard.insert(session, rig.now);
+        }
+        rig.pass(1_000);
+        rig.hear(two, &Message::Pingwave(wave(8, seqno, 1, 5_000)));
+        rig.work();
+        if seqno == 100 {
+            assert_eq!(
+                (rig.reaches(8), rig.reaches(9)),
+                (None, None),
+                "it is remembered, and only that"
+            );
+        }
+    }
+    assert_eq!(rig.reaches(8), Some(two));
+}
+
+#[test]
+fn whoever_does_not_relay_speaks_of_itself_alone() {
+    let config = MeshConfig {
+        relays: false,
+        ..MeshConfig::default()
+    };
+    let mut rig = Rig::new(config);
+    let (two, three) = (rig.link(2), rig.link(3));
+    rig.hear(two, &Message::Pingwave(wave(8, 1, 1, 5_000)));
+    rig.work();
+    assert_eq!(rig.reaches(8), Some(two));
+    let told = rig.sent(three);
+    let own = identity(1).entity();
+    assert!(
+        !told.is_empty()
+            && told
+                .iter()
+                .all(|message| matches!(message, Message::Pingwave(wave) if wave.core.origin == own))
+    );
+    let four = rig.link(4);
+    assert!(
+        rig.sent(four)
+            .iter()
+            .all(|message| matches!(message, Message::Pingwave(wave) if wave.core.origin == own))
+    );
 }

@@ -6,7 +6,7 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use net_base::{Duration, EntityId, Epoch, Instant, SessionKey};
+use net_base::{Duration, EntityId, Epoch, Instant, NodeId, SessionKey};
 use net_wire::mesh::{Core, Health, Pingwave, Version};
 use proptest::prelude::*;
 
@@ -225,9 +225,13 @@ struct World {
 
 impl World {
     fn new(count: usize) -> Self {
+        Self::labelled(count, net_trust::node_id)
+    }
+
+    fn labelled(count: usize, label_of: fn(&EntityId) -> NodeId) -> Self {
         Self {
             now: Instant::ZERO,
-            nodes: (0..count).map(|n| Routes::new(id(n), HOLD)).collect(),
+            nodes: (0..count).map(|n| Routes::labelled(id(n), HOLD, label_of)).collect(),
             seqnos: alloc::vec![0; count],
             links: BTreeMap::new(),
             flying: BTreeMap::new(),
@@ -298,8 +302,8 @@ impl World {
     fn react(&mut self, node: usize) {
         for change in self.nodes[node].take_changes() {
             match change {
-                Change::Found(_) | Change::Lost(_) => {}
-                Change::Announce(target) => {
+                Change::Found(_) | Change::Rerouted(_) | Change::Lost(_) | Change::Collided(_) => {}
+                Change::Announce(target) | Change::Measured(target) => {
                     for to in 0..self.nodes.len() {
                         self.announce(node, to, &target);
                     }
@@ -500,6 +504,59 @@ proptest! {
                     let slack = 2 * u32::from(route.hops);
                     let most = (0..slack).fold(best, |sum, _| sum + sum / 8 + 100);
                     prop_assert!(route.rtt_us <= most, "{} to {}: {} of {}", from, to, route.rtt_us, best);
+                }
+            }
+        }
+    }
+}
+
+/// Three labels for all nodes.
+fn few_labels(node: &EntityId) -> NodeId {
+    NodeId(u64::from(node.0[0] % 3))
+}
+
+/// Where what bears a label comes to from a node, each next hop being the `pick`th of those there are: the last node.
+fn follow(world: &World, from: usize, label: NodeId, pick: usize) -> usize {
+    let mut at = from;
+    for _ in 0..=world.nodes.len() {
+        let hops = world.nodes[at].next_hops(label);
+        let Some(&hop) = hops.get(pick % hops.len().max(1)) else {
+            return at;
+        };
+        at = (0..world.nodes.len())
+            .find(|&next| world.names.get(&(at, next)) == Some(&hop))
+            .expect("a next hop is a neighbour");
+    }
+    panic!("label {label:?} goes in a circle from {from}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn labels_that_collide_close_no_loop_and_lead_to_their_holders(
+        deeds in proptest::collection::vec(deed(6), 1..120), pick in 0..4usize
+    ) {
+        let mut world = World::labelled(6, few_labels);
+        for deed in &deeds {
+            // Longer, and what was lost would be forgotten, and labels would have other holders.
+            if !matches!(deed, Deed::Wait(_)) || world.now < at(150_000) {
+                world.perform(deed);
+            }
+            for from in 0..6 {
+                for label in 0..3 {
+                    follow(&world, from, NodeId(label), pick);
+                }
+            }
+        }
+        world.quiet();
+        for from in 0..6 {
+            for to in 0..6 {
+                let label = few_labels(&id(to));
+                if let Some(route) = world.nodes[from].route(&id(to)) {
+                    prop_assert_eq!(world.nodes[from].by_label(label), Some(id(to)));
+                    prop_assert_eq!(world.nodes[from].next_hop(label), Some(route.via));
+                    prop_assert_eq!(follow(&world, from, label, 0), to);
                 }
             }
         }

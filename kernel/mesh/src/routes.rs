@@ -4,14 +4,21 @@
 //! far. Neighbours offer routes; an offer may be used only while it is closer to the origin than anything this node ever
 //! announced of the same statement, so that along every chain of next hops the announced distance falls and no chain closes.
 //! Invariants: a selected offer is feasible; only a statement that was not known before keeps a route alive; whoever was
-//! told of a route that is gone is told that it is gone.
-//! Not here: who is a neighbour and what reaching it costs (`mesh.rs`, `liveness.rs`), signatures, when messages leave.
+//! told of a route that is gone is told that it is gone; who does not hold its label has no route and is announced to nobody,
+//! so that whoever a label is sent towards, each node on its way takes it for the same one.
+//! Not here: who is a neighbour and what reaching it costs (`mesh.rs`), signatures, when messages leave, who holds a label
+//! (`labels.rs`).
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use net_base::map::Keyed;
 use net_base::{Duration, EntityId, Instant, NodeId, SessionKey, mutant};
+use net_trust::node_id;
 use net_wire::mesh::{Core, MAX_HOPS, Pingwave, SIGNATURE_LEN, Version};
+
+use crate::journal::Journal;
+use crate::labels::{Claimed, Ground, Labels, NextHops};
 
 /// Nodes that are remembered, reachable or not; one more is not taken in.
 pub const MAX_TARGETS: usize = 16_384;
@@ -27,6 +34,8 @@ const HYSTERESIS: u32 = 8;
 const HYSTERESIS_US: u32 = 100;
 /// A longer way, in microseconds, is none: half an hour, so that adding the cost of a link cannot overflow.
 const MAX_RTT_US: u32 = 1 << 31;
+/// Nodes whose state is looked at after a turn; in a larger table, those that changed last.
+const LOOKED_AT: usize = 64;
 /// What one link may cost at most, in microseconds.
 const MAX_COST_US: u32 = 1 << 30;
 
@@ -76,6 +85,7 @@ struct Announced {
 /// One node other than this one.
 #[derive(Debug, Default)]
 struct Target {
+    label: NodeId,
     /// In ascending order of version; those that an offer refers to, and the newest.
     statements: Vec<Statement>,
     offers: Vec<Offer>,
@@ -128,6 +138,19 @@ pub enum Change {
     Lost(EntityId),
     /// Routes are offered and none is feasible: somebody must ask its origin for a newer statement (RFC 8966 section 3.8.2.1).
     Starved(EntityId, Version),
+    /// Two nodes share a label.
+    Collided(Collision),
+}
+
+/// Two nodes share a label: packets go to one of them (protocol.md 8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Collision {
+    /// The label.
+    pub label: NodeId,
+    /// The node that it stands for here.
+    pub holder: EntityId,
+    /// The node to which nothing can be routed from here. Its sessions go on.
+    pub unroutable: EntityId,
 }
 
 /// What a neighbour is to be told of a node.
@@ -164,12 +187,25 @@ pub struct Routes {
     /// How many targets each neighbour told of first.
     introduced: BTreeMap<EntityId, usize>,
     changes: Vec<Change>,
+    labels: Labels,
+    label_of: fn(&EntityId) -> NodeId,
+    journal: Journal,
+    /// Nothing expires before; `None` where nothing ever does.
+    due: Option<Instant>,
 }
 
 impl Routes {
     /// An empty table. A route lives for `hold` after the statement that it rests on was first heard.
     #[must_use]
-    pub const fn new(own: EntityId, hold: Duration) -> Self {
+    pub fn new(own: EntityId, hold: Duration) -> Self {
+        Self::labelled(own, hold, node_id)
+    }
+
+    /// The same where labels are made otherwise, so that they can be made to collide.
+    #[must_use]
+    pub fn labelled(own: EntityId, hold: Duration, label_of: fn(&EntityId) -> NodeId) -> Self {
+        let mut labels = Labels::new(Keyed::default());
+        labels.claim(label_of(&own), own, Ground::Configured);
         Self {
             own,
             hold,
@@ -177,7 +213,90 @@ impl Routes {
             targets: BTreeMap::new(),
             introduced: BTreeMap::new(),
             changes: Vec::new(),
+            labels,
+            label_of,
+            journal: Journal::default(),
+            due: None,
         }
+    }
+
+    /// Lets where labels lie in memory depend on `secret`, so that nobody can choose ones that are slow to find.
+    pub fn hide_labels(&mut self, secret: Keyed) {
+        self.labels.rekey(secret);
+    }
+
+    /// A node may hold its label, for this reason.
+    pub fn claim(&mut self, now: Instant, node: &EntityId, ground: Ground) {
+        let label = (self.label_of)(node);
+        let (holder, unroutable) = match self.labels.claim(label, *node, ground) {
+            Claimed::Held | Claimed::Waiting => return,
+            Claimed::Waits { holder } => (holder, *node),
+            Claimed::Took { loser } => (*node, loser),
+        };
+        self.changes.push(Change::Collided(Collision {
+            label,
+            holder,
+            unroutable,
+        }));
+        self.reselect(now, &unroutable);
+        self.reselect(now, &holder);
+    }
+
+    /// The reason is gone. Whoever waited for the label may get it.
+    pub fn release(&mut self, now: Instant, node: &EntityId, ground: Ground) {
+        let label = (self.label_of)(node);
+        if let Some(heir) = self.labels.release(label, node, ground) {
+            self.reselect(now, node);
+            self.reselect(now, &heir);
+        }
+    }
+
+    /// The node for which a label stands here, itself included. Constant time.
+    #[must_use]
+    pub fn by_label(&self, label: NodeId) -> Option<EntityId> {
+        self.labels.holder(label)
+    }
+
+    /// Whether packets that bear the label of `node` reach it: a way is known, and nobody else holds the label.
+    #[must_use]
+    pub fn leads_to(&self, node: &EntityId) -> bool {
+        self.by_label((self.label_of)(node)) == Some(*node) && self.route(node).is_some()
+    }
+
+    /// The session over which what bears `label` goes next. Constant time, nothing allocated.
+    #[must_use]
+    pub fn next_hop(&self, label: NodeId) -> Option<SessionKey> {
+        self.next_hops(label).first().copied()
+    }
+
+    /// Every session over which what bears `label` may go next without ever coming back, at most
+    /// [`MAX_NEXT_HOPS`](crate::labels::MAX_NEXT_HOPS), the one in use first, then by length. Constant time, nothing allocated.
+    #[must_use]
+    pub fn next_hops(&self, label: NodeId) -> &[SessionKey] {
+        self.labels.next_hops(label)
+    }
+
+    /// Nodes to which nothing can be routed, because another one holds their label.
+    pub fn unroutable(&self) -> impl Iterator<Item = EntityId> + '_ {
+        self.labels.unroutable()
+    }
+
+    /// How often a label was found to be another node's, since the beginning.
+    #[must_use]
+    pub const fn collisions(&self) -> u64 {
+        self.labels.collisions()
+    }
+
+    /// How many changes of routes there were: a mark for [`Self::changed_since`].
+    #[must_use]
+    pub const fn mark(&self) -> u64 {
+        self.journal.total()
+    }
+
+    /// The nodes whose routes may have changed since `mark`, with repetitions; `None` where that is too long ago, and all of
+    /// them must be looked at.
+    pub fn changed_since(&self, mark: u64) -> Option<impl Iterator<Item = EntityId> + '_> {
+        self.journal.since(mark)
     }
 
     /// Takes what the last calls led to.
@@ -285,9 +404,13 @@ impl Routes {
         }
         let first = link.peer;
         let introduced = &mut self.introduced;
+        let mut met = false;
+        let label_of = self.label_of;
         let target = self.targets.entry(id).or_insert_with(|| {
+            met = true;
             *introduced.entry(first).or_default() += 1;
             Target {
+                label: label_of(&id),
                 first: Some(first),
                 ..Target::default()
             }
@@ -315,6 +438,9 @@ impl Routes {
             if let Some(worst) = worst.filter(|&at| offer.rtt_us < target.offers[at].rtt_us) {
                 target.offers[worst] = offer;
             }
+        }
+        if met {
+            self.claim(now, &id, Ground::Heard);
         }
         self.reselect(now, &id);
     }
@@ -350,31 +476,35 @@ impl Routes {
         for id in touched {
             self.reselect(now, &id);
         }
+        self.forget(now);
+        let ends = self.targets.values().filter_map(|target| target.ends(hold));
+        self.due = ends.min();
+    }
+
+    /// Forgets nodes that were lost long ago.
+    fn forget(&mut self, now: Instant) {
         let introduced = &mut self.introduced;
-        self.targets.retain(|_, target| {
+        let mut gone = Vec::new();
+        self.targets.retain(|id, target| {
             let keep = target.lost.is_none_or(|since| now < since + DISTANCE_MEMORY);
-            if !keep && let Some(first) = target.first {
-                release(introduced, &first);
+            if !keep {
+                gone.push(*id);
+                if let Some(first) = target.first {
+                    release(introduced, &first);
+                }
             }
             keep
         });
+        for id in gone {
+            self.journal.note(id);
+            self.release(now, &id, Ground::Heard);
+        }
     }
 
-    /// When [`Self::expire`] next has something to do, at the earliest. Takes time in proportion to the nodes.
+    /// When [`Self::expire`] next has something to do, at the earliest.
     #[must_use]
-    pub fn next_expiry(&self) -> Option<Instant> {
-        self.targets
-            .values()
-            .filter_map(|target| match target.lost {
-                Some(since) => Some(since + DISTANCE_MEMORY),
-                None => target
-                    .offers
-                    .iter()
-                    .filter_map(|offer| target.statement(offer.version))
-                    .map(|known| known.heard + self.hold)
-                    .min(),
-            })
-            .min()
+    pub const fn next_expiry(&self) -> Option<Instant> {
+        self.due
     }
 
     /// The way to a node.
@@ -408,13 +538,6 @@ impl Routes {
         let selected = target.selected.filter(|&via| via != not);
         let others = target.offers.iter().filter(|offer| offer.via != not);
         selected.or_else(|| Some(others.min_by_key(|offer| (offer.rtt_us, offer.via))?.via))
-    }
-
-    /// Over which neighbours a packet for the node with this label may go, the way in use first.
-    pub fn ways_to(&self, label: NodeId) -> impl Iterator<Item = SessionKey> + '_ {
-        let id = self.targets.keys().find(|id| net_trust::node_id(id) == label);
-        let ways = id.map(|id| self.feasible(id)).unwrap_or_default();
-        ways.into_iter().map(|way| way.via)
     }
 
     /// The newest words of a node that are known.
@@ -501,21 +624,25 @@ impl Routes {
     /// Chooses anew among the offers of a node, and notes what follows.
     fn reselect(&mut self, now: Instant, id: &EntityId) {
         let Some(target) = self.targets.get(id) else { return };
-        let ways = || {
-            target
-                .offers
-                .iter()
-                .filter(|offer| offer.hops < MAX_HOPS && target.admits(offer))
-                .filter_map(|offer| self.route_over(target, offer))
-        };
+        self.journal.note(*id);
+        let routable = self.labels.holds(target.label, id);
+        let mut ways: Vec<Route> = target
+            .offers
+            .iter()
+            .filter(|offer| routable && offer.hops < MAX_HOPS && target.admits(offer))
+            .filter_map(|offer| self.route_over(target, offer))
+            .collect();
         // Equal lengths are decided by who the neighbour is, so that every run decides alike.
-        let best = ways().min_by_key(|way| (way.rtt_us, way.hops, way.next));
-        let current = target.selected.and_then(|via| ways().find(|way| way.via == via));
-        let chosen = match (best, current) {
+        ways.sort_unstable_by_key(|way| (way.rtt_us, way.hops, way.next));
+        let current = target
+            .selected
+            .and_then(|via| ways.iter().find(|way| way.via == via))
+            .copied();
+        let chosen = match (ways.first().copied(), current) {
             (Some(best), Some(current)) if !shorter(best.rtt_us, current.rtt_us) => Some(current),
             (best, _) => best,
         };
-        let offered = target.offers.iter().map(|offer| offer.version).max();
+        let offered = routable && !target.offers.is_empty();
         let wanted = target.feasible.map(|distance| distance.version.next());
         let Some(target) = self.targets.get_mut(id) else { return };
         let before = target.selected;
@@ -530,7 +657,9 @@ impl Routes {
                 target.lost = None;
                 // Another next hop is news to both: one may use this way now, the other must not.
                 if target.is_news(&way) || before != target.selected {
-                    let known = target.announced.is_some_and(|announced| announced.version == way.version);
+                    let known = target
+                        .announced
+                        .is_some_and(|announced| announced.version == way.version);
                     target.announce(&way);
                     self.changes.push(if known {
                         Change::Measured(*id)
@@ -546,50 +675,98 @@ impl Routes {
                     self.changes.push(Change::Lost(*id));
                     self.changes.push(Change::Announce(*id));
                 }
-                if let (Some(_), Some(wanted)) = (offered, wanted) {
+                if let (true, Some(wanted)) = (offered, wanted) {
                     self.changes.push(Change::Starved(*id, wanted));
                 }
             }
         }
         target.prune();
+        let ends = target.ends(self.hold);
+        self.due = match (self.due, ends) {
+            (Some(due), Some(ends)) => Some(due.min(ends)),
+            (due, ends) => due.or(ends),
+        };
+        // What was announced just now may have left fewer ways that close no circle.
+        let (selected, label) = (target.selected, target.label);
+        let feasible = ways
+            .iter()
+            .filter(|way| Some(way.via) != selected && target.offer(way.via).is_some_and(|offer| target.admits(offer)))
+            .map(|way| way.via);
+        let next = NextHops::of(selected.into_iter().chain(feasible));
+        self.labels.set_next_hops(label, id, next);
     }
 
-    /// Asserts what must hold between turns.
+    /// Asserts what must hold between turns: of every node where there are few, else of those that changed last.
     pub fn check_invariants(&self) {
         assert!(self.targets.len() <= MAX_TARGETS);
-        for target in self.targets.values() {
-            assert!(target.offers.len() <= MAX_OFFERS);
-            assert!(
-                target.statements.len() <= MAX_OFFERS + 1,
-                "statements belong to offers, or are the newest"
-            );
-            assert!(target.told.iter().all(|told| self.links.contains_key(told)));
-            for offer in &target.offers {
-                assert!(self.links.contains_key(&offer.via), "an offer is of a neighbour");
-                assert!(
-                    target.statement(offer.version).is_some(),
-                    "an offer rests on a known statement"
-                );
-            }
-            if let Some(via) = target.selected {
-                let offer = target.offer(via).expect("what is selected is offered");
-                let announced = target.announced.expect("what is selected was announced");
-                let feasible = target.feasible.expect("what was announced bounds what is feasible");
-                assert!(
-                    offer.version > feasible.version
-                        || (offer.version == feasible.version && offer.rtt_us < feasible.rtt_us)
-                        || mutant!(FeasibilityForgotten),
-                    "the way in use is feasible"
-                );
-                assert!(announced.version <= feasible.version);
-            } else {
-                assert!(target.announced.is_none());
-            }
+        self.labels.check();
+        let few = self.targets.len() <= LOOKED_AT;
+        let recent = self.journal.since(self.mark().saturating_sub(LOOKED_AT as u64));
+        let changed = recent.into_iter().flatten().filter(|_| !few);
+        for target in changed.filter_map(|id| self.targets.get(&id)) {
+            self.check_target(target);
         }
+        for target in self.targets.values().filter(|_| few) {
+            self.check_target(target);
+        }
+    }
+
+    fn check_target(&self, target: &Target) {
+        assert!(target.offers.len() <= MAX_OFFERS);
+        assert!(
+            target.statements.len() <= MAX_OFFERS + 1,
+            "statements belong to offers, or are the newest"
+        );
+        assert!(target.told.iter().all(|told| self.links.contains_key(told)));
+        assert!(
+            match (target.ends(self.hold), self.due) {
+                (Some(ends), Some(due)) => due <= ends,
+                (ends, _) => ends.is_none(),
+            },
+            "what ends is waited for"
+        );
+        for offer in &target.offers {
+            assert!(self.links.contains_key(&offer.via), "an offer is of a neighbour");
+            assert!(
+                target.statement(offer.version).is_some(),
+                "an offer rests on a known statement"
+            );
+        }
+        let Some(via) = target.selected else {
+            return assert!(target.announced.is_none());
+        };
+        let offer = target.offer(via).expect("what is selected is offered");
+        let announced = target.announced.expect("what is selected was announced");
+        let feasible = target.feasible.expect("what was announced bounds what is feasible");
+        assert!(
+            offer.version > feasible.version
+                || (offer.version == feasible.version && offer.rtt_us < feasible.rtt_us)
+                || mutant!(FeasibilityForgotten),
+            "the way in use is feasible"
+        );
+        assert!(announced.version <= feasible.version);
+        assert_eq!(
+            self.next_hop(target.label),
+            Some(via),
+            "what bears a label goes the way in use"
+        );
     }
 }
 
 impl Target {
+    /// When the first thing about it ends: an offer's statement, or the memory of what is lost.
+    fn ends(&self, hold: Duration) -> Option<Instant> {
+        match self.lost {
+            Some(since) => Some(since + DISTANCE_MEMORY),
+            None => self
+                .offers
+                .iter()
+                .filter_map(|offer| self.statement(offer.version))
+                .map(|known| known.heard + hold)
+                .min(),
+        }
+    }
+
     fn statement(&self, version: Version) -> Option<&Statement> {
         self.statements.iter().find(|known| known.core.version == version)
     }

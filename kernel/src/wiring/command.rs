@@ -114,7 +114,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         let mut all = addresses.to_vec();
         let mesh = self.mesh.as_ref().map(net_base::Seat::machine);
         let live = self.peers.machine().session_of(peer).is_some();
-        if all.len() < MAX_ADDRESSES && mesh.is_some_and(|mesh| mesh.routes().route(peer).is_some()) {
+        if all.len() < MAX_ADDRESSES && mesh.is_some_and(|mesh| mesh.routes().leads_to(peer)) {
             all.push(routed::address(node_id(peer)));
         }
         if all.is_empty() && !live && mesh.is_some() {

@@ -159,10 +159,9 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     #[inline]
     fn next_hop(&self, now: Now, dest: NodeId, not: Option<SessionKey>) -> Option<(Addr, SessionId)> {
         let routes = self.mesh.as_ref()?.machine().routes();
-        routes
-            .ways_to(dest)
-            .filter(|&via| Some(via) != not)
-            .find_map(|via| self.lanes.peek_of(via)?.hop(now.mono, via))
+        let ways = routes.next_hops(dest).iter();
+        ways.filter(|&&via| Some(via) != not)
+            .find_map(|&via| self.lanes.peek_of(via)?.hop(now.mono, via))
     }
 
     /// Sends a packet of ours to a node behind relays. False where the transmitter is full; without a way it is lost.
@@ -243,7 +242,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                     lane.go_direct(now.mono, session);
                 }
             }
-            Fact::Lost(_) | Fact::Suspected(_) | Fact::Refuted(_) | Fact::Outage(_) => {}
+            Fact::Lost(_) | Fact::Suspected(_) | Fact::Refuted(_) | Fact::Outage(_) | Fact::Collision(_) => {}
         }
     }
 
@@ -254,7 +253,8 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         };
         let mesh = mesh.machine();
         let concerns = self.afar.sessions.contains(&session) || mesh.counts(session) == Some(false);
-        let around = mesh.routes().route(&peer).is_some_and(|way| way.via != session);
+        // Not where another node holds its label: what is sent there would not reach it.
+        let around = mesh.routes().leads_to(&peer) && mesh.routes().route(&peer).is_some_and(|way| way.via != session);
         if concerns
             && around
             && !mutant!(DetourUntaken)
