@@ -84,6 +84,8 @@ const MESSAGE_ROOM: u64 = 256;
 const CHARGE: u64 = net_wire::MESSAGE_CHARGE;
 /// Announcements of one node within [`DAMP`]; more wait for its end.
 const MAX_ANNOUNCED: u32 = 4;
+/// The same of announcements without which somebody may have no way.
+const MAX_URGENT: u32 = 16;
 /// See [`MAX_ANNOUNCED`].
 const DAMP: Duration = Duration::from_secs(1);
 /// The same request is passed on once within this time.
@@ -645,8 +647,8 @@ impl Mesh {
         }
     }
 
-    /// Every neighbour is to hear of a node; of one whose distance keeps changing only now and then. That it is lost or found
-    /// is never held back, nor newer words of it, which it says at a bounded rate.
+    /// Every neighbour is to hear of a node; of one that keeps changing only now and then. That it is lost is never held
+    /// back.
     fn announce(&mut self, node: EntityId, urgent: bool, fx: &mut MeshFx<'_>) {
         if !self.config.relays {
             // Whoever forwards nothing is on nobody's way.
@@ -657,7 +659,8 @@ impl Mesh {
         }
         let recent = self.recent.entry(node).or_default();
         recent.count += 1;
-        if recent.count > MAX_ANNOUNCED && !urgent {
+        let most = if urgent { MAX_URGENT } else { MAX_ANNOUNCED };
+        if recent.count > most && self.routes.route(&node).is_some() {
             reachable!(*fx, AnnouncementDamped);
             recent.waits = true;
             return;

@@ -125,8 +125,8 @@ pub enum Check {
 /// What a change of the table leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// Neighbours are to be told of the node, see [`Routes::announcement`]: that it is lost, that it is found, or newer
-    /// words of it, for which somebody may wait.
+    /// Neighbours are to be told of the node, see [`Routes::announcement`]: that it is lost, that it is found, that
+    /// the way leads over another neighbour, or newer words of it: somebody may have no way before it hears that.
     Announce(EntityId),
     /// Neighbours are to be told that the node is nearer or farther than they know.
     Measured(EntityId),
@@ -657,9 +657,10 @@ impl Routes {
                 target.lost = None;
                 // Another next hop is news to both: one may use this way now, the other must not.
                 if target.is_news(&way) || before != target.selected {
-                    let known = target
-                        .announced
-                        .is_some_and(|announced| announced.version == way.version);
+                    let known = before == target.selected
+                        && target
+                            .announced
+                            .is_some_and(|announced| announced.version == way.version);
                     target.announce(&way);
                     self.changes.push(if known {
                         Change::Measured(*id)
