@@ -82,11 +82,11 @@ const MAX_QUESTIONS: usize = 1_024;
 const MESSAGE_ROOM: u64 = 256;
 /// What a message costs of a stream's credit beyond its bytes.
 const CHARGE: u64 = net_wire::MESSAGE_CHARGE;
-/// Announcements of one node within [`DAMP`]; more wait for its end.
-const MAX_ANNOUNCED: u32 = 4;
+/// Announcements within [`DAMP`] that one node is nearer or farther; more wait for its end.
+const MAX_MEASURED: u32 = 4;
 /// The same of announcements without which somebody may have no way.
-const MAX_URGENT: u32 = 16;
-/// See [`MAX_ANNOUNCED`].
+const MAX_URGENT: u32 = 8;
+/// See [`MAX_MEASURED`].
 const DAMP: Duration = Duration::from_secs(1);
 /// The same request is passed on once within this time.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -252,7 +252,8 @@ struct Question {
 /// How often a node was announced of late.
 #[derive(Clone, Copy, Debug, Default)]
 struct Recent {
-    count: u32,
+    measured: u32,
+    urgent: u32,
     waits: bool,
 }
 
@@ -658,9 +659,13 @@ impl Mesh {
             fx.arm(Timer::Damp, fx.now() + DAMP);
         }
         let recent = self.recent.entry(node).or_default();
-        recent.count += 1;
-        let most = if urgent { MAX_URGENT } else { MAX_ANNOUNCED };
-        if recent.count > most && self.routes.route(&node).is_some() {
+        let (count, most) = if urgent {
+            (&mut recent.urgent, MAX_URGENT)
+        } else {
+            (&mut recent.measured, MAX_MEASURED)
+        };
+        *count += 1;
+        if *count > most && self.routes.route(&node).is_some() {
             reachable!(*fx, AnnouncementDamped);
             recent.waits = true;
             return;

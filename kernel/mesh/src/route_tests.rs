@@ -73,7 +73,12 @@ fn the_shortest_way_is_taken_and_a_slightly_shorter_one_is_not_worth_a_change() 
     assert_eq!(via(&routes, 9), Some(VIA[2]));
     assert_eq!(
         routes.take_changes(),
-        [Change::Found(id(9)), Change::Announce(id(9)), Change::Announce(id(9))]
+        [
+            Change::Found(id(9)),
+            Change::Announce(id(9)),
+            Change::Rerouted(id(9)),
+            Change::Announce(id(9))
+        ]
     );
 }
 

@@ -645,42 +645,7 @@ impl Routes {
         let offered = routable && !target.offers.is_empty();
         let wanted = target.feasible.map(|distance| distance.version.next());
         let Some(target) = self.targets.get_mut(id) else { return };
-        let before = target.selected;
-        target.selected = chosen.map(|way| way.via);
-        match chosen {
-            Some(way) => {
-                if before.is_none() {
-                    self.changes.push(Change::Found(*id));
-                } else if before != target.selected {
-                    self.changes.push(Change::Rerouted(*id));
-                }
-                target.lost = None;
-                // Another next hop is news to both: one may use this way now, the other must not.
-                if target.is_news(&way) || before != target.selected {
-                    let known = before == target.selected
-                        && target
-                            .announced
-                            .is_some_and(|announced| announced.version == way.version);
-                    target.announce(&way);
-                    self.changes.push(if known {
-                        Change::Measured(*id)
-                    } else {
-                        Change::Announce(*id)
-                    });
-                }
-            }
-            None => {
-                target.announced = None;
-                target.lost.get_or_insert(now);
-                if before.is_some() {
-                    self.changes.push(Change::Lost(*id));
-                    self.changes.push(Change::Announce(*id));
-                }
-                if let (true, Some(wanted)) = (offered, wanted) {
-                    self.changes.push(Change::Starved(*id, wanted));
-                }
-            }
-        }
+        target.take(now, *id, chosen.as_ref(), wanted.filter(|_| offered), &mut self.changes);
         target.prune();
         let ends = target.ends(self.hold);
         self.due = match (self.due, ends) {
@@ -816,6 +781,47 @@ impl Target {
         self.announced.is_none_or(|announced| {
             announced.version != way.version || announced.hops != way.hops || differs(announced.rtt_us, way.rtt_us)
         })
+    }
+
+    /// Takes the way that was chosen, and notes what follows: where there is none, `wanted` is what its origin must say
+    /// before there is one.
+    fn take(
+        &mut self,
+        now: Instant,
+        id: EntityId,
+        chosen: Option<&Route>,
+        wanted: Option<Version>,
+        changes: &mut Vec<Change>,
+    ) {
+        let before = self.selected;
+        self.selected = chosen.map(|way| way.via);
+        let Some(way) = chosen else {
+            self.announced = None;
+            self.lost.get_or_insert(now);
+            if before.is_some() {
+                changes.push(Change::Lost(id));
+                changes.push(Change::Announce(id));
+            }
+            changes.extend(wanted.map(|version| Change::Starved(id, version)));
+            return;
+        };
+        let moved = before != self.selected;
+        match before {
+            None => changes.push(Change::Found(id)),
+            Some(_) if moved => changes.push(Change::Rerouted(id)),
+            Some(_) => {}
+        }
+        self.lost = None;
+        // Another next hop is news to both: one may use this way now, the other must not.
+        if moved || self.is_news(way) {
+            let same = self.announced.is_some_and(|announced| announced.version == way.version);
+            self.announce(way);
+            changes.push(if same && !moved {
+                Change::Measured(id)
+            } else {
+                Change::Announce(id)
+            });
+        }
     }
 
     /// What neighbours hear from now on, and what may therefore still be used.
