@@ -22,7 +22,7 @@ mod neighbour;
 pub mod peers;
 pub mod routes;
 
-pub use mesh::{Fact, Link, Mesh, MeshConfig, Outage, Vitals};
+pub use mesh::{Fact, Link, Mesh, MeshConfig, Outage, Standing, Vitals};
 pub use peers::{Admission, Agreed, Failure, In, Out, Peers, Refusal, Timer};
 
 #[cfg(test)]
