@@ -57,7 +57,7 @@ pub use api::{
 pub use api::{Fact, Health, MeshConfig, Outage, Standing};
 pub use driver::{Driver, DriverError, Parts};
 pub use error::{ConnectError, RecvError, RolledBack, SendError, SessionError, StartError};
-pub use mesh::{MeshEvent, MeshEvents, MeshSnapshot};
+pub use mesh::{MeshEvent, MeshEvents, MeshNeighbour, MeshNode, MeshRoute, MeshSnapshot};
 pub use net_kernel::api::Algorithm;
 pub use net_kernel::wire::Suite;
 pub use net_kernel::wire::ticket::{Ticket, TicketError};

@@ -1,12 +1,22 @@
 //! Nodes of a mesh over real UDP on loopback: joining, snapshots, facts, failure.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{builder, guard};
 use net_io_real::api::Addr;
-use net_io_real::{ConnectError, Fact, Health, MeshConfig, MeshEvent, MeshEvents, Node, Refused, Session, Standing};
+use net_io_real::{
+    Builder, ConnectError, Fact, Health, MeshConfig, MeshEvent, MeshEvents, Node, Refused, Session, Standing,
+};
+
+/// No test waits for time; this only keeps a broken one from hanging.
+async fn guard<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), what)
+        .await
+        .expect("the test hangs")
+}
+
+fn builder() -> Builder {
+    Node::builder().address(([127, 0, 0, 1], 0).into())
+}
 
 fn quick() -> MeshConfig {
     MeshConfig {
@@ -18,7 +28,7 @@ fn quick() -> MeshConfig {
 
 /// A node whose accepted sessions are held for as long as they last.
 async fn node() -> Node {
-    let node = builder().mesh(quick()).bind().await.unwrap();
+    let node = builder().mesh(quick()).bind().await.expect("it starts");
     let accepting = node.clone();
     tokio::spawn(async move {
         while let Some(session) = accepting.accept().await {
@@ -30,7 +40,7 @@ async fn node() -> Node {
 
 fn join(from: &Node, to: &Node) {
     let addresses: Vec<Addr> = to.ticket().addresses.clone();
-    from.join(to.entity(), &addresses).unwrap();
+    from.join(to.entity(), &addresses).expect("a mesh");
 }
 
 async fn until(events: &mut MeshEvents, wanted: impl Fn(&Fact) -> bool) {
