@@ -64,17 +64,13 @@ impl Client {
 
     /// Asks, and answers what the node does. A failure of the node's is one here.
     pub async fn ask(&mut self, question: &Question) -> Result<Answer, Failure> {
-        self.say(&encode(question)).await?;
+        self.say(&encode(question)).await;
         self.answer().await
     }
 
-    /// Sends lines as [`encode`] makes them.
-    pub async fn say(&mut self, lines: &[u8]) -> Result<(), Failure> {
-        let written = self.writer.write_all(lines).await;
-        match written {
-            Ok(()) => Ok(()),
-            Err(_) => Err(self.unread(Unread::Ended)),
-        }
+    /// Sends lines as [`encode`] makes them. A node that takes none has said why, or is gone: its answer tells.
+    pub async fn say(&mut self, lines: &[u8]) {
+        let _ = self.writer.write_all(lines).await;
     }
 
     /// The next answer.

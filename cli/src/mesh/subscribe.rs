@@ -20,7 +20,7 @@ pub async fn run(args: &SubArgs, out: Out) -> Result<(), Failure> {
     let mut signals = Signals::new()?;
     let mut client = Client::connect(&args.ask).await?;
     let name = args.name.clone();
-    client.say(&encode(&Question::Subscribe { name })).await?;
+    client.say(&encode(&Question::Subscribe { name })).await;
     let (answers, _lines) = client.split();
     tokio::select! {
         biased;

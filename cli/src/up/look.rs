@@ -18,6 +18,8 @@ use crate::output::hex;
 
 /// Digits of an identity that are too few to mean anybody.
 const MIN_DIGITS: usize = 4;
+/// Beyond the time a command gives: the node gives attempts up after 10 s by itself, and then knows why.
+const VERDICT: Duration = Duration::from_millis(200);
 
 /// The mesh now.
 pub fn mesh(world: &World) -> MeshSnapshot {
@@ -330,7 +332,7 @@ async fn connect(world: &World, target: &Target, peer: EntityId, patience: Durat
         Target::Ticket(text) => Ticket::parse(text).map_or_else(|_| Vec::new(), |ticket| ticket.addresses),
         Target::Node(_) => world.addresses(&peer),
     };
-    match timeout(patience, connected).await {
+    match timeout(patience + VERDICT, connected).await {
         Ok(Ok(session)) => Ok(session),
         Ok(Err(error)) => Err(unreachable(world, &peer, error, &tried, patience)),
         Err(_) => {
@@ -375,7 +377,7 @@ pub async fn join(world: &World, text: &str, patience: Duration) -> Result<Joine
     let tried: Vec<String> = ticket.addresses.iter().map(ToString::to_string).collect();
     let tried = tried.join(", ");
     let keeps = "net peers      # this node goes on dialling it, until it is ended";
-    match timeout(patience, world.sessions.reach(ticket.entity)).await {
+    match timeout(patience + VERDICT, world.sessions.reach(ticket.entity)).await {
         Ok(Ok(session)) => Ok(Joined {
             id: hex(&ticket.entity.0),
             address: session.address().map(|address| address.to_string()),

@@ -27,6 +27,8 @@ use crate::error::{Code, Failure};
 pub const MAX_CLIENTS: usize = 64;
 /// Items on their way to a command that subscribes.
 const QUEUE: usize = 64;
+/// How long publishers may ask whether a command that has left took everything.
+const LINGER: Duration = Duration::from_secs(1);
 /// Pause after a connection that could not be accepted, as when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -239,14 +241,32 @@ async fn subscribe(
                 }
                 write(&mut waiting, writer).await?;
             }
-            // It has nothing more to say: whatever comes is its end.
-            _ = reader.fill_buf() => return Ok(()),
+            // It has nothing more to say: whatever comes is its end. One that has left something unread is told apart by an
+            // error, and did not take what it was given.
+            end = reader.fill_buf() => {
+                end?;
+                let _ = tokio::time::timeout(LINGER, linger(&mut items)).await;
+                return Ok(());
+            }
         }
     }
     if let Some(Ok(Some(failure))) = following.join_next().await {
         writer.write_all(&encode(&Answer::Failed(failure.into()))).await?;
     }
     Ok(())
+}
+
+/// Answers those who ask whether everything was handed over to a command that has what it wanted and left; until a line comes
+/// that it does not take.
+async fn linger(items: &mut mpsc::Receiver<follow::Deliver>) {
+    while let Some(item) = items.recv().await {
+        match item {
+            follow::Deliver::Event(_) => {}
+            follow::Deliver::Line(..) => return,
+            // Whoever asked may be gone.
+            follow::Deliver::Flush(done) => drop(done.send(())),
+        }
+    }
 }
 
 async fn write(waiting: &mut Vec<follow::Deliver>, writer: &mut OwnedWriteHalf) -> io::Result<()> {
