@@ -457,6 +457,8 @@ pub struct Delivery {
     pub lines: u64,
     /// Whether its node has handed all of them over.
     pub confirmed: bool,
+    /// Whether it went away by itself.
+    pub left: bool,
     /// Why not.
     pub why: Option<String>,
 }

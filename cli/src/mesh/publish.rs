@@ -42,10 +42,11 @@ pub async fn run(args: &PubArgs, out: Out) -> Result<(), Failure> {
     let published = signals.or(Box::pin(both)).await??;
     let Some(published) = published else { return Ok(()) };
     out.result(&published)?;
+    // One that went away wanted no more.
     let failed = published
         .subscribers
         .iter()
-        .filter(|delivery| !delivery.confirmed)
+        .filter(|delivery| !delivery.confirmed && !delivery.left)
         .count();
     if failed > 0 {
         let message = format!(

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use net_io_real::{EntityId, RecvHalf, SendHalf, Stream};
+use net_io_real::{EntityId, RecvHalf, SendError, SendHalf, Stream};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -33,6 +33,9 @@ const BATCH: usize = 256 << 10;
 const QUESTION_DEADLINE: Duration = Duration::from_secs(10);
 /// A publisher that waits for so long says so.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
+
+/// Why a subscriber ended that wanted no more.
+pub const LEFT: &str = "it left";
 
 /// What waits for a subscriber.
 pub enum Item {
@@ -187,7 +190,7 @@ impl Channels {
                             return "it said something out of turn".into();
                         }
                     },
-                    Ok(None) => return "it left".into(),
+                    Ok(None) => return LEFT.into(),
                     Err(error) => return error.to_string(),
                 },
                 count = items.recv_many(&mut waiting, QUEUE) => {
@@ -232,6 +235,7 @@ impl Channels {
             let slices: Vec<&[u8]> = batch.iter().map(|message| &message[..]).collect();
             match timeout(self.patience, send.send_many(&slices)).await {
                 Ok(Ok(())) => rest = later,
+                Ok(Err(SendError::Stopped(_))) => return Err(LEFT.to_owned()),
                 Ok(Err(error)) => return Err(error.to_string()),
                 Err(_) => {
                     send.reset(reset::SLOW);
@@ -312,7 +316,7 @@ impl Publisher {
             if taken {
                 sent.lines += 1;
             } else if sent.dropped.is_none() {
-                let why = lock(&to.ended).clone().unwrap_or_else(|| "it left".into());
+                let why = lock(&to.ended).clone().unwrap_or_else(|| LEFT.into());
                 sent.dropped = Some(why.clone());
                 let id = to.id.clone();
                 tell(told, ChannelEvent::Dropped { id, why }).await?;
@@ -336,7 +340,7 @@ impl Publisher {
                 Ok(Ok(())) => confirmed.push(number),
                 Ok(Err(_)) => {
                     if let Some(sent) = self.sent.get_mut(&number) {
-                        sent.dropped = lock(&sent.to.ended).clone().or_else(|| Some("it left".into()));
+                        sent.dropped = lock(&sent.to.ended).clone().or_else(|| Some(LEFT.into()));
                     }
                 }
                 Err(_) => {
@@ -358,6 +362,7 @@ impl Publisher {
                     id: sent.to.id.clone(),
                     lines: sent.lines,
                     confirmed: confirmed.contains(&number),
+                    left: sent.dropped.as_deref() == Some(LEFT),
                     why: sent.dropped,
                 })
                 .collect(),

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::World;
-use super::channels::{Item, slow};
+use super::channels::{Item, LEFT, slow};
 use crate::channel::{Message, Name, Refusal, reset};
 use crate::control::{Answer, ChannelEvent};
 use crate::error::{Code, Failure};
@@ -167,7 +167,7 @@ impl Follower {
                     }
                 }
             }
-            registration.end("it left");
+            registration.end(LEFT);
             Ended::Unread
         });
         true

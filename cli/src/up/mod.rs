@@ -180,8 +180,6 @@ pub async fn run(args: &UpArgs, out: Out) -> Result<(), Failure> {
     upkeep.notifier.say("STOPPING=1");
     upkeep.remember();
     drop(control);
-    // Refused only where the node has ended by itself.
-    let _ = world.node.describe(0, Health::Leaving);
     world.node.close_within(CLOSE_GRACE).await;
     result
 }

@@ -207,6 +207,27 @@ fn a_subscriber_that_reads_nothing_is_waited_for_then_dropped_and_all_are_told()
 }
 
 #[test]
+fn a_subscriber_that_has_what_it_wanted_is_no_failure_of_the_publisher() {
+    let home = Home::new();
+    let (hub, one, two) = star(&home);
+    let (few, all) = (home.sub(&one, &["-c", "1"]), home.sub(&two, &["-c", "300"]));
+    let published = json(&home.publish(&hub, numbered(300).as_bytes()).succeeds().text());
+    assert_eq!(few.wait().succeeds().text().lines().count(), 1);
+    assert_eq!(all.wait().succeeds().text().lines().count(), 300);
+    let to = published["subscribers"].as_array().expect("a list");
+    let of = |up: &Up| {
+        to.iter()
+            .find(|to| to["id"] == up.id.as_str())
+            .expect("it was sent lines")
+    };
+    assert_eq!(
+        (&of(&two)["confirmed"], &of(&two)["lines"]),
+        (&true.into(), &300.into())
+    );
+    assert!(of(&one)["left"] == true || of(&one)["confirmed"] == true, "{published}");
+}
+
+#[test]
 fn a_name_that_no_channel_has_is_refused() {
     let home = Home::new();
     let up = home.up("a", &[]);
