@@ -195,6 +195,23 @@ mod tests {
         }
     }
 
+    /// Nodes of other versions and makes depend on these bytes.
+    #[test]
+    fn bytes_are_as_written_down() {
+        let vectors: [(&[u8], Message<'_>); 6] = [
+            (b"\x01\x01news", Message::Subscribe(name("news"))),
+            (b"\x02", Message::Taken),
+            (b"\x03\x01", Message::Refused(Refusal::Full)),
+            (b"\x04hello", Message::Line(b"hello")),
+            (b"\x05\x07\0\0\0\0\0\0\x80", Message::Sync(0x8000_0000_0000_0007)),
+            (b"\x06\x01\0\0\0\0\0\0\0", Message::Synced(1)),
+        ];
+        for (bytes, message) in vectors {
+            assert_eq!(message.encode(), bytes);
+            assert_eq!(Message::decode(bytes), Ok(message));
+        }
+    }
+
     #[test]
     fn what_is_cut_or_longer_is_another_message_or_none() {
         for message in all() {

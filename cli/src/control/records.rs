@@ -476,7 +476,8 @@ impl fmt::Display for Published {
             s(to)
         )?;
         for delivery in &self.subscribers {
-            write!(f, "\n  {}  {} lines, ", short(&delivery.id), delivery.lines)?;
+            let lines = usize::try_from(delivery.lines).unwrap_or(usize::MAX);
+            write!(f, "\n  {}  {lines} line{}, ", short(&delivery.id), s(lines))?;
             match (&delivery.why, delivery.confirmed) {
                 (_, true) => f.write_str("all handed over")?,
                 (Some(why), false) => f.write_str(why)?,
