@@ -152,11 +152,10 @@ fn a_node_that_cannot_be_asked_is_named_before_ready_is_said() {
         if let [missed] = &missed[..] {
             assert_eq!(missed["id"], two.id.as_str());
             let why = missed["why"].as_str().expect("text");
-            assert!(
-                why.contains("no address of it is") && why.contains(&hub.id[..16]),
-                "{why}"
-            );
-            return;
+            assert!(why.contains("no address of it is"), "{why}");
+            if why.contains(&hub.id[..16]) {
+                return;
+            }
         }
     }
     panic!("it is never known");
