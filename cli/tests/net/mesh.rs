@@ -499,21 +499,29 @@ fn the_control_socket_answers_nonsense_and_crowds_with_an_error() {
         format!("{}\n", "x".repeat(70_000)),
     ] {
         let mut stream = connect();
-        stream.write_all(question.as_bytes()).expect("it reads");
+        // What is too long is answered before all of it was read.
+        let _ = stream.write_all(question.as_bytes());
         assert_eq!(answer(&stream).as_deref(), Some("E-CONTROL"), "{:.40}", question);
     }
-    let mut crowd = Vec::new();
-    let turned_away = loop {
+    let ask = || {
         let mut stream = connect();
         // One too many is answered and closed, perhaps before it has said anything.
         let _ = stream.write_all(b"{\"version\":1,\"say\":{\"ask\":\"status\"}}\n");
-        match answer(&stream) {
-            None => crowd.push(stream),
-            Some(code) => break code,
-        }
-        assert!(crowd.len() <= 64, "no more than so many are served");
+        let code = answer(&stream);
+        (stream, code)
     };
-    assert_eq!((turned_away.as_str(), crowd.len()), ("E-CONTROL-BUSY", 64));
+    let mut crowd = Vec::new();
+    for _ in 0..ASKED {
+        // Those before may not have been noted as gone yet.
+        if let (stream, None) = ask() {
+            crowd.push(stream);
+        }
+        if crowd.len() == 64 {
+            break;
+        }
+    }
+    assert_eq!(crowd.len(), 64, "so many are served");
+    assert_eq!(ask().1.as_deref(), Some("E-CONTROL-BUSY"));
     home.tell(&up, &["status"]).fails(10, "E-CONTROL-BUSY");
     drop(crowd);
     up.stop().succeeds();
