@@ -73,8 +73,34 @@ pub enum Command {
     Send(SendArgs),
     /// Receive files into a directory
     Recv(RecvArgs),
-    /// Measure the round trip to the node that a ticket names
+    /// Run a node of the mesh until told to end
+    Up(UpArgs),
+    /// Check the configuration of `net up`, or print one to begin with
+    Config(ConfigArgs),
+    /// Show how the running node stands
+    Status(AskArgs),
+    /// Show whom the running node has sessions with, and whom it wants them with
+    Peers(AskArgs),
+    /// Show which nodes the running node reaches, and how
+    Routes(AskArgs),
+    /// Print the running node's ticket: what another one needs to join it
+    Ticket(AskArgs),
+    /// Have the running node keep a session with the node that a ticket names
+    Join(JoinArgs),
+    /// Measure the round trip to a node: direct, over a relay, or not at all
     Ping(PingArgs),
+    /// Show the way to a node hop by hop, as far as the running node knows it
+    Trace(TraceArgs),
+    /// Watch the running node: how it stands, its peers and routes, again and again
+    Top(TopArgs),
+    /// Publish the lines of stdin to all who subscribe to a channel
+    Pub(PubArgs),
+    /// Print the lines that are published on a channel
+    Sub(SubArgs),
+    /// Say what is wrong with the running node, and why paths are not direct
+    Doctor(AskArgs),
+    /// Say what this host can do for a node: UDP, addresses, offloads, multicast, clock
+    Netcheck(NetcheckArgs),
     /// Make or show this node's identity
     Id(IdArgs),
     /// Make or show the key of a closed network
@@ -221,9 +247,134 @@ pub struct ConnectArgs {
     pub sample: Option<Duration>,
 }
 
+/// Which running node is asked.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// The state directory of the running node
+    #[arg(long, value_name = "DIR")]
+    pub id: Option<PathBuf>,
+}
+
+/// `net up`
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// The configuration; by default net/up.toml in the user's configuration directory, where there is one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where to listen: ADDRESS, :PORT or ADDRESS:PORT; by default all addresses and the port used last, or any free one
+    #[arg(long, value_name = "ADDR", value_parser = bind)]
+    pub bind: Option<Bind>,
+    /// The directory of this node's identity and state, made if there is none
+    #[arg(long, value_name = "DIR")]
+    pub id: Option<PathBuf>,
+    /// The key of a closed network (`net key new FILE`); without one it is the open network, which keeps nobody out
+    #[arg(long, value_name = "FILE")]
+    pub network_key: Option<PathBuf>,
+    /// Keep sessions with the nodes of these tickets, beside those of the configuration
+    #[arg(long, value_name = "TICKET")]
+    pub join: Vec<String>,
+    /// The same, with tickets in files
+    #[arg(long, value_name = "FILE")]
+    pub join_file: Vec<PathBuf>,
+    /// Serve figures for prometheus at this TCP address; :PORT means loopback
+    #[arg(long, value_name = "ADDR", value_parser = metrics)]
+    pub metrics: Option<SocketAddr>,
+}
+
+/// `net config`
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Check or example.
+    #[command(subcommand)]
+    pub action: ConfigAction,
+}
+
+/// `net config check`, `net config example`
+#[derive(Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Look for faults without starting anything
+    Check {
+        /// The configuration; by default that of `net up`
+        file: Option<PathBuf>,
+    },
+    /// Print a configuration in which every key has its default
+    Example,
+}
+
+/// `net join`
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// What `net up` or `net ticket` printed on the other host; - reads it from the first line of stdin
+    #[arg(required_unless_present = "ticket_file")]
+    pub ticket: Option<String>,
+    /// Read the ticket from a file
+    #[arg(long, value_name = "FILE", conflicts_with = "ticket")]
+    pub ticket_file: Option<PathBuf>,
+    /// Wait so long for the first session; the node goes on dialling afterwards
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// `net trace`
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// A node's identity, or the first digits of it, or its ticket
+    pub node: String,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// `net top`
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Pause between two looks
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub interval: Duration,
+    /// How many looks; 0 goes on until interrupted
+    #[arg(short, long, default_value_t = 0, value_name = "N")]
+    pub count: u64,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// `net pub`
+#[derive(Debug, Args)]
+pub struct PubArgs {
+    /// The channel: any text of 1 to 255 bytes
+    pub name: String,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// `net sub`
+#[derive(Debug, Args)]
+pub struct SubArgs {
+    /// The channel: any text of 1 to 255 bytes
+    pub name: String,
+    /// End after so many lines; 0 goes on until interrupted
+    #[arg(short, long, default_value_t = 0, value_name = "N")]
+    pub count: u64,
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// `net netcheck`
+#[derive(Debug, Args)]
+pub struct NetcheckArgs {
+    /// Try this address; by default all addresses and any free port
+    #[arg(long, value_name = "ADDR", value_parser = bind)]
+    pub bind: Option<Bind>,
+}
+
 /// `net ping`
 #[derive(Debug, Args)]
+#[command(override_usage = "net ping [OPTIONS] TICKET|NODE\n       net ping [OPTIONS] --ticket-file FILE")]
 pub struct PingArgs {
+    /// Do not ask the running node, where there is one: connect to the ticket's node with a node of its own
+    #[arg(long)]
+    pub alone: bool,
     #[command(flatten)]
     pub peer: PeerArgs,
     /// How many echoes; 0 goes on until interrupted
@@ -334,7 +485,19 @@ pub fn entity(text: &str) -> Result<EntityId, String> {
     }
 }
 
-fn bind(text: &str) -> Result<Bind, String> {
+/// Where figures are served; loopback where only a port is given.
+pub fn metrics(text: &str) -> Result<SocketAddr, String> {
+    match bind(text)? {
+        Bind { ip, port } if text.ends_with(&format!(":{port}")) => Ok(SocketAddr::new(
+            ip.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+            port,
+        )),
+        Bind { .. } => Err("write :PORT or ADDRESS:PORT".into()),
+    }
+}
+
+/// Reads where to listen.
+pub fn bind(text: &str) -> Result<Bind, String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(Bind {
             ip: Some(address.ip()),
@@ -428,6 +591,20 @@ mod tests {
         }
         for text in ["", "localhost", "70", ":", ":70000", "1.2.3:4"] {
             assert!(bind(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_served_on_loopback_unless_told_otherwise() {
+        for (text, expected) in [
+            (":9", "127.0.0.1:9"),
+            ("10.0.0.1:9", "10.0.0.1:9"),
+            ("[::1]:9", "[::1]:9"),
+        ] {
+            assert_eq!(metrics(text), Ok(expected.parse().expect("an address")), "{text}");
+        }
+        for text in ["", "9", "10.0.0.1", "::1", "host:9"] {
+            assert!(metrics(text).is_err(), "{text}");
         }
     }
 

@@ -19,7 +19,7 @@ pub const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    a file, stdin or stdout failed, or some files of a transfer were left out
-  2    the command line or the ticket is wrong; nothing was done
+  2    the command line, the ticket or the configuration is wrong; nothing was done
   3    this host cannot start the node: address, rights, disk, state directory, key file
   4    the ticket belongs to another network; nothing was sent
   5    silence: no answer, and nobody said why
@@ -27,6 +27,10 @@ Exit codes:
   7    not allowed: the peer answered and does not admit this identity
   8    the session ended early, or the peer is busy
   9    net demo could not prove everything
+  10   no node runs here, or it cannot be talked to
+  11   net ping: reached, but over a relay and not directly
+  12   no path leads to the node
+  13   net doctor: something is to be changed
   130  interrupted; 143 terminated
 
 `net explain CODE` explains the codes that errors carry, such as E-SILENT.";
@@ -94,11 +98,26 @@ codes! {
     PeerLimit = "E-PEER-LIMIT", 8, "The offer is larger than the receiver allows (`net recv --max`). Nothing was sent.";
     Protocol = "E-PROTOCOL", 8, "The peer said something that the file transfer does not allow, or speaks another version of it. Nothing of that was believed; what had arrived before is kept.";
     Unproved = "E-UNPROVED", 9, "`net demo` ended, but not everything that it shows was found true. The list says what.";
+    Line = "E-LINE", 1, "A line of stdin is longer than a channel takes (1 MiB). What came before it was published, and nothing after it.";
+    Config = "E-CONFIG", 2, "The configuration of `net up` is wrong: the text names the file, the line, what is wrong there and, for an unknown key, the nearest one there is. Nothing was started. `net config check` looks without starting anything, `net config example` prints every key with its meaning.";
+    UnknownNode = "E-UNKNOWN-NODE", 2, "The name fits no node that the running node knows, or more than one. A node is named by its identity or the first digits of it, at least four; `net routes` and `net peers` list them.";
+    Dropped = "E-DROPPED", 8, "A subscriber took nothing for longer than its publisher waits (`patience` in the configuration of the publisher's node), and was dropped, so that the others go on. What was published after that is missing at this subscriber.";
+    NotRunning = "E-NOT-RUNNING", 10, "No node runs with this state directory, or it ended before it had answered. `net up` runs one; commands find it by its state directory (`--id`, by default the same for all commands).";
+    Control = "E-CONTROL", 10, "The running node and this command did not understand each other: one of them is of another version. Restart the node with the version of `net` that the command has.";
+    ControlBusy = "E-CONTROL-BUSY", 10, "The running node serves as many commands or subscriptions as it may. End some of them: `net sub`, `net pub` and `net top` hold one each as long as they run.";
+    Relayed = "E-RELAYED", 11, "The node was reached, but over others and not directly. That is no failure: the result says over whom. `net doctor` says why the path is not direct and what would change it.";
+    NoPath = "E-NO-PATH", 12, "The running node has no session with that node and could get none: nobody told it an address of it, or nobody relays to it. `net join TICKET` with a ticket of that node makes a direct session; `net doctor` says how it is known.";
+    Unwell = "E-UNWELL", 13, "`net doctor` found something that should be changed. Its result says what and how; lines with => are what would change it.";
     Interrupted = "E-INTERRUPTED", 130, "The command was interrupted (ctrl-c) before it was done. What was read was delivered first, as far as the peer took it within a few seconds.";
     Terminated = "E-TERMINATED", 143, "The command was asked to end (SIGTERM) before it was done. What was read was delivered first, as far as the peer took it within a few seconds.";
 }
 
 impl Code {
+    /// Whether the result, or the silence, says it already: nothing is printed.
+    pub const fn is_told(self) -> bool {
+        matches!(self, Self::BrokenPipe | Self::Relayed | Self::Unwell)
+    }
+
     /// The code of this name, in either case.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL

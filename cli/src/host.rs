@@ -37,7 +37,7 @@ pub async fn start(args: &HostArgs, allow: &[EntityId]) -> Result<Node, Failure>
 }
 
 /// All addresses of both families unless told otherwise.
-fn address(bind: Option<Bind>) -> SocketAddr {
+pub fn address(bind: Option<Bind>) -> SocketAddr {
     let Bind { ip, port } = bind.unwrap_or(Bind { ip: None, port: 0 });
     match ip {
         Some(ip) => SocketAddr::new(ip, port),

@@ -11,6 +11,10 @@
 //! | `host.rs` | node and ticket for those who are dialled |
 //! | `files/` | what `send` and `recv` share: a transfer over a stream, files on disk |
 //! | `pipe.rs` | one stream joined to stdin and stdout |
+//! | `up/` | a node of the mesh, and the socket on which it answers commands |
+//! | `control/` | what commands and the running node say to each other |
+//! | `channel.rs` | what nodes say to each other of channels |
+//! | `mesh/` | the commands that ask the running node |
 //! | `listen.rs` `connect.rs` `send.rs` `recv.rs` `ping.rs` `id.rs` `explain.rs` `manual.rs` `demo/` | one command each |
 //!
 //! Invariants: stdout carries results and nothing else; the exit status is that of the error's code.
@@ -18,7 +22,9 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod channel;
 mod connect;
+mod control;
 mod demo;
 mod error;
 mod explain;
@@ -27,6 +33,7 @@ mod host;
 mod id;
 mod listen;
 mod manual;
+mod mesh;
 mod output;
 mod peer;
 mod ping;
@@ -35,6 +42,7 @@ mod progress;
 mod recv;
 mod send;
 mod signals;
+mod up;
 
 use std::process::ExitCode;
 
@@ -72,6 +80,19 @@ fn run(command: &Command, out: Out) -> Result<(), Failure> {
         Command::Send(args) => on_runtime_of_one(send::run(args, out)),
         Command::Recv(args) => on_runtime_of_one(recv::run(args, out)),
         Command::Ping(args) => on_runtime(ping::run(args, out)),
+        Command::Up(args) => on_runtime(up::run(args, out)),
+        Command::Config(args) => up::configuration(&args.action, out),
+        Command::Status(args) => on_runtime_of_one(mesh::status(args, out)),
+        Command::Peers(args) => on_runtime_of_one(mesh::peers(args, out)),
+        Command::Routes(args) => on_runtime_of_one(mesh::routes(args, out)),
+        Command::Ticket(args) => on_runtime_of_one(mesh::ticket(args, out)),
+        Command::Join(args) => on_runtime_of_one(mesh::join(args, out)),
+        Command::Trace(args) => on_runtime_of_one(mesh::trace(args, out)),
+        Command::Doctor(args) => on_runtime_of_one(mesh::doctor(args, out)),
+        Command::Top(args) => on_runtime_of_one(mesh::top::run(args, out.stream())),
+        Command::Pub(args) => on_runtime(mesh::publish::run(args, out)),
+        Command::Sub(args) => on_runtime_of_one(mesh::subscribe::run(args, out.stream())),
+        Command::Netcheck(args) => on_runtime_of_one(mesh::netcheck::run(args, out)),
         Command::Cheat => manual::cheat(out),
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man { command, dir } => manual::pages(command.as_deref(), dir.as_deref()),

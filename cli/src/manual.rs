@@ -40,9 +40,26 @@ const CHEAT: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "A mesh",
+        &[
+            ("net up", "run a node; prints what others run to join it"),
+            ("net join TICKET", "keep a session with another node"),
+            ("net status", "how the running node stands; net top again and again"),
+            ("net peers", "its sessions; net routes: whom it reaches, and how"),
+            (
+                "net ping NODE",
+                "direct, relayed or not at all; net trace NODE: the way",
+            ),
+            ("net doctor", "why a path is not direct, and what would change it"),
+            ("net sub NAME", "print what is published; net pub NAME publishes stdin"),
+            ("net config example", "a configuration to begin with; net config check"),
+        ],
+    ),
+    (
         "Who and where",
         &[
             ("net ping TICKET", "round trip, path and loss"),
+            ("net netcheck", "what this host can do: UDP, offloads, multicast"),
             ("net id show", "this node's identity, for --allow and --from"),
             ("net key new FILE", "the key of a closed network"),
             ("net listen --network-key FILE", "only for those who have the key"),

@@ -11,7 +11,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use crate::args::Format;
-use crate::error::{Code, Failure};
+use crate::error::Failure;
 
 /// Version of the JSON documents. Fields may be added under one version, never removed or changed.
 pub const SCHEMA: u32 = 1;
@@ -87,6 +87,27 @@ impl Out {
             .map_err(|error| Failure::stdio("write to stdout", &error))
     }
 
+    /// The same for a stream of results, which is lines in both JSON formats.
+    pub fn stream(self) -> Self {
+        match self.format {
+            Format::Json | Format::Jsonl => Self::new(Format::Jsonl),
+            Format::Text => self,
+        }
+    }
+
+    /// Prints text that is a file's content, whatever the format.
+    pub fn raw(self, text: &str) -> Result<(), Failure> {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Prints payload.
+    pub fn bytes(self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes)
+            .and_then(|()| out.flush())
+            .map_err(|error| Failure::stdio("write to stdout", &error))
+    }
+
     /// Prints a part of a result as it arises: as text or a line; nothing where one document follows at the end.
     pub fn part<R: Record>(self, record: &R) -> Result<(), Failure> {
         if self.format == Format::Json {
@@ -107,7 +128,7 @@ impl Out {
 
     /// Prints an error on stderr.
     pub fn failure(self, failure: &Failure) {
-        if failure.code == Code::BrokenPipe {
+        if failure.code.is_told() {
             return;
         }
         let mut err = anstream::stderr().lock();
@@ -188,6 +209,7 @@ pub fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Code;
 
     #[test]
     fn byte_counts_read_well() {

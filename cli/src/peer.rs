@@ -123,7 +123,8 @@ pub fn state_dir(given: Option<&PathBuf>) -> Result<PathBuf, Failure> {
         .join("default"))
 }
 
-fn kernel_duration(duration: Duration) -> net_kernel::base::Duration {
+/// As the kernel counts it.
+pub fn kernel_duration(duration: Duration) -> net_kernel::base::Duration {
     net_kernel::base::Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 

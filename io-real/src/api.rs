@@ -3,9 +3,9 @@
 //! Invariants: nothing is defined here. Not here: what they mean (`net-kernel`).
 
 pub use net_kernel::api::{
-    CloseReason, Command, ConnectError, Crew, Deadline, Dest, Drops, Ecn, Event, Input, Io, Job, JobDone, LinkChange,
-    MAX_PIECES, Messages, Part, Piece, Refused, RxBatch, RxBuf, Seal, SessionConfig, SessionKey, SessionStats,
-    StoreError, StoreOp, Stored, StreamOptions, Tx, Why,
+    CloseReason, Command, ConnectError, Crew, Deadline, Dest, Drops, Ecn, Event, Fact, Health, Input, Io, Job, JobDone,
+    LinkChange, MAX_PIECES, Mesh, MeshConfig, Messages, Outage, Part, Piece, Refused, RxBatch, RxBuf, Seal,
+    SessionConfig, SessionKey, SessionStats, Standing, StoreError, StoreOp, Stored, StreamOptions, Tx, Why,
 };
 pub use net_kernel::base::rng::{Secret, Seed};
 pub use net_kernel::base::store::Cell;

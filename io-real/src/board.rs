@@ -4,7 +4,7 @@
 //! bounded by the kernel's own tables, or has a bound of its own beside it.
 //! Not here: asking the kernel for anything (`hub.rs`).
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -13,10 +13,13 @@ use crate::api::{
     JobDone, JobId, Part, Refused, Reliability, SessionConfig, SessionKey, StoreError, StoreOp, StoreTicket, StreamId,
 };
 use crate::inbox::{End, Inbox};
+use crate::mesh::Facts;
 use crate::slots::Slots;
 
 /// Ended sessions kept for `accept`; the oldest goes for one more.
 const MAX_UNACCEPTED: usize = 256;
+/// Peers kept connected, as many as the kernel keeps.
+pub(crate) const MAX_JOINED: usize = 4_096;
 
 /// A stream's place in [`Board`]; valid while one of its handles lives.
 pub(crate) type Seat = usize;
@@ -73,6 +76,9 @@ pub(crate) struct Board {
     pub(crate) stream_window: u64,
     pub(crate) session_window: u64,
     pub(crate) counters: Counters,
+    pub(crate) facts: Facts,
+    /// Where peers that are kept connected are dialled. Bounded by [`MAX_JOINED`].
+    pub(crate) joined: BTreeMap<EntityId, Vec<Addr>>,
 }
 
 /// Where the node stands.
@@ -253,6 +259,8 @@ impl Board {
             stream_window: config.stream_window,
             session_window: config.session_window,
             counters: Counters::default(),
+            facts: Facts::default(),
+            joined: BTreeMap::new(),
         }
     }
 
@@ -393,6 +401,7 @@ impl Board {
         }
         self.accepting.drain_into(&mut self.wakes);
         self.ended.drain_into(&mut self.wakes);
+        self.facts.wake(&mut self.wakes);
     }
 
     pub(crate) fn take_stream(&mut self, seat: Seat) {
@@ -525,8 +534,7 @@ impl Board {
                 self.ended.drain_into(&mut self.wakes);
             }
             Event::Refused { command, why } => self.on_refused(command, why),
-            // Nobody asks a node of this driver about its mesh yet.
-            Event::Mesh(_) => {}
+            Event::Mesh(fact) => self.facts.note(fact, &mut self.wakes),
             Event::StoreFailed { error } => {
                 self.counters.store_failures += 1;
                 tracing::error!(?error, "storage failed; it is not written again");

@@ -49,6 +49,10 @@ impl Core for Script {
     fn drops(&self) -> Drops {
         Drops::default()
     }
+
+    fn mesh(&self) -> Option<&crate::api::Mesh> {
+        None
+    }
 }
 
 #[derive(Default)]

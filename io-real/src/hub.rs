@@ -10,10 +10,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use crate::api::{
-    Addr, Command, CommandId, Crew, Deadline, Dest, Drops, EntityId, Event, Input, Io, Job, JobId, Now, Part, Refused,
-    Seal, SessionConfig, SessionKey, SessionStats, StoreOp, StoreTicket as Ticket, StreamId, StreamOptions, Tx,
+    Addr, Command, CommandId, Crew, Deadline, Dest, Drops, EntityId, Event, Input, Io, Job, JobId, Mesh, Now, Part,
+    Refused, Seal, SessionConfig, SessionKey, SessionStats, StoreOp, StoreTicket as Ticket, StreamId, StreamOptions,
+    Tx,
 };
-pub(crate) use crate::board::{Board, Connecting, Counters, Echoing, Failure, Phase, Seat, Sending, SessionEntry};
+pub(crate) use crate::board::{
+    Board, Connecting, Counters, Echoing, Failure, MAX_JOINED, Phase, Seat, Sending, SessionEntry,
+};
 use crate::tx::Transmitter;
 
 /// The kernel as the driver sees it, so that tests drive another one and handles need no type parameters.
@@ -21,6 +24,7 @@ pub(crate) trait Core: Send {
     fn turn(&mut self, now: Now, input: Input<'_>, io: &mut dyn Io) -> Option<Deadline>;
     fn stats(&self, session: SessionKey) -> Option<SessionStats>;
     fn drops(&self) -> Drops;
+    fn mesh(&self) -> Option<&Mesh>;
 }
 
 /// The shared half of a node.
@@ -217,6 +221,11 @@ impl Hub {
 
     pub(crate) fn drops(&self) -> Drops {
         self.core.drops()
+    }
+
+    /// What is known of the mesh, where the node is part of one.
+    pub(crate) fn mesh(&self) -> Option<&Mesh> {
+        self.core.mesh()
     }
 
     /// Opens a stream and answers its seat; both handles of it are the caller's.

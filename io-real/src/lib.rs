@@ -3,6 +3,7 @@
 //! | file | role |
 //! |---|---|
 //! | `node.rs` | a node: built, bound, connecting, accepting, closing |
+//! | `mesh.rs` | the mesh as a node's users see it: joining, facts, snapshots |
 //! | `session.rs` | sessions, and the handle that keeps a node running |
 //! | `stream.rs` | streams: messages out and in |
 //! | `error.rs` | errors users meet |
@@ -35,6 +36,7 @@ pub mod error;
 mod hub;
 mod inbox;
 mod jobs;
+pub mod mesh;
 pub mod metrics;
 pub mod node;
 pub mod session;
@@ -52,8 +54,10 @@ pub use api::{
     CloseCode, CloseReason, Drops, EntityId, Identity, NetworkKey, Refused, Reliability, SessionConfig, SessionStats,
     StreamId, StreamOptions,
 };
+pub use api::{Fact, Health, MeshConfig, Outage, Standing};
 pub use driver::{Driver, DriverError, Parts};
 pub use error::{ConnectError, RecvError, RolledBack, SendError, SessionError, StartError};
+pub use mesh::{MeshEvent, MeshEvents, MeshNeighbour, MeshNode, MeshRoute, MeshSnapshot};
 pub use net_kernel::api::Algorithm;
 pub use net_kernel::wire::Suite;
 pub use net_kernel::wire::ticket::{Ticket, TicketError};

@@ -14,7 +14,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::api::{Drops, Duration};
-use crate::hub::{Counters, Shared};
+use crate::hub::{Counters, Hub, Shared};
+use crate::mesh::FactCounts;
 
 /// Upper bounds of the round-trip histogram, in microseconds; the last bucket has none.
 const RTT_BOUNDS_US: [u64; 12] = [
@@ -68,6 +69,7 @@ impl NodeCollector {
             sessions,
             drops: hub.drops(),
             counters: hub.board.counters,
+            mesh: MeshFigures::of(&hub),
         }
     }
 }
@@ -82,6 +84,65 @@ struct Snapshot {
     sessions: i64,
     drops: Drops,
     counters: Counters,
+    mesh: Option<MeshFigures>,
+}
+
+/// The mesh in numbers, where the node is part of one.
+struct MeshFigures {
+    nodes: i64,
+    neighbours: i64,
+    usable: i64,
+    joined: i64,
+    facts: FactCounts,
+}
+
+impl MeshFigures {
+    fn of(hub: &Hub) -> Option<Self> {
+        let mesh = hub.mesh()?;
+        let size = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        Some(Self {
+            nodes: size(mesh.routes().known().count()),
+            neighbours: size(mesh.neighbours().count()),
+            usable: size(mesh.neighbours().filter(|link| link.counts).count()),
+            joined: size(hub.board.joined.len()),
+            facts: hub.board.facts.counts,
+        })
+    }
+
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let gauges = [
+            ("mesh_nodes", "Other nodes that are reached", self.nodes),
+            ("mesh_neighbours", "Peers with a direct session", self.neighbours),
+            (
+                "mesh_neighbours_usable",
+                "Neighbours that routes may lead over",
+                self.usable,
+            ),
+            ("mesh_joined", "Peers that are kept connected", self.joined),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(gauge)?;
+        }
+        let facts = &self.facts;
+        let counters = [
+            ("found", facts.found),
+            ("lost", facts.lost),
+            ("suspected", facts.suspected),
+            ("refuted", facts.refuted),
+            ("failed", facts.failed),
+            ("link_lost", facts.link_lost),
+            ("recovered", facts.recovered),
+            ("outage", facts.outages),
+            ("collision", facts.collisions),
+        ];
+        let help = "What became known of the mesh, by kind";
+        let mut family = encoder.encode_descriptor("mesh_facts", help, None, MetricType::Counter)?;
+        for (kind, count) in counters {
+            ConstCounter::new(count).encode(family.encode_family(&[("kind", kind)])?)?;
+        }
+        Ok(())
+    }
 }
 
 impl Collector for NodeCollector {
@@ -90,6 +151,7 @@ impl Collector for NodeCollector {
             sessions,
             drops,
             counters,
+            mesh,
         } = self.look();
         let gauge = encoder.encode_descriptor("sessions", "Sessions that are up", None, MetricType::Gauge)?;
         ConstGauge::new(sessions).encode(gauge)?;
@@ -106,6 +168,9 @@ impl Collector for NodeCollector {
         for (reason, count) in drops.nonzero() {
             let labels = [("reason", reason.name())];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        if let Some(mesh) = mesh {
+            mesh.encode(&mut encoder)?;
         }
         let mut histogram = encoder.encode_descriptor(
             "rtt_seconds",

@@ -21,8 +21,8 @@ use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use crate::api::{
-    Addr, Command, CommandId, Deadline, Drops, EntityId, Epoch, Identity, Input, Io, NetworkKey, Now, Seed,
-    SessionConfig, SessionKey, SessionStats, UnixNanos,
+    Addr, Command, CommandId, Deadline, Drops, EntityId, Epoch, Identity, Input, Io, Mesh, MeshConfig, NetworkKey, Now,
+    Seed, SessionConfig, SessionKey, SessionStats, UnixNanos,
 };
 use crate::driver::{Driver, Parts};
 use crate::error::{ConnectError, RolledBack, StartError};
@@ -47,7 +47,7 @@ pub const CLOSE_GRACE: Duration = Duration::from_secs(10);
 /// Threads for jobs that would delay traffic.
 const JOB_THREADS: usize = 2;
 /// Addresses a ticket names at most.
-const MAX_ADDRESSES: usize = 16;
+pub(crate) const MAX_ADDRESSES: usize = 16;
 
 impl<A: Aead, C: Check> Core for net_kernel::Kernel<A, C>
 where
@@ -63,6 +63,10 @@ where
 
     fn drops(&self) -> Drops {
         Self::drops(self)
+    }
+
+    fn mesh(&self) -> Option<&Mesh> {
+        Self::mesh(self)
     }
 }
 
@@ -93,6 +97,7 @@ pub struct Builder {
     threads: usize,
     lanes: u8,
     busy_poll: Duration,
+    mesh: Option<MeshConfig>,
 }
 
 #[derive(Debug)]
@@ -118,6 +123,7 @@ impl Node {
             lanes: 1,
             aes: None,
             busy_poll: Duration::ZERO,
+            mesh: None,
         }
     }
 
@@ -174,7 +180,22 @@ impl Node {
         if addresses.is_empty() {
             return Err(ConnectError::NoAddress { peer });
         }
-        let addresses = &addresses[..addresses.len().min(MAX_ADDRESSES)];
+        self.attempt(peer, &addresses[..addresses.len().min(MAX_ADDRESSES)])
+            .await
+    }
+
+    /// A session with `peer`: the one there is, else a new one at the addresses it was joined with, else by whatever way the
+    /// mesh has. Dropping the future gives up.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn reach(&self, peer: EntityId) -> Result<Session, ConnectError> {
+        // Where there is a session, the kernel answers with it whatever the addresses.
+        let known = self.handle.shared().lock().board.joined.get(&peer).cloned();
+        self.attempt(peer, &known.unwrap_or_default()).await
+    }
+
+    async fn attempt(&self, peer: EntityId, addresses: &[Addr]) -> Result<Session, ConnectError> {
         let id = {
             let mut hub = self.handle.shared().lock();
             if hub.board.phase != Phase::Running {
@@ -332,6 +353,11 @@ impl Node {
         Ok(self.close().await)
     }
 
+    /// The handle all else is made of.
+    pub(crate) const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     fn addresses(&self) -> Vec<SocketAddr> {
         if !self.advertise.is_empty() {
             return self.advertise.to_vec();
@@ -456,6 +482,13 @@ impl Builder {
         self
     }
 
+    /// Makes the node part of the mesh: it finds nodes, keeps routes to them and notices when a neighbour fails. Without it the
+    /// node knows its peers and nothing beyond.
+    pub const fn mesh(mut self, config: MeshConfig) -> Self {
+        self.mesh = Some(config);
+        self
+    }
+
     /// Opens the state, binds the socket and starts the node on the running tokio runtime.
     ///
     /// # Errors
@@ -522,7 +555,7 @@ impl Builder {
                 aes: self.aes.unwrap_or_else(aes_by_default),
                 ..self.config.clone()
             },
-            mesh: None,
+            mesh: self.mesh,
             lanes: self.lanes,
             trace: false,
         };

@@ -115,6 +115,14 @@ impl TokioSocket {
     }
 }
 
+impl TokioSocket {
+    /// Datagrams that the host takes in one call as one buffer (GSO), and that it hands over so (GRO); 1 where it does not.
+    #[must_use]
+    pub fn offloads(&self) -> (usize, usize) {
+        (self.calls.state.max_gso_segments(), self.calls.state.gro_segments())
+    }
+}
+
 impl DatagramSocket for TokioSocket {
     #[cfg(unix)]
     fn poll_recv(

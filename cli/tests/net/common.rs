@@ -87,7 +87,8 @@ impl Home {
     fn isolate(&self, mut command: Command) -> Command {
         command
             .env("HOME", self.dir.path())
-            .env("XDG_STATE_HOME", self.path("state"));
+            .env("XDG_STATE_HOME", self.path("state"))
+            .env("XDG_CONFIG_HOME", self.path("config"));
         command.env_remove("NET_LOG").env_remove("RUST_LOG");
         command
     }
@@ -183,8 +184,22 @@ impl Running {
         stdin.flush().expect("it reads");
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Reads its stdout, which was not read before, from now on.
+    pub fn read_rest(&mut self) {
+        let mut stdout = self.child.stdout.take().expect("unread");
+        self.stdout = Some(std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            stdout.read_to_end(&mut bytes).expect("stdout is readable");
+            bytes
+        }));
     }
 
     /// Closes its stdout, which was not read.

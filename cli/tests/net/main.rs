@@ -8,4 +8,6 @@ mod demo;
 mod errors;
 mod files;
 mod hostile;
+mod mesh;
 mod pipe;
+mod publish;

@@ -29,7 +29,7 @@ pub mod relay;
 pub mod routes;
 
 pub use labels::{Ground, MAX_NEXT_HOPS};
-pub use mesh::{Fact, Link, Mesh, MeshConfig, Outage, Vitals};
+pub use mesh::{Fact, Link, Mesh, MeshConfig, Outage, Standing, Vitals};
 pub use peers::{Admission, Agreed, Failure, In, Out, Peers, Refusal, Timer};
 pub use relay::{RelayLimits, Relayed};
 pub use routes::Collision;

@@ -297,6 +297,19 @@ pub struct Link {
     pub cost_us: u32,
 }
 
+/// How a neighbour stands, for whoever asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// It is heard.
+    Alive,
+    /// It was silent for three intervals; others are asked.
+    Suspected,
+    /// It failed, and no route leads over it.
+    Failed,
+    /// It is heard and does not hear us: no route leads over it.
+    Deaf,
+}
+
 type MeshFx<'a> = Fx<'a, Mesh>;
 
 impl Mesh {
@@ -361,6 +374,18 @@ impl Mesh {
     #[must_use]
     pub fn counts(&self, session: SessionKey) -> Option<bool> {
         Some(self.neighbours.get(&session)?.counts())
+    }
+
+    /// How a neighbour stands.
+    #[must_use]
+    pub fn standing(&self, session: SessionKey) -> Option<Standing> {
+        let neighbour = self.neighbours.get(&session)?;
+        Some(match neighbour.pulse {
+            Pulse::Failed { .. } => Standing::Failed,
+            Pulse::Alive | Pulse::Suspected { .. } if !neighbour.hears_us => Standing::Deaf,
+            Pulse::Suspected { .. } => Standing::Suspected,
+            Pulse::Alive => Standing::Alive,
+        })
     }
 
     /// Over how many hops this node is heard of.

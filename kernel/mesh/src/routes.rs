@@ -546,6 +546,12 @@ impl Routes {
         Some(&self.targets.get(of)?.statements.last()?.core)
     }
 
+    /// When the newest words of a node were first heard.
+    #[must_use]
+    pub fn heard(&self, of: &EntityId) -> Option<Instant> {
+        Some(self.targets.get(of)?.statements.last()?.heard)
+    }
+
     /// Every node that is reached, with the way there, by EntityId.
     pub fn reached(&self) -> impl Iterator<Item = (EntityId, Route)> + '_ {
         self.targets.iter().filter_map(|(id, target)| {

@@ -147,6 +147,8 @@ pub struct SessionStats {
     pub address: Addr,
     /// Smoothed round-trip time.
     pub rtt: Duration,
+    /// Its mean deviation (RFC 9002 section 5.3).
+    pub rtt_variance: Duration,
     /// Smallest round-trip time on this path.
     pub rtt_min: Duration,
     /// Congestion window, bytes.
@@ -616,6 +618,7 @@ impl<A: Aead, C: Check> Lane<A, C> {
             suite: suite.unwrap_or(Suite::ChaChaPoly),
             address: association.path.active(),
             rtt: rtt.smoothed(),
+            rtt_variance: rtt.variance(),
             rtt_min: rtt.min(),
             window: association.recovery.window(),
             mtu: association.mtu.current(),
