@@ -230,6 +230,7 @@ const fn timer(why: Why) -> &'static str {
         Why::Peers => "peers",
         Why::Trust => "trust",
         Why::Mesh => "mesh",
+        Why::Beacons => "beacons",
         Why::Session => "session",
     }
 }

@@ -165,6 +165,11 @@ probes! {
     SuspicionWitnessed "a neighbour that is not heard here is heard by another"
     LinkOneWay "a neighbour that is heard says that it does not hear us"
     OutageSeen "many neighbours fail together"
+    // Discovery.
+    BeaconStale "a beacon older than one heard before is refused"
+    BeaconAnswered "a node that was not heard before is answered at once"
+    BeaconUnvouched "a beacon comes from an address that its maker does not vouch for, and that is not dialled"
+    PeerSilent "a node that was found is not heard any more and is forgotten"
 }
 
 /// A set of probes.

@@ -5,6 +5,7 @@
 //! | `peers.rs` | who is connected, who is being dialled, what becomes of agreed keys |
 //! | `mesh.rs` | discovery, routes and failures |
 //! | `joins.rs` | peers with whom a session is kept |
+//! | `beacons.rs` | nodes of the same segment of the network, found by what they speak to all |
 //! | `neighbour.rs` | one neighbour: its messages, what it is to be told, whether it is heard |
 //! | `routes.rs` | the routing table |
 //! | `job.rs` | signatures, made and checked elsewhere |
@@ -15,6 +16,7 @@
 
 extern crate alloc;
 
+pub mod beacons;
 pub mod job;
 mod joins;
 pub mod mesh;
@@ -22,9 +24,12 @@ mod neighbour;
 pub mod peers;
 pub mod routes;
 
+pub use beacons::Beacons;
 pub use mesh::{Fact, Link, Mesh, MeshConfig, Outage, Vitals};
 pub use peers::{Admission, Agreed, Failure, In, Out, Peers, Refusal, Timer};
 
+#[cfg(test)]
+mod beacon_tests;
 #[cfg(test)]
 mod mesh_tests;
 #[cfg(test)]

@@ -15,6 +15,7 @@
 //! Invariants: a decision is wired or does not compile; what is decided during a step is carried out in the
 //! same turn, never recursively. Not here: decisions.
 
+mod beacons;
 mod command;
 pub(crate) mod control;
 pub(crate) mod credit;
@@ -44,6 +45,8 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                 self.wire_trust(now, out);
             } else if let Some(out) = self.mesh.as_mut().and_then(net_base::Seat::pop_out) {
                 self.wire_mesh(now, out);
+            } else if let Some(out) = self.beacons.as_mut().and_then(net_base::Seat::pop_out) {
+                self.wire_beacons(now, out);
             } else {
                 return;
             }

@@ -126,6 +126,8 @@ drop_reasons! {
     StaleStatement = 42, "stale_statement";
     /// A statement whose signature is not its origin's.
     BadSignature = 43, "bad_signature";
+    /// A beacon of this network that says what cannot be.
+    MalformedBeacon = 44, "malformed_beacon";
 }
 
 impl DropReason {
