@@ -12,13 +12,13 @@ use net_kernel::base::probe::Hits;
 use net_kernel::base::rng::{Secret, Seed};
 use net_kernel::base::trace::{Record, Trace};
 use net_kernel::base::{Check, Checked, EntityId, Epoch, NoCheck, Now};
-use net_kernel::mesh::Mesh;
+use net_kernel::mesh::{Beacons, Mesh};
 use net_kernel::session::SessionKey;
 use net_kernel::session::aead::{Aead, Reference};
 use net_kernel::trust::{Identity, NetworkKey, node_id};
 
 use crate::aead::Clear;
-use crate::check::{BOOTED, LINKS, ROUTES};
+use crate::check::{BOOTED, HEARD, LINKS, ROUTES, SPOKEN};
 use crate::host::{Host, Start};
 
 /// A kernel under cipher `A`, verified according to `C`.
@@ -33,6 +33,10 @@ pub struct KernelHost<A: Aead, C: Check = Checked> {
 struct Told {
     booted: bool,
     generation: u64,
+    /// The beacons' generation.
+    beacons: u64,
+    /// Whom it heard: name, epoch, number.
+    heard: BTreeMap<u64, [u64; 3]>,
     /// Destination, next hop, its epoch, hops, microseconds.
     routes: BTreeMap<u64, [u64; 5]>,
 }
@@ -122,12 +126,19 @@ impl<A: Aead, C: Check> Host for KernelHost<A, C> {
     }
 
     fn take_notes(&mut self) -> Vec<(&'static str, Vec<u64>)> {
-        match self.kernel.mesh() {
+        let mut notes = match self.kernel.mesh() {
             Some(mesh) if C::ON && (mesh.generation() != self.told.generation || !self.told.booted) => {
                 self.told.tell(mesh, &self.kernel.entity(), self.epoch)
             }
             Some(_) | None => Vec::new(),
+        };
+        match self.kernel.beacons() {
+            Some(beacons) if C::ON && beacons.generation() != self.told.beacons => {
+                notes.extend(self.told.tell_beacons(beacons, &self.kernel.entity()));
+            }
+            Some(_) | None => {}
         }
+        notes
     }
 
     fn holdings(&self) -> Option<Holdings> {
@@ -151,7 +162,34 @@ impl<A: Aead, C: Check> Host for KernelHost<A, C> {
     }
 }
 
+/// What stands for a machine among those that are heard. Not its label, which another may bear.
+fn name(entity: &EntityId) -> u64 {
+    entity
+        .0
+        .iter()
+        .take(8)
+        .fold(0, |name, byte| name << 8 | u64::from(*byte))
+}
+
 impl Told {
+    /// What was spoken last, and whose newer beacons were heard since checkers were told last.
+    fn tell_beacons(&mut self, beacons: &Beacons, own: &EntityId) -> Vec<(&'static str, Vec<u64>)> {
+        self.beacons = beacons.generation();
+        let spoken = beacons.spoken();
+        let mut notes = vec![(SPOKEN, vec![name(own), spoken.epoch.0, spoken.seqno])];
+        let mut changed = Vec::new();
+        for (peer, version) in beacons.heard() {
+            let heard = [name(&peer), version.epoch.0, version.seqno];
+            if self.heard.insert(heard[0], heard) != Some(heard) {
+                changed.extend(heard);
+            }
+        }
+        if !changed.is_empty() {
+            notes.push((HEARD, changed));
+        }
+        notes
+    }
+
     /// What changed since checkers were told last.
     fn tell(&mut self, mesh: &Mesh, own: &EntityId, epoch: Epoch) -> Vec<(&'static str, Vec<u64>)> {
         let mut notes = Vec::new();

@@ -133,6 +133,12 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         self.mesh.as_ref().map(Seat::machine)
     }
 
+    /// What is spoken and heard on the segment, where this node is part of a mesh.
+    #[must_use]
+    pub fn beacons(&self) -> Option<&Beacons> {
+        self.beacons.as_ref().map(Seat::machine)
+    }
+
     /// Figures of a session.
     #[must_use]
     pub fn stats(&self, session: SessionKey) -> Option<SessionStats> {

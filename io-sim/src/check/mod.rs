@@ -7,6 +7,7 @@
 //! | `key.rs` | the end of every key; genuine packets are not taken for replays |
 //! | `node.rs` | one session per pair, none with a process of the past, no false accusation, bounded work |
 //! | `mesh.rs` | routes: no loops, and short in the end |
+//! | `beacon.rs` | what is heard on a segment was spoken there, and nothing old is taken for news |
 //! | `file.rs` | files that are transferred: whole, there when told so, none left out |
 //! | `shape.rs` | two runs that differ in secrets alone look the same |
 //! | `account.rs` | datagrams conserved |
@@ -15,6 +16,7 @@
 //! Not here: bounds a scenario asks for (`run.rs`), invariants machines check themselves.
 
 mod account;
+mod beacon;
 mod file;
 mod key;
 mod mesh;
@@ -32,6 +34,7 @@ use net_sim_model::Key;
 
 use crate::history::{Cursor, NONE};
 
+pub use beacon::{HEARD, HeardSpoken, SPOKEN};
 pub use account::{Accounts, Conservation, MemoryBound};
 pub use file::{Before, Change, Contents, FileRefused, FileStored, FileWhole, Item};
 pub use key::{GenuineRefused, KeyLifetime};
@@ -96,6 +99,10 @@ pub const CHECKERS: crate::scenario::Words = &[
         "no chain of next hops closes, at any instant, among machines that follow the protocol",
     ),
     ("made-up-node", "nobody has a route to a machine that never was"),
+    (
+        "heard-spoken",
+        "what is taken for a machine's beacon it spoke itself, and no older one follows",
+    ),
     ("job-cap", "no machine has more jobs under way than it may"),
     ("canary", "application data is never seen on a link (real cipher)"),
     (
@@ -481,6 +488,7 @@ impl Panel {
         panel.add(Box::new(JobCap));
         panel.add(Box::new(EveryRoute::closes_no_loop()));
         panel.add(Box::new(EveryRoute::leads_somewhere()));
+        panel.add(Box::<HeardSpoken>::default());
         panel.add(Box::new(Amplification::default()));
         panel.add(Box::new(MemoryBound));
         if !clear {

@@ -150,6 +150,7 @@ pub struct Beacons {
     answering: bool,
     answers: Allowance,
     findings: Allowance,
+    generation: u64,
 }
 
 type BeaconFx<'a> = Fx<'a, Beacons>;
@@ -174,7 +175,25 @@ impl Beacons {
             answering: false,
             answers: Allowance::new(ANSWERS, ANSWER_EVERY),
             findings: Allowance::new(FINDINGS, FINDING_EVERY),
+            generation: 0,
         }
+    }
+
+    /// Which beacon of ours was spoken last.
+    #[must_use]
+    pub const fn spoken(&self) -> Version {
+        self.version
+    }
+
+    /// Who was heard, and which of their beacons last.
+    pub fn heard(&self) -> impl Iterator<Item = (EntityId, Version)> + '_ {
+        self.known.iter().map(|(peer, known)| (*peer, known.version))
+    }
+
+    /// Counts changes of what [`Self::spoken`] and [`Self::heard`] tell.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
     }
 
     fn joined(&mut self, port: u16, addresses: &[Addr], fx: &mut BeaconFx<'_>) {
@@ -196,6 +215,7 @@ impl Beacons {
     fn speak(&mut self, fx: &mut BeaconFx<'_>) {
         let Some(here) = &self.here else { return };
         self.version = self.version.next();
+        self.generation += 1;
         let beacon = Beacon {
             entity: self.own,
             version: self.version,
@@ -259,6 +279,7 @@ impl Beacons {
             }
             self.make_room(fx);
         }
+        self.generation += 1;
         let told = known.filter(|_| !due).map_or(now, |known| known.told);
         self.known.insert(
             beacon.entity,
