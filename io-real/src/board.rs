@@ -13,6 +13,7 @@ use crate::api::{
     JobDone, JobId, Part, Refused, Reliability, SessionConfig, SessionKey, StoreError, StoreOp, StoreTicket, StreamId,
 };
 use crate::inbox::{End, Inbox};
+use crate::multicast::Waiting;
 use crate::slots::Slots;
 
 /// Ended sessions kept for `accept`; the oldest goes for one more.
@@ -45,6 +46,8 @@ pub(crate) struct Board {
     /// Wakers to call once the lock is free.
     pub(crate) wakes: Vec<Waker>,
     pub(crate) driver: Option<Waker>,
+    /// What comes from the segment of the network, and goes there.
+    pub(crate) segment: Waiting,
     /// Something waits for the driver.
     pub(crate) attention: bool,
     /// The kernel was refused a slot by a handle's turn: it waits for `TxReady`.
@@ -236,6 +239,7 @@ impl Board {
             stored: VecDeque::new(),
             wakes: Vec::new(),
             driver: None,
+            segment: Waiting::default(),
             attention: false,
             refused: false,
             deadline: None,

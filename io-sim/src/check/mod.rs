@@ -34,8 +34,8 @@ use net_sim_model::Key;
 
 use crate::history::{Cursor, NONE};
 
-pub use beacon::{HEARD, HeardSpoken, SPOKEN};
 pub use account::{Accounts, Conservation, MemoryBound};
+pub use beacon::{HEARD, HeardSpoken, SPOKEN};
 pub use file::{Before, Change, Contents, FileRefused, FileStored, FileWhole, Item};
 pub use key::{GenuineRefused, KeyLifetime};
 pub use mesh::{BOOTED, EveryRoute, LINKS, Map, ROUTES};

@@ -137,7 +137,10 @@ fn spoken(outs: &[(Instant, Out)]) -> Vec<(Instant, [u8; BEACON_LEN])> {
 #[test]
 fn a_node_says_who_and_where_it_is_often_at_first_and_seldom_later() {
     let mut rig = Rig::new(alloc::vec![key(1)]);
-    assert!(rig.wait(Duration::from_secs(100)).is_empty(), "not before it is asked to");
+    assert!(
+        rig.wait(Duration::from_secs(100)).is_empty(),
+        "not before it is asked to"
+    );
     let said = [at("10.0.0.1:4000"), at("[2001:db8::1]:4000")];
     rig.join(&said);
     let start = rig.now;
@@ -171,7 +174,12 @@ fn during_a_rotation_both_networks_are_spoken_to_and_heard() {
     let all = spoken(&rig.wait(Duration::from_millis(20)));
     assert_eq!(all.len(), 2);
     for ((_, bytes), network) in all.iter().zip([key(1), key(2)]) {
-        assert!(network.beacon_keys().open(&Sealed::parse(bytes).expect("a beacon")).is_ok());
+        assert!(
+            network
+                .beacon_keys()
+                .open(&Sealed::parse(bytes).expect("a beacon"))
+                .is_ok()
+        );
     }
     let old = key(2).beacon_keys().seal(&beacon(9, 1, &[]));
     assert_eq!(rig.hear_bytes("10.0.0.9:5353", &old), found(9, &["10.0.0.9:4433"]));
@@ -213,7 +221,10 @@ fn a_beacon_makes_nobody_call_a_stranger() {
         "the source is not one of those said"
     );
     let unscoped = beacon(12, 1, &["[fe80::1]:8", "10.0.0.1:8"]);
-    assert_eq!(rig.hear("10.0.0.1:5353", &unscoped), found(12, &["10.0.0.1:4433", "10.0.0.1:8"]));
+    assert_eq!(
+        rig.hear("10.0.0.1:5353", &unscoped),
+        found(12, &["10.0.0.1:4433", "10.0.0.1:8"])
+    );
     // In the open network anybody can vouch for anything.
     let mut open = Rig::new(alloc::vec![NetworkKey::open()]);
     open.join(&[]);
@@ -242,7 +253,11 @@ fn what_is_old_copied_forged_or_ones_own_does_nothing() {
     let mut ahead = beacon(11, 1, &[]);
     ahead.version.epoch = Epoch(25 * 3_600 * 1_000_000_000);
     assert_eq!(rig.hear(from, &ahead), dropped(DropReason::EpochTooFar));
-    assert_eq!(rig.hear(from, &beacon(9, 6, &[])).len(), 1, "and the genuine next one counts");
+    assert_eq!(
+        rig.hear(from, &beacon(9, 6, &[])).len(),
+        1,
+        "and the genuine next one counts"
+    );
 }
 
 #[test]
@@ -351,5 +366,9 @@ fn a_node_that_left_neither_speaks_nor_listens() {
     assert!(rig.wait(Duration::from_secs(100)).is_empty());
     assert_eq!(rig.seat.due(), None);
     rig.join(&[]);
-    assert_eq!(spoken(&rig.wait(Duration::from_millis(20))).len(), 1, "and speaks again");
+    assert_eq!(
+        spoken(&rig.wait(Duration::from_millis(20))).len(),
+        1,
+        "and speaks again"
+    );
 }

@@ -164,7 +164,11 @@ impl Beacons {
     pub fn new(trust: &TrustTable) -> Self {
         Self {
             own: trust.identity().entity(),
-            keys: trust.networks().iter().map(net_trust::NetworkKey::beacon_keys).collect(),
+            keys: trust
+                .networks()
+                .iter()
+                .map(net_trust::NetworkKey::beacon_keys)
+                .collect(),
             version: Version {
                 epoch: trust.epoch(),
                 seqno: 0,
@@ -371,8 +375,10 @@ fn dialled(from: Addr, beacon: &Beacon, closed: bool, fx: &mut BeaconFx<'_>) -> 
         addresses.push(source);
     }
     for address in said {
-        // A link-local address means nothing without its interface, which only the source tells.
-        let reached = !is_link_local(&address.ip()) && (closed || is_local(&address.ip()));
+        // A link-local address means nothing without its interface, which only the source tells, and one of the host itself
+        // nothing but on that host.
+        let elsewhere = address.ip().is_loopback() && !source.ip().is_loopback();
+        let reached = !is_link_local(&address.ip()) && !elsewhere && (closed || is_local(&address.ip()));
         let again = takes_source && address.ip() == source.ip() && address.port() == source.port();
         if reached && !again && !addresses.contains(address) {
             addresses.push(*address);

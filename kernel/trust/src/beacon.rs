@@ -32,11 +32,7 @@ impl BeaconKeys {
         let mut body = beacon.encode();
         let tag = *self.tag(&body).as_bytes();
         self.mask(&tag, &mut body);
-        Sealed {
-            tag: &tag,
-            body: &body,
-        }
-        .encode()
+        Sealed { tag: &tag, body: &body }.encode()
     }
 
     /// Opens a beacon.

@@ -214,7 +214,12 @@ mod tests {
             (&[(first + 12, 239)], "a group"),
             (&[(first + 12, 0), (first + 14, 0), (first + 15, 0)], "no address"),
             (
-                &[(first + 12, 255), (first + 13, 255), (first + 14, 255), (first + 15, 255)],
+                &[
+                    (first + 12, 255),
+                    (first + 13, 255),
+                    (first + 14, 255),
+                    (first + 15, 255),
+                ],
                 "everybody",
             ),
             (&[(BODY_LEN - 1, 1)], "something after the addresses"),
@@ -226,10 +231,7 @@ mod tests {
     #[test]
     fn a_datagram_is_told_by_its_head_and_has_one_length() {
         let (tag, body) = ([1; BEACON_TAG_LEN], beacon(&[]).encode());
-        let sealed = Sealed {
-            tag: &tag,
-            body: &body,
-        };
+        let sealed = Sealed { tag: &tag, body: &body };
         let datagram = sealed.encode();
         assert_eq!(Sealed::parse(&datagram), Ok(sealed));
         for end in 0..BEACON_LEN {
@@ -258,6 +260,9 @@ mod tests {
     #[test]
     fn a_group_is_for_one_segment_and_for_nobody_else() {
         assert!(GROUP_V4.is_multicast() && GROUP_V4.octets()[0] == 239);
-        assert!(GROUP_V6.is_multicast() && GROUP_V6.segments()[0] & 0xF == 2, "link-local scope");
+        assert!(
+            GROUP_V6.is_multicast() && GROUP_V6.segments()[0] & 0xF == 2,
+            "link-local scope"
+        );
     }
 }

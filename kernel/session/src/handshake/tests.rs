@@ -260,7 +260,11 @@ fn every_address_is_tried_before_any_is_waited_for() {
     assert_eq!(a.sent.len(), addresses.len(), "then the answers are waited for");
     a.sent.drain(..15);
     talk(&mut a, &mut b);
-    assert_eq!(a.installs.len(), 1, "fifteen addresses of nobody cost less than half a second");
+    assert_eq!(
+        a.installs.len(),
+        1,
+        "fifteen addresses of nobody cost less than half a second"
+    );
     assert_eq!(a.installs[0].0.address, b.address);
 }
 
