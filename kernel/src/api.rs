@@ -74,7 +74,7 @@ pub enum Segment<'b> {
 /// command changed nothing.
 #[derive(Debug)]
 pub enum Command<'b> {
-    /// Connect to `peer` at any of `addresses` (1 to 16, tried in order of the list). Answered by
+    /// Connect to `peer` at any of `addresses` (1 to 16, tried 20 ms apart in the order of the list, and again in rounds). Answered by
     /// [`Event::Connected`] or [`Event::ConnectFailed`].
     Connect {
         /// Whom to expect; a node with another key cannot answer.

@@ -9,6 +9,7 @@
 //! | `trust.rs` | what admission decides |
 //! | `command.rs` | what the user asks for |
 //! | `mesh.rs`, `control.rs` | what the mesh decides; the streams its messages travel on |
+//! | `beacons.rs` | what is spoken and heard on the segment |
 //! | `credit.rs` | how much each stream may still send |
 //! | `traced.rs` | folds what a turn does into the trace |
 //!
