@@ -14,6 +14,7 @@ use crate::api::{
 };
 use crate::inbox::{End, Inbox};
 use crate::mesh::Facts;
+use crate::multicast::Waiting;
 use crate::slots::Slots;
 
 /// Ended sessions kept for `accept`; the oldest goes for one more.
@@ -48,6 +49,8 @@ pub(crate) struct Board {
     /// Wakers to call once the lock is free.
     pub(crate) wakes: Vec<Waker>,
     pub(crate) driver: Option<Waker>,
+    /// What comes from the segment of the network, and goes there.
+    pub(crate) segment: Waiting,
     /// Something waits for the driver.
     pub(crate) attention: bool,
     /// The kernel was refused a slot by a handle's turn: it waits for `TxReady`.
@@ -242,6 +245,7 @@ impl Board {
             stored: VecDeque::new(),
             wakes: Vec::new(),
             driver: None,
+            segment: Waiting::default(),
             attention: false,
             refused: false,
             deadline: None,

@@ -313,7 +313,17 @@ impl<S: DatagramSocket, C: Clock, E: Entropy, D: Disk> Loop<S, C, E, D> {
             self.tx.clear();
             self.turn(Input::Link(LinkChange::Rebound));
         }
+        self.listen();
         true
+    }
+
+    /// What was heard on the segment of the network.
+    fn listen(&mut self) {
+        loop {
+            let told = self.shared.lock().board.segment.pop();
+            let Some(told) = told else { return };
+            self.turn(Input::Segment(told.as_segment()));
+        }
     }
 
     fn transmit(&mut self) -> bool {

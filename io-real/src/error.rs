@@ -26,6 +26,11 @@ pub enum StartError {
     },
     /// The operating system gives no random bytes.
     Entropy(io::Error),
+    /// No interface on which nodes of the local network could be found.
+    Multicast {
+        /// What the host said.
+        error: io::Error,
+    },
     /// The kernel refused what it was given.
     Boot(String),
     /// A host resource is missing.
@@ -50,6 +55,7 @@ impl StartError {
             Self::Bind { error, .. } if error.kind() == io::ErrorKind::AddrNotAvailable => "bind.no_such_address",
             Self::Bind { .. } => "bind.failed",
             Self::Entropy(_) => "start.entropy",
+            Self::Multicast { .. } => "multicast.failed",
             Self::Boot(_) => "start.boot",
             Self::Host { .. } => "start.host",
             Self::NoRuntime => "start.no_runtime",
@@ -81,6 +87,11 @@ impl fmt::Display for StartError {
                     "the operating system gives no random bytes: {error}; keys cannot be made without them"
                 )
             }
+            Self::Multicast { error } => write!(
+                f,
+                "cannot join the local network's group of nodes: {error}; check that an interface at the node's address is up \
+                 and carries multicast, or start without multicast and name peers by ticket"
+            ),
             Self::Boot(why) => write!(f, "the node cannot be started with this configuration: {why}"),
             Self::Host { what, error } => write!(f, "cannot set up {what}: {error}"),
             Self::NoRuntime => f.write_str("a node needs a tokio runtime with IO enabled: call bind() inside of one"),
@@ -92,7 +103,9 @@ impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::State(error) => Some(error),
-            Self::Bind { error, .. } | Self::Entropy(error) | Self::Host { error, .. } => Some(error),
+            Self::Bind { error, .. } | Self::Entropy(error) | Self::Multicast { error } | Self::Host { error, .. } => {
+                Some(error)
+            }
             Self::Boot(_) | Self::NoRuntime => None,
         }
     }

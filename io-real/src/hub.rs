@@ -168,6 +168,11 @@ impl Io for TurnIo<'_> {
         self.board.jobs.push_back((id, job));
     }
 
+    fn beacon(&mut self, datagram: &[u8]) {
+        let waker = self.board.segment.speak(datagram);
+        self.board.wakes.extend(waker);
+    }
+
     fn event(&mut self, event: Event) {
         self.board.on_event(event);
     }

@@ -15,6 +15,7 @@
 //! | `board.rs` | what turns of the kernel told |
 //! | `tx.rs` | the transmit buffer |
 //! | `inbox.rs` | received messages on their way to the application |
+//! | `multicast.rs` | the segment of the network: sockets to speak to all on it, and to hear them |
 //! | `crew.rs` | threads that open and seal packets beside the driver |
 //! | `jobs.rs` | where heavy work and disk writes run |
 //! | `spin.rs` | whether to look at the socket a little longer before sleeping |
@@ -38,6 +39,7 @@ mod inbox;
 mod jobs;
 pub mod mesh;
 pub mod metrics;
+mod multicast;
 pub mod node;
 pub mod session;
 mod slots;

@@ -27,6 +27,7 @@ use crate::api::{
 use crate::driver::{Driver, Parts};
 use crate::error::{ConnectError, RolledBack, StartError};
 use crate::hub::{Core, Failure, Hub, Phase, Sending, Shared};
+use crate::multicast;
 use crate::session::{Handle, Session};
 use crate::state::{MemoryDisk, StateDir, draw_identity};
 use crate::tokio::{OsEntropy, TokioClock, TokioSocket, any_address};
@@ -78,7 +79,11 @@ pub struct Node {
     advertise: Arc<[SocketAddr]>,
     bound: Arc<Mutex<SocketAddr>>,
     rebind: Arc<Rebind>,
+    /// The task at the segment of the network, where the node speaks there, and the runtime it is on.
+    segment: Arc<Mutex<Option<SegmentTask>>>,
 }
+
+type SegmentTask = (tokio::runtime::Handle, tokio::task::JoinHandle<()>);
 
 type Rebind = dyn Fn(SocketAddr) -> io::Result<SocketAddr> + Send + Sync;
 
@@ -98,6 +103,7 @@ pub struct Builder {
     lanes: u8,
     busy_poll: Duration,
     mesh: Option<MeshConfig>,
+    multicast: bool,
 }
 
 #[derive(Debug)]
@@ -124,6 +130,7 @@ impl Node {
             aes: None,
             busy_poll: Duration::ZERO,
             mesh: None,
+            multicast: false,
         }
     }
 
@@ -249,7 +256,30 @@ impl Node {
         let bound = (self.rebind)(address).map_err(|error| StartError::Bind { address, error })?;
         *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = bound;
         self.handle.shared().lock().board.call_driver();
+        let segment = self.segment.lock().unwrap_or_else(PoisonError::into_inner);
+        let runtime = segment.as_ref().map(|(runtime, _)| runtime.clone());
+        drop(segment);
+        if let Some(runtime) = runtime {
+            let _inside = runtime.enter();
+            multicast::leave(self.handle.shared());
+            match multicast::Sockets::open(bound) {
+                Ok(sockets) => self.speak(sockets),
+                Err(error) => tracing::warn!(
+                    code = error.code(), %error,
+                    "at its new address the node is not found by others of its network"
+                ),
+            }
+        }
         Ok(bound)
+    }
+
+    /// Speaks to the segment of the network and hears it, over these sockets alone.
+    fn speak(&self, sockets: multicast::Sockets) {
+        let task = tokio::spawn(multicast::run(self.handle.shared_arc(), sockets).in_current_span());
+        let mut segment = self.segment.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, before)) = segment.replace((tokio::runtime::Handle::current(), task)) {
+            before.abort();
+        }
     }
 
     /// Counts of refused datagrams and frames by reason.
@@ -489,6 +519,26 @@ impl Builder {
         self
     }
 
+    /// Finds nodes of the same network on the local one by multicast, and is found by them: a session is kept with each that
+    /// is heard, as if the user had joined it by its ticket. Off unless asked for, because the host then tells its segment
+    /// that it runs a node.
+    ///
+    /// Beacons go to 239.255.78.69 and ff12::4e65:7442, UDP port 20037, over every interface at which the node is reached (the
+    /// one of the address it is bound to, or all; IPv6 where it is bound to an IPv6 address), and no further than one hop:
+    /// at once, after 0.1, 0.3 and 0.7 s, then ever more seldom down to twice a minute, and when somebody new is heard.
+    /// They are sealed under the network's key: others of the segment see that there is a node and neither which, nor of
+    /// which network, nor can they make one up. In the open network everybody knows that key, and only local addresses
+    /// are dialled on its word. The list of [`Self::allow`] holds as everywhere.
+    ///
+    /// A node that can join on no interface does not start ([`StartError::Multicast`], `multicast.failed`); single
+    /// interfaces that fail are logged as warnings with the code `multicast.interface`. Interfaces that come and go are
+    /// noticed when the node speaks next. [`Node::rebind`] moves along. Several nodes of one host hear each other. Without
+    /// a mesh of its own configuration the node has a mesh of the default one.
+    pub const fn multicast(mut self, multicast: bool) -> Self {
+        self.multicast = multicast;
+        self
+    }
+
     /// Opens the state, binds the socket and starts the node on the running tokio runtime.
     ///
     /// # Errors
@@ -496,7 +546,7 @@ impl Builder {
     pub async fn bind(self) -> Result<Node, StartError> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         // Opening syncs files: not on the thread that serves others, where there is another one.
-        let (ready, driver) =
+        let (ready, driver, sockets) =
             runtime
                 .spawn_blocking(move || self.prepare())
                 .await
@@ -511,12 +561,15 @@ impl Builder {
                     tracing::error!(%error, "the node stopped");
                 }
             }
-            .instrument(span),
+            .instrument(span.clone()),
         );
+        if let Some(sockets) = sockets {
+            span.in_scope(|| ready.speak(sockets));
+        }
         Ok(ready)
     }
 
-    fn prepare(self) -> Result<(Node, HostDriver), StartError> {
+    fn prepare(self) -> Result<(Node, HostDriver, Option<multicast::Sockets>), StartError> {
         let entropy = OsEntropy;
         let mut clock = TokioClock::new().map_err(|error| StartError::Host {
             what: "the timer",
@@ -538,6 +591,7 @@ impl Builder {
         if let Some(state) = &mut state {
             state.set_port(bound.port())?;
         }
+        let sockets = self.multicast.then(|| multicast::Sockets::open(bound)).transpose()?;
         let networks = if self.networks.is_empty() {
             vec![NetworkKey::open()]
         } else {
@@ -555,7 +609,7 @@ impl Builder {
                 aes: self.aes.unwrap_or_else(aes_by_default),
                 ..self.config.clone()
             },
-            mesh: self.mesh,
+            mesh: self.mesh.or_else(|| self.multicast.then(MeshConfig::default)),
             lanes: self.lanes,
             trace: false,
         };
@@ -581,7 +635,7 @@ impl Builder {
                 error,
             })?;
         node.advertise = self.advertise.into();
-        Ok((node, driver))
+        Ok((node, driver, sockets))
     }
 }
 
@@ -663,6 +717,7 @@ where
         advertise: Arc::new([]),
         bound: Arc::new(Mutex::new(bound)),
         rebind: Arc::new(rebind),
+        segment: Arc::default(),
     };
     Ok((node, driver))
 }

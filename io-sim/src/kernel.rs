@@ -13,13 +13,13 @@ use net_kernel::base::probe::Hits;
 use net_kernel::base::rng::{Secret, Seed};
 use net_kernel::base::trace::{Record, Trace};
 use net_kernel::base::{Check, Checked, EntityId, Epoch, NoCheck, Now};
-use net_kernel::mesh::Mesh;
+use net_kernel::mesh::{Beacons, Mesh};
 use net_kernel::session::SessionKey;
 use net_kernel::session::aead::{Aead, Reference};
 use net_kernel::trust::{Identity, NetworkKey, node_id};
 
 use crate::aead::Clear;
-use crate::check::{BOOTED, LINKS, ROUTES};
+use crate::check::{BOOTED, HEARD, LINKS, ROUTES, SPOKEN};
 use crate::host::{Host, Start};
 
 /// A kernel under cipher `A`, verified according to `C`.
@@ -39,6 +39,10 @@ struct Told {
     mark: u64,
     /// By destination: next hop, its epoch, hops, microseconds.
     routes: IdMap<EntityId, [u64; 4]>,
+    /// The beacons' generation.
+    beacons: u64,
+    /// Whom it heard: name, epoch, number.
+    heard: BTreeMap<u64, [u64; 3]>,
 }
 
 /// A verified kernel under the clear AEAD.
@@ -126,12 +130,19 @@ impl<A: Aead, C: Check> Host for KernelHost<A, C> {
     }
 
     fn take_notes(&mut self) -> Vec<(&'static str, Vec<u64>)> {
-        match self.kernel.mesh() {
+        let mut notes = match self.kernel.mesh() {
             Some(mesh) if C::ON && (mesh.generation() != self.told.generation || !self.told.booted) => {
                 self.told.tell(mesh, &self.kernel.entity(), self.epoch)
             }
             Some(_) | None => Vec::new(),
+        };
+        match self.kernel.beacons() {
+            Some(beacons) if C::ON && beacons.generation() != self.told.beacons => {
+                notes.extend(self.told.tell_beacons(beacons, &self.kernel.entity()));
+            }
+            Some(_) | None => {}
         }
+        notes
     }
 
     fn holdings(&self) -> Option<Holdings> {
@@ -161,6 +172,24 @@ fn name_of(entity: &EntityId) -> u64 {
 }
 
 impl Told {
+    /// What was spoken last, and whose newer beacons were heard since checkers were told last.
+    fn tell_beacons(&mut self, beacons: &Beacons, own: &EntityId) -> Vec<(&'static str, Vec<u64>)> {
+        self.beacons = beacons.generation();
+        let spoken = beacons.spoken();
+        let mut notes = vec![(SPOKEN, vec![name_of(own), spoken.epoch.0, spoken.seqno])];
+        let mut changed = Vec::new();
+        for (peer, version) in beacons.heard() {
+            let heard = [name_of(&peer), version.epoch.0, version.seqno];
+            if self.heard.insert(heard[0], heard) != Some(heard) {
+                changed.extend(heard);
+            }
+        }
+        if !changed.is_empty() {
+            notes.push((HEARD, changed));
+        }
+        notes
+    }
+
     /// What changed since checkers were told last.
     fn tell(&mut self, mesh: &Mesh, own: &EntityId, epoch: Epoch) -> Vec<(&'static str, Vec<u64>)> {
         let mut notes = Vec::new();

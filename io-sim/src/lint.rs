@@ -112,11 +112,13 @@ const FILE_COUNTERS: [&str; 16] = [
     "there",
     "torn",
 ];
-/// What a mesh counts, after `mesh.`; `rest` is how long routes took to come to rest after the last fault.
-const MESH_COUNTERS: [&str; 9] = [
+/// What a mesh counts, after `mesh.`; `rest` is how long routes took to come to rest after the last fault,
+/// `linked` how long links took to be up from the start of the last machine.
+const MESH_COUNTERS: [&str; 10] = [
     "failed",
     "found",
     "link_lost",
+    "linked",
     "lost",
     "outage",
     "recovered",

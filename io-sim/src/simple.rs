@@ -175,7 +175,12 @@ impl<M: Machine> Simple<M> {
                 }
             }
             Input::Stored(ticket, stored) => self.stored(ticket, stored),
-            Input::Wake | Input::Command(..) | Input::Worked(..) | Input::Link(_) | Input::TxReady => {}
+            Input::Wake
+            | Input::Command(..)
+            | Input::Worked(..)
+            | Input::Link(_)
+            | Input::Segment(_)
+            | Input::TxReady => {}
         }
     }
 

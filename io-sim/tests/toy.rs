@@ -286,7 +286,12 @@ impl<const BUG: u8> Host for Toy<BUG> {
                 }
             }
             Input::Command(id, command) => self.command(id, command, io),
-            Input::Wake | Input::Stored(..) | Input::Worked(..) | Input::Link(_) | Input::TxReady => {}
+            Input::Wake
+            | Input::Stored(..)
+            | Input::Worked(..)
+            | Input::Link(_)
+            | Input::Segment(_)
+            | Input::TxReady => {}
         }
         if now.mono >= self.retry {
             self.push(io);

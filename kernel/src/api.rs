@@ -40,15 +40,41 @@ pub enum Input<'b> {
     Worked(JobId, JobDone),
     /// The host's network changed.
     Link(LinkChange),
+    /// Something about the segment of the network on which nodes find each other.
+    Segment(Segment<'b>),
     /// The transmitter takes datagrams again after [`Tx::reserve`] answered `None`.
     TxReady,
+}
+
+/// The segment of the network on which nodes speak to all that listen (docs/protocol.md section 8a). A kernel that was booted
+/// without a mesh ignores all of it, and one that was told of no [`Segment::Joined`] neither speaks nor listens.
+#[derive(Clone, Copy, Debug)]
+pub enum Segment<'b> {
+    /// What [`Io::beacon`] is given is spoken to the segment from now on, and what is spoken there is heard. Told again when
+    /// the node is reached elsewhere.
+    Joined {
+        /// The port that the node is reached at; not 0.
+        port: u16,
+        /// Where it is reached, as far as that is known; the first four are said. Where there is any, others dial these
+        /// alone; where there is none, they dial the source of the datagram.
+        addresses: &'b [Addr],
+    },
+    /// The segment is neither spoken to nor heard any more.
+    Left,
+    /// Somebody spoke to the segment, perhaps this node itself.
+    Heard {
+        /// Where the datagram came from.
+        from: Addr,
+        /// The datagram.
+        bytes: &'b [u8],
+    },
 }
 
 /// What a user may ask for. Every refusal is an [`Event::Refused`] with the command's id; a refused
 /// command changed nothing.
 #[derive(Debug)]
 pub enum Command<'b> {
-    /// Connect to `peer` at any of `addresses` (1 to 16, tried in order of the list). Answered by
+    /// Connect to `peer` at any of `addresses` (1 to 16, tried 20 ms apart in the order of the list, and again in rounds). Answered by
     /// [`Event::Connected`] or [`Event::ConnectFailed`].
     Connect {
         /// Whom to expect; a node with another key cannot answer.
@@ -454,6 +480,8 @@ pub enum Why {
     Trust,
     /// A session: loss detection, acknowledgement, pacing, key age, path, keep-alive, idle timeout.
     Session,
+    /// A beacon, or a node that was heard and is silent.
+    Beacons,
 }
 
 /// How much the timers of one machine hold, for holding the bounds to account.
@@ -541,6 +569,11 @@ pub trait Io: Tx {
     /// Application data, borrowed for the call. Parts of one stream come in the order of its
     /// reliability; credit returns only with [`Command::Consumed`].
     fn deliver(&mut self, part: Part<'_>);
+    /// Speak to the segment: a datagram to the groups of `net_wire::beacon`, on every interface, no further than the segment.
+    /// Best effort; only after [`Segment::Joined`].
+    fn beacon(&mut self, datagram: &[u8]) {
+        let _ = datagram;
+    }
     /// Who opens packets ahead of a batch. Whether there is somebody changes nothing but how long it takes.
     fn crew(&mut self) -> Option<&mut dyn Crew> {
         None

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use net_base::probe::{Hits, Note as _, Probe, Probes as _};
 use net_base::trace::Trace;
 use net_base::{Check, EntityId, Seat, SessionKey};
-use net_mesh::Mesh;
+use net_mesh::{Beacons, Mesh};
 use net_session::aead::Aead;
 use net_wire::DropReason;
 
@@ -55,6 +55,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             self.peers.hits(),
             self.trust.hits(),
             self.mesh.as_ref().map(Seat::hits).unwrap_or_default(),
+            self.beacons.as_ref().map(Seat::hits).unwrap_or_default(),
         ] {
             hits.add(more);
         }
@@ -74,7 +75,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
 
     /// How much the timers of every machine hold, and how much they may.
     #[must_use]
-    pub fn timers(&self) -> [TimerLoad; 5] {
+    pub fn timers(&self) -> [TimerLoad; 6] {
         let load = |who, load, most| TimerLoad {
             who,
             load,
@@ -93,6 +94,11 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                 Why::Mesh,
                 self.mesh.as_ref().map(Seat::timers).unwrap_or_default(),
                 Mesh::MOST_TIMERS,
+            ),
+            load(
+                Why::Beacons,
+                self.beacons.as_ref().map(Seat::timers).unwrap_or_default(),
+                Beacons::MOST_TIMERS,
             ),
             TimerLoad {
                 who: Why::Session,
@@ -125,6 +131,12 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     #[must_use]
     pub fn mesh(&self) -> Option<&Mesh> {
         self.mesh.as_ref().map(Seat::machine)
+    }
+
+    /// What is spoken and heard on the segment, where this node is part of a mesh.
+    #[must_use]
+    pub fn beacons(&self) -> Option<&Beacons> {
+        self.beacons.as_ref().map(Seat::machine)
     }
 
     /// Figures of a session.

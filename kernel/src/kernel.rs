@@ -11,15 +11,16 @@ use net_base::rng::Stream;
 use net_base::trace::{Kind, Trace, digest};
 use net_base::{Addr, Check, Instant, NoCheck, NodeId, Now, Seat, SeatId};
 use net_mesh::relay::Relay;
-use net_mesh::{Mesh, Peers};
+use net_mesh::{Beacons, Mesh, Peers};
 use net_session::aead::Aead;
 use net_session::handshake::{Handshakes, Packet, View};
 use net_session::lane::many::Lanes;
 use net_session::roster::Roster;
 use net_trust::Trust;
+use net_wire::beacon::BEACON_LEN;
 
 use crate::api::{
-    Boot, BootError, Command, Deadline, Done, Drops, Event, Input, Io, Job, JobDone, LinkChange, Why, Work,
+    Boot, BootError, Command, Deadline, Done, Drops, Event, Input, Io, Job, JobDone, LinkChange, Segment, Why, Work,
 };
 use crate::wiring::control::Controls;
 use crate::wiring::credit::Credits;
@@ -36,6 +37,7 @@ pub(crate) const TRUST: SeatId = SeatId(1);
 pub(crate) const PEERS: SeatId = SeatId(2);
 pub(crate) const HANDSHAKES: SeatId = SeatId(3);
 pub(crate) const MESH: SeatId = SeatId(4);
+pub(crate) const BEACONS: SeatId = SeatId(5);
 
 /// The whole protocol of one node. `A` is the cipher, `C` whether invariants are checked after every turn.
 pub struct Kernel<A: Aead, C: Check = NoCheck> {
@@ -44,6 +46,10 @@ pub struct Kernel<A: Aead, C: Check = NoCheck> {
     pub(crate) peers: Seat<Peers>,
     pub(crate) trust: Seat<Trust>,
     pub(crate) mesh: Option<Seat<Mesh>>,
+    /// There with the mesh.
+    pub(crate) beacons: Option<Seat<Beacons>>,
+    /// Beacons to be spoken at the end of the turn.
+    pub(crate) spoken: Vec<[u8; BEACON_LEN]>,
     pub(crate) controls: Controls,
     pub(crate) roster: Roster,
     pub(crate) credits: Credits,
@@ -83,6 +89,9 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         config.aes &= A::HAS_AES;
         let trust = Trust::new(identity, epoch, networks, allow);
         let handshakes = Handshakes::new(&config, trust.table(), lanes, seed.fork_erasing("handshake secrets"));
+        let beacons = mesh
+            .is_some()
+            .then(|| Seat::new(BEACONS, Beacons::new(trust.table()), &seed));
         let own = trust.table().identity().entity();
         let label = net_trust::node_id(&own);
         let relays = mesh.as_ref().filter(|mesh| mesh.relays).map(|mesh| mesh.relay);
@@ -93,6 +102,8 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             peers: Seat::new(PEERS, Peers::new(config.max_sessions), &seed),
             trust: Seat::new(TRUST, trust, &seed),
             mesh,
+            beacons,
+            spoken: Vec::new(),
             controls: Controls::default(),
             roster: Roster::new(),
             credits: Credits::new(config.send_buffer),
@@ -174,6 +185,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             Input::Worked(id, JobDone(Done::Mesh(done))) => {
                 self.tell_mesh(now, net_mesh::mesh::In::Worked(id, done));
             }
+            Input::Segment(segment) => self.on_segment(now, segment),
             Input::Link(LinkChange::Rebound) => self.lanes.iter_mut().for_each(net_session::lane::Lane::rebound),
             Input::Link(LinkChange::TooLarge(to)) => self.lanes.iter_mut().for_each(|lane| lane.too_large(to)),
             Input::Link(LinkChange::Unreachable(from)) => {
@@ -196,6 +208,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         };
         while self.handshakes.fire_due(now, view) {}
         self.fire_mesh(now);
+        self.fire_beacons(now);
         self.lanes.fire(now.mono);
     }
 
@@ -207,7 +220,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         self.outbox.push_back((to, packet));
     }
 
-    /// Hands out storage operations, jobs and events, in this order.
+    /// Hands out storage operations, jobs, beacons and events, in this order.
     fn flush(&mut self, io: &mut dyn Io) {
         while let Some((ticket, op)) = self.trust.pop_store() {
             io.store(ticket, op);
@@ -217,6 +230,9 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         }
         while let Some((id, job)) = self.mesh.as_mut().and_then(Seat::pop_job) {
             io.work(id, Box::new(Job(Work::Mesh(job))));
+        }
+        for beacon in self.spoken.drain(..) {
+            io.beacon(&beacon);
         }
         for event in self.events.drain(..) {
             io.event(event);
@@ -236,6 +252,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         offer(self.peers.due(), Why::Peers);
         offer(self.trust.due(), Why::Trust);
         offer(self.mesh.as_mut().and_then(Seat::due), Why::Mesh);
+        offer(self.beacons.as_mut().and_then(Seat::due), Why::Beacons);
         offer(self.lanes.due(), Why::Session);
         // Nothing is left to drain, so a deadline that has passed already can only come from this turn.
         earliest.map(|deadline| Deadline {
@@ -252,6 +269,9 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         self.trust.check();
         if let Some(mesh) = &self.mesh {
             mesh.check();
+        }
+        if let Some(beacons) = &self.beacons {
+            beacons.check();
         }
         assert!(self.outbox.len() <= MAX_OUTBOX);
     }
@@ -277,6 +297,8 @@ fn note_input(trace: &mut Trace, input: &Input<'_>) {
         }
         // What a job computed shows in what the kernel does with it; its secrets have no business here.
         Input::Worked(id, _) => trace.record(Kind::Worked, id.to_u64(), 0),
+        Input::Segment(Segment::Heard { bytes, .. }) => trace.bytes(Kind::Heard, bytes),
+        Input::Segment(segment) => trace.record(Kind::Segment, digest(alloc::format!("{segment:?}").as_bytes()), 0),
         Input::Link(change) => trace.record(Kind::Link, digest(alloc::format!("{change:?}").as_bytes()), 0),
     }
 }

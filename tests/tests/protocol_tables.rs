@@ -93,7 +93,7 @@ fn every_codec_has_accepted_and_refused_vectors() {
 type Body = fn(&[u8]);
 
 /// The fuzz targets, with the vector files that seed their corpora.
-const TARGETS: [(&str, Body, &[&str]); 8] = [
+const TARGETS: [(&str, Body, &[&str]); 9] = [
     ("header", fuzz::header, &["header", "mask", "datagram"]),
     ("frames", fuzz::frames, &["frames"]),
     ("ack", fuzz::ack, &["ack"]),
@@ -101,6 +101,7 @@ const TARGETS: [(&str, Body, &[&str]); 8] = [
     ("ticket", fuzz::ticket, &["ticket"]),
     ("routing", fuzz::routing, &["routing"]),
     ("mesh", fuzz::mesh, &["mesh"]),
+    ("beacon", fuzz::beacon, &["beacon"]),
     ("varint", fuzz::varint, &["varint"]),
 ];
 

@@ -500,7 +500,7 @@ impl Happened {
                 Fact::Recovered(node) => about("recovered", node, "recovered"),
                 Fact::Collision(collision) => about(
                     "collision",
-                    collision.unroutable,
+                    &collision.unroutable,
                     "bears the label of another node: nothing can be relayed to it from here",
                 ),
                 Fact::Outage(outage) => general(

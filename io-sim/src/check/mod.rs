@@ -7,6 +7,7 @@
 //! | `key.rs` | the end of every key; genuine packets are not taken for replays |
 //! | `node.rs` | one session per pair, none with a process of the past, no false accusation, bounded work |
 //! | `mesh.rs` | routes: no loops, and short in the end |
+//! | `beacon.rs` | what is heard on a segment was spoken there, and nothing old is taken for news |
 //! | `file.rs` | files that are transferred: whole, there when told so, none left out |
 //! | `shape.rs` | two runs that differ in secrets alone look the same |
 //! | `account.rs` | datagrams conserved |
@@ -15,6 +16,7 @@
 //! Not here: bounds a scenario asks for (`run.rs`), invariants machines check themselves.
 
 mod account;
+mod beacon;
 mod file;
 mod key;
 mod mesh;
@@ -33,6 +35,7 @@ use net_sim_model::Key;
 use crate::history::{Cursor, NONE};
 
 pub use account::{Accounts, Conservation, MemoryBound};
+pub use beacon::{HEARD, HeardSpoken, SPOKEN};
 pub use file::{Before, Change, Contents, FileRefused, FileStored, FileWhole, Item};
 pub use key::{GenuineRefused, KeyLifetime};
 pub use mesh::{BOOTED, EveryRoute, LINKS, Map, ROUTES};
@@ -99,6 +102,10 @@ pub const CHECKERS: crate::scenario::Words = &[
     (
         "shared-label",
         "nobody has routes to two machines that share a wire label",
+    ),
+    (
+        "heard-spoken",
+        "what is taken for a machine's beacon it spoke itself, and no older one follows",
     ),
     ("job-cap", "no machine has more jobs under way than it may"),
     ("canary", "application data is never seen on a link (real cipher)"),
@@ -486,6 +493,7 @@ impl Panel {
         panel.add(Box::new(EveryRoute::closes_no_loop()));
         panel.add(Box::new(EveryRoute::leads_somewhere()));
         panel.add(Box::new(EveryRoute::goes_by_one_name()));
+        panel.add(Box::<HeardSpoken>::default());
         panel.add(Box::new(Amplification::default()));
         panel.add(Box::new(MemoryBound));
         if !clear {

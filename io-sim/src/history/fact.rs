@@ -82,6 +82,8 @@ pub enum InputKind {
     Worked,
     /// The network changed.
     Link,
+    /// Its segment spoke, or it came to speak there.
+    Segment,
     /// The transmitter takes datagrams again.
     TxReady,
 }
@@ -97,6 +99,7 @@ impl InputKind {
             Input::Stored(..) => Self::Stored,
             Input::Worked(..) => Self::Worked,
             Input::Link(_) => Self::Link,
+            Input::Segment(_) => Self::Segment,
             Input::TxReady => Self::TxReady,
         }
     }
@@ -111,6 +114,7 @@ impl InputKind {
             Self::Stored => "stored",
             Self::Worked => "worked",
             Self::Link => "link",
+            Self::Segment => "segment",
             Self::TxReady => "tx-ready",
         }
     }

@@ -220,6 +220,7 @@ fn turn(input: InputKind, number: u64) -> Words<'static> {
         InputKind::Stored => words!("turn {n}: storage answered", number),
         InputKind::Worked => words!("turn {n}: a job ended", number),
         InputKind::Link => words!("turn {n}: the network changed", number),
+        InputKind::Segment => words!("turn {n}: at its segment of the network", number),
         InputKind::TxReady => words!("turn {n}: the transmitter is ready", number),
     }
 }
@@ -230,6 +231,7 @@ const fn timer(why: Why) -> &'static str {
         Why::Peers => "peers",
         Why::Trust => "trust",
         Why::Mesh => "mesh",
+        Why::Beacons => "beacons",
         Why::Session => "session",
     }
 }

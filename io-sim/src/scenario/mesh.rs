@@ -4,11 +4,12 @@
 
 use net_kernel::api::MeshConfig;
 use net_kernel::base::Duration;
+use net_kernel::base::limit::MAX_ADDRESSES;
 
 use super::outline::Words;
 use super::read::Names;
 use super::table::{Read, Table};
-use super::{MeshSpec, NodeIndex};
+use super::{MeshSpec, NodeIndex, Said};
 
 /// Shapes of a mesh.
 pub const SHAPES: Words = &[
@@ -73,11 +74,26 @@ pub(super) fn mesh(mut table: Table<'_>, names: &Names) -> Read<MeshSpec> {
     let converge = table
         .word("converge", &[("true", true), ("false", false)])?
         .unwrap_or(true);
+    let multicast = table.word(
+        "multicast",
+        &[
+            ("off", None),
+            ("address", Some(Said::Address)),
+            ("source", Some(Said::Nothing)),
+        ],
+    )?;
+    let dead_addresses = table.number("dead_addresses")?.unwrap_or(0);
+    if dead_addresses >= MAX_ADDRESSES as u64 {
+        let what = format!("a peer is dialled at up to {MAX_ADDRESSES} addresses, the right one included");
+        return Err(table.error_at("dead_addresses", what));
+    }
     table.finish()?;
     Ok(MeshSpec {
         config,
         links,
         converge,
+        multicast: multicast.flatten(),
+        dead_addresses,
     })
 }
 

@@ -187,6 +187,19 @@ pub struct MeshSpec {
     pub links: Vec<(NodeIndex, NodeIndex)>,
     /// Whether routes must come to rest, about as short as links allow, before a run is over.
     pub converge: bool,
+    /// Whether machines find each other on their segment of the network instead of being told of each other.
+    pub multicast: Option<Said>,
+    /// Addresses of nobody at which every link is dialled before the right one.
+    pub dead_addresses: u64,
+}
+
+/// What machines say of their addresses when they speak to their segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Said {
+    /// Theirs.
+    Address,
+    /// None: others go by where a beacon comes from.
+    Nothing,
 }
 
 impl MeshSpec {
@@ -519,6 +532,8 @@ pub enum Pick {
     Handshake,
     /// Protected packets.
     Protected,
+    /// Beacons.
+    Beacon,
 }
 
 /// Kinds of adversaries.

@@ -47,6 +47,7 @@ fn pick(table: &mut Table<'_>) -> Read<Pick> {
         ("cookie", Pick::Cookie),
         ("handshake", Pick::Handshake),
         ("protected", Pick::Protected),
+        ("beacon", Pick::Beacon),
     ];
     Ok(table.word("what", &words)?.unwrap_or(Pick::All))
 }

@@ -6,6 +6,7 @@
 
 use net_kernel::base::{Addr, EntityId, SessionId};
 use net_kernel::trust::NetworkKey;
+use net_kernel::wire::beacon::HEAD;
 use net_kernel::wire::handshake::{INITIATION_NOISE_LEN, Initiation, MAC_LEN, Suite};
 use net_kernel::wire::{Datagram, HEADER_LEN, HandshakeKind, TAG_LEN, peek};
 use net_sim_model::{Family, Key};
@@ -395,8 +396,14 @@ fn picks(pick: Pick, bytes: &[u8]) -> bool {
         Pick::Initiation => kind == Some(HandshakeKind::Initiation),
         Pick::Response => kind == Some(HandshakeKind::Response),
         Pick::Cookie => kind == Some(HandshakeKind::CookieReply),
-        Pick::Protected => kind.is_none(),
+        Pick::Protected => kind.is_none() && !is_beacon(bytes),
+        Pick::Beacon => is_beacon(bytes),
     }
+}
+
+/// Whether a datagram is one for a segment of the network.
+pub fn is_beacon(bytes: &[u8]) -> bool {
+    bytes.starts_with(&HEAD)
 }
 
 /// Changes header fields or plaintext of a packet under the clear AEAD and seals it again.

@@ -3,12 +3,13 @@
 //! Invariants: a machine is told at every start. Not here: loops (`check/mesh.rs`).
 
 use net_kernel::api::{Command, Input};
-use net_kernel::base::CommandId;
+use net_kernel::base::{Addr, CommandId};
 
 use crate::check::{Map, Note};
 use crate::host::Host;
 
 use super::World;
+use super::node::spoofed;
 
 /// The command under which machines are told of their links: nothing answers it.
 const JOIN: CommandId = CommandId(u64::MAX - 1);
@@ -19,19 +20,25 @@ pub(super) struct Meshes {
     map: Map,
     /// When routes were at rest first, since the last fault ended.
     pub(super) rested: Option<u64>,
+    /// When every link was up first.
+    linked: Option<u64>,
 }
 
 impl<H: Host> World<H> {
     /// A machine was started: it is told whom to keep a session with.
     pub(super) fn join(&mut self, node: u32) {
-        let links = self.scenario.mesh.as_ref().map(|mesh| mesh.links.clone());
-        for (from, to) in links.unwrap_or_default() {
+        let Some(mesh) = self.scenario.mesh.as_ref().filter(|mesh| mesh.multicast.is_none()) else {
+            return;
+        };
+        let (links, dead) = (mesh.links.clone(), mesh.dead_addresses);
+        for (from, to) in links {
             if from != node || self.nodes[node as usize].host.is_none() {
                 continue;
             }
             let (address, peer) = (self.address_of(node, to), self.entities[to as usize]);
-            self.dials(node, address);
-            let addresses = [address];
+            let mut addresses: Vec<Addr> = (0..dead).map(|n| spoofed(n << 24 | u64::from(to))).collect();
+            addresses.push(address);
+            addresses.iter().for_each(|address| self.dials(node, *address));
             let join = Command::Join {
                 peer,
                 addresses: &addresses,
@@ -53,15 +60,37 @@ impl<H: Host> World<H> {
         let alive: Vec<u32> = (0..self.nodes.len() as u32)
             .filter(|&node| self.nodes[node as usize].host.is_some())
             .collect();
-        let links = &self.scenario.mesh.as_ref()?.links;
-        let up = |node: &u32| alive.contains(node);
-        let apart = links
-            .iter()
-            .find(|(a, b)| up(a) && up(b) && !self.meshes.map.linked(*a, *b));
-        match apart {
+        match self.apart() {
             Some((a, b)) => Some(format!("nodes {a} and {b} are not linked")),
             None => self.meshes.map.converged(&alive).err(),
         }
+    }
+
+    /// The first link between machines that run that is not up.
+    fn apart(&self) -> Option<(u32, u32)> {
+        let links = &self.scenario.mesh.as_ref()?.links;
+        let up = |node: u32| self.nodes[node as usize].host.is_some();
+        let apart = links
+            .iter()
+            .find(|(a, b)| up(*a) && up(*b) && !self.meshes.map.linked(*a, *b));
+        apart.copied()
+    }
+
+    /// Notes when every link is up first, once all machines were started.
+    pub(super) fn note_linked(&mut self) {
+        let all = self.scenario.mesh.is_some() && self.now > self.last_start();
+        if all && self.meshes.linked.is_none() && self.apart().is_none() {
+            self.meshes.linked = Some(self.now);
+        }
+    }
+
+    /// How long it took from the start of the last machine until every link was up.
+    pub(super) fn linked(&self) -> Option<u64> {
+        Some(self.meshes.linked?.saturating_sub(self.last_start()))
+    }
+
+    fn last_start(&self) -> u64 {
+        self.scenario.nodes.iter().map(|node| node.starts).max().unwrap_or(0)
     }
 
     /// How long routes took to come to rest after the last fault, where they must.

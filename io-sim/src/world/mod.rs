@@ -12,6 +12,7 @@
 //! | `trigger.rs` | events that set faults off |
 //! | `memo.rs` | equal work of many machines, done once |
 //! | `mesh.rs` | who is linked to whom, and whether routes are at rest |
+//! | `segment.rs` | what machines speak to all on their segment |
 //! | `nat.rs` | what NAT boxes do to datagrams |
 //! | `reveal.rs` | what memory that was stolen gives away |
 //! | `apps.rs` | applications and their streams |
@@ -50,6 +51,7 @@ mod recording;
 mod reveal;
 mod script;
 mod secrets;
+mod segment;
 mod steps;
 mod tree;
 mod trigger;
@@ -479,6 +481,7 @@ impl<H: Host> World<H> {
         if self.now >= course.next_poll {
             course.next_poll = self.now + POLL;
             self.weigh();
+            self.note_linked();
             let over = self.now >= self.quiet_after || self.healed;
             if over {
                 self.note_rest();
@@ -1075,6 +1078,9 @@ impl<H: Host> World<H> {
         add("delivered_bytes".to_owned(), self.apps.bytes);
         if let Some(rest) = self.rest() {
             add("mesh.rest".to_owned(), rest);
+        }
+        if let Some(linked) = self.linked() {
+            add("mesh.linked".to_owned(), linked);
         }
         self.session_counters(&mut add);
         self.times(&mut all);

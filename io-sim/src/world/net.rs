@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use net_kernel::api::{Ecn, Input, RxBatch, RxBuf};
+use net_kernel::api::{Ecn, Input, RxBatch, RxBuf, Segment};
 use net_kernel::base::{Addr, Epoch};
 use net_kernel::wire::{Datagram, DropReason, HandshakeKind, peek};
 use net_sim_model::{
@@ -326,6 +326,9 @@ impl<H: Host> World<H> {
         datagram.packet = packet;
         datagram.origin = node;
         let to = datagram.to;
+        if to == node::group() {
+            return self.spread(node, slot);
+        }
         let target = if self.nats.none() {
             Ok(node::owner(&to).filter(|target| (*target as usize) < self.nodes.len()))
         } else {
@@ -392,7 +395,7 @@ impl<H: Host> World<H> {
         }
     }
 
-    fn travel(&mut self, from: u32, to: u32, slot: u32) {
+    pub(super) fn travel(&mut self, from: u32, to: u32, slot: u32) {
         let way = self.links.way(from, to);
         if !way.villains.is_empty() {
             let villains = way.villains.clone();
@@ -507,7 +510,11 @@ impl<H: Host> World<H> {
     fn inject(&mut self, adversary: u32, slot: u32, after: u64) {
         self.accounts.injected += 1;
         let to = self.pool.get(slot).to;
-        let target = self.reach(&to);
+        let target = if to == node::group() {
+            Ok(self.villains[adversary as usize].victim())
+        } else {
+            self.reach(&to)
+        };
         let before = self.cursor.get();
         self.tell_injected(adversary, slot, target.ok());
         self.cursor.set(before);
@@ -548,7 +555,12 @@ impl<H: Host> World<H> {
             if n == 0 {
                 self.tell_on(None, || Fact::Strike { adversary: index });
             }
-            let slot = self.pool.take(made.from, address, 0);
+            let aim = if adversary::is_beacon(&made.bytes) {
+                node::group()
+            } else {
+                address
+            };
+            let slot = self.pool.take(made.from, aim, 0);
             let datagram = self.pool.get_mut(slot);
             datagram.bytes.extend_from_slice(&made.bytes);
             match made.copy_of {
@@ -624,7 +636,9 @@ impl<H: Host> World<H> {
     }
 
     fn take_in(&mut self, slot: u32, node: u32) {
-        if self.nodes[node as usize].address != self.pool.get(slot).to
+        let to = self.pool.get(slot).to;
+        if self.nodes[node as usize].address != to
+            && to != node::group()
             && let Err(cause) = self.let_in(slot, node)
         {
             return self.lose_at(Some(node), slot, cause);
@@ -644,6 +658,12 @@ impl<H: Host> World<H> {
                 return;
             }
             State::Suspended | State::Down => return self.lose_at(Some(node), slot, "down"),
+        }
+        if to == node::group() {
+            // A socket of its own brings it: it is told alone.
+            self.hand_over(node);
+            self.batch.push(slot);
+            return self.hand_over(node);
         }
         if datagram.copied && !datagram.forged && !self.copies.insert((node, datagram.packet)) {
             // A copy of what was handed over before: alone, so that what it does can be told. Where packets are opened ahead of
@@ -722,7 +742,9 @@ impl<H: Host> World<H> {
                 packet,
             });
             self.cursor.set(self.pool.get(slot).entry);
-            self.tell_reached(node, slot, from, len);
+            if self.pool.get(slot).to != node::group() {
+                self.tell_reached(node, slot, from, len);
+            }
         }
         let genuine =
             self.panel.wants(wants::GENUINE) && !self.again && batch.iter().all(|slot| !self.pool.get(*slot).forged);
@@ -741,7 +763,12 @@ impl<H: Host> World<H> {
             }
         }
         // Most batches are of one datagram: they need no list on the heap.
-        if let ([slot], [bytes]) = (&batch[..], &mut buffers[..]) {
+        if let ([slot], [bytes]) = (&batch[..], &buffers[..])
+            && self.pool.get(*slot).to == node::group()
+        {
+            let from = self.pool.get(*slot).from;
+            self.turn(node, Input::Segment(Segment::Heard { from, bytes }));
+        } else if let ([slot], [bytes]) = (&batch[..], &mut buffers[..]) {
             let mut lent = [lend(&self.pool, *slot, bytes)];
             self.turn(node, Input::Datagrams(RxBatch::new(&mut lent)));
         } else {

@@ -10,6 +10,7 @@ use net_kernel::api::Drops;
 use net_kernel::base::probe::Hits;
 use net_kernel::base::{Addr, Instant, Now, UnixNanos};
 use net_kernel::session::crew::Drawn;
+use net_kernel::wire::beacon::{BEACON_PORT, GROUP_V4};
 use net_sim_model::disk::CrashReport;
 use net_sim_model::{Clock, Disk, DiskSnapshot};
 
@@ -159,6 +160,11 @@ pub fn owner(address: &Addr) -> Option<u32> {
 pub fn adversary_address(index: u32) -> Addr {
     let [_, high, middle, low] = index.to_be_bytes();
     (Ipv4Addr::new(66, high, middle, low), 666).into()
+}
+
+/// Where machines speak to their segment of the network.
+pub fn group() -> Addr {
+    (GROUP_V4, BEACON_PORT).into()
 }
 
 /// The adversary an address belongs to.

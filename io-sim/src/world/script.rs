@@ -162,6 +162,7 @@ impl<H: Host> World<H> {
                 self.tell_on(Some(node), || Fact::Booted { process });
                 self.turn(node, Input::Wake);
                 self.join(node);
+                self.join_segment(node);
                 self.apps.node_up(self.now, node);
                 if !self.triggers.none() {
                     self.happened(Happened::at(Happening::Boot, node));
@@ -367,6 +368,7 @@ impl<H: Host> World<H> {
         self.tell_on(Some(node), || Fact::Rebound { to });
         if told && self.nodes[node as usize].state == State::Running {
             self.turn(node, Input::Link(LinkChange::Rebound));
+            self.join_segment(node);
         }
     }
 

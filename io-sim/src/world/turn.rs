@@ -11,6 +11,7 @@ use net_kernel::session::Part;
 use net_kernel::session::crew::Drawn;
 
 use super::apps::Apps;
+use super::node;
 use super::pool::Pool;
 use crate::check::Panel;
 use crate::history::{Fact, Recorder};
@@ -134,6 +135,12 @@ impl Io for TurnIo<'_> {
 
     fn work(&mut self, id: JobId, job: Box<Job>) {
         self.effects.jobs.push((id, job));
+    }
+
+    fn beacon(&mut self, bytes: &[u8]) {
+        let slot = self.pool.take(self.from, node::group(), 0);
+        self.pool.get_mut(slot).bytes.extend_from_slice(bytes);
+        self.effects.sent.push(slot);
     }
 
     fn event(&mut self, event: Event) {

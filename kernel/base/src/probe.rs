@@ -175,6 +175,11 @@ probes! {
     PathDetour "a session whose direct path failed takes a way over relays"
     PathHoped "a session over relays asks whether its peer answers directly"
     PathDirect "a session leaves a way over relays for a direct one"
+    // Discovery.
+    BeaconStale "a beacon older than one heard before is refused"
+    BeaconAnswered "a node that was not heard before is answered at once"
+    BeaconUnvouched "a beacon comes from an address that its maker does not vouch for, and that is not dialled"
+    PeerSilent "a node that was found is not heard any more and is forgotten"
 }
 
 /// A set of probes.

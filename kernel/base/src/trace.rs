@@ -37,11 +37,17 @@ pub enum Kind {
     Job = 11,
     /// The deadline the turn answered: when, and what for.
     Deadline = 12,
+    /// A beacon came in: length and digest.
+    Heard = 13,
+    /// A beacon went out: length and digest.
+    Spoken = 14,
+    /// The segment of the network was joined or left: a digest and 0.
+    Segment = 15,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Turn,
         Self::Received,
         Self::Sent,
@@ -54,6 +60,9 @@ impl Kind {
         Self::Store,
         Self::Job,
         Self::Deadline,
+        Self::Heard,
+        Self::Spoken,
+        Self::Segment,
     ];
 }
 

@@ -5,6 +5,7 @@
 //! | `peers.rs` | who is connected, who is being dialled, what becomes of agreed keys |
 //! | `mesh.rs` | discovery, routes and failures |
 //! | `joins.rs` | peers with whom a session is kept |
+//! | `beacons.rs` | nodes of the same segment of the network, found by what they speak to all |
 //! | `neighbour.rs` | one neighbour: its messages, what it is to be told, whether it is heard |
 //! | `routes.rs` | the routing table |
 //! | `relay.rs` | whose packets are sent on, and how many |
@@ -18,6 +19,7 @@
 
 extern crate alloc;
 
+pub mod beacons;
 pub mod job;
 mod joins;
 mod journal;
@@ -28,12 +30,15 @@ pub mod peers;
 pub mod relay;
 pub mod routes;
 
+pub use beacons::Beacons;
 pub use labels::{Ground, MAX_NEXT_HOPS};
 pub use mesh::{Fact, Link, Mesh, MeshConfig, Outage, Standing, Vitals};
 pub use peers::{Admission, Agreed, Failure, In, Out, Peers, Refusal, Timer};
 pub use relay::{RelayLimits, Relayed};
 pub use routes::Collision;
 
+#[cfg(test)]
+mod beacon_tests;
 #[cfg(test)]
 mod mesh_tests;
 #[cfg(test)]

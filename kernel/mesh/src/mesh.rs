@@ -152,8 +152,12 @@ pub enum In<'b> {
     Worked(JobId, JobDone),
     /// Keep a session with a peer, whatever happens to it: dialled at any of these addresses, again and again.
     Join(EntityId, &'b [Addr]),
-    /// A session with the peer is no longer kept.
+    /// A session with the peer is no longer kept, unless it is heard on the segment.
     Leave(EntityId),
+    /// A node of the segment was heard: a session with it is kept, whoever else asks for one.
+    Found(EntityId, Vec<Addr>),
+    /// It is heard no longer.
+    Silent(EntityId),
     /// A dial asked for by [`Out::Dial`] ended without a session.
     DialFailed(EntityId),
     /// What to say of ourselves from now on.
@@ -1108,6 +1112,12 @@ impl Machine for Mesh {
                 self.routes.release(fx.now(), &peer, Ground::Configured);
                 self.follow(fx);
             }
+            In::Found(peer, addresses) => {
+                let live = self.by_peer.contains_key(&peer);
+                let at = self.joins.found(fx.now(), peer, addresses, live);
+                rejoin(at, fx);
+            }
+            In::Silent(peer) => self.joins.silent(&peer),
             In::DialFailed(peer) => {
                 let jitter = fx.rng().below(1_000);
                 let at = self.joins.on_failed(fx.now(), &peer, jitter);

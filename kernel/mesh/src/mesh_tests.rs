@@ -235,6 +235,40 @@ fn rig() -> Rig {
 }
 
 #[test]
+fn a_peer_that_is_heard_is_kept_beside_what_the_user_said() {
+    let mut rig = Rig::new(MeshConfig::default());
+    let peer = identity(2).entity();
+    let at = |port: u16| net_base::Addr::from(([10, 0, 0, 1], port));
+    let dials = |rig: &mut Rig| -> Vec<Vec<net_base::Addr>> {
+        rig.pass(1);
+        let outs = rig.outs().into_iter();
+        outs.filter_map(|out| {
+            if let Out::Dial(to, addresses) = out {
+                assert_eq!(to, peer);
+                Some(addresses)
+            } else {
+                None
+            }
+        })
+        .collect()
+    };
+    rig.tell(In::Found(peer, alloc::vec![at(1)]));
+    assert_eq!(dials(&mut rig), [[at(1)]]);
+    rig.tell(In::Join(peer, &[at(2)]));
+    assert_eq!(dials(&mut rig), [[at(2), at(1)]]);
+    rig.tell(In::Found(peer, alloc::vec![at(2), at(3)]));
+    assert_eq!(dials(&mut rig), [[at(2), at(3)]], "each once");
+    rig.tell(In::Silent(peer));
+    rig.tell(In::DialFailed(peer));
+    rig.pass(2_000);
+    assert_eq!(dials(&mut rig), [[at(2)]], "what the user said stays");
+    rig.tell(In::DialFailed(peer));
+    rig.tell(In::Leave(peer));
+    rig.pass(100_000);
+    assert!(dials(&mut rig).is_empty(), "nobody wants it any more");
+}
+
+#[test]
 fn a_new_neighbour_hears_of_us_and_of_everybody_we_reach() {
     let mut rig = rig();
     let a = rig.link(2);

@@ -10,12 +10,14 @@
 //! | `command.rs` | what the user asks for |
 //! | `mesh.rs`, `control.rs` | what the mesh decides; the streams its messages travel on |
 //! | `relay.rs` | packets that go over relays |
+//! | `beacons.rs` | what is spoken and heard on the segment |
 //! | `credit.rs` | how much each stream may still send |
 //! | `traced.rs` | folds what a turn does into the trace |
 //!
 //! Invariants: a decision is wired or does not compile; what is decided during a step is carried out in the
 //! same turn, never recursively. Not here: decisions.
 
+mod beacons;
 mod command;
 pub(crate) mod control;
 pub(crate) mod credit;
@@ -46,6 +48,8 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                 self.wire_trust(now, out);
             } else if let Some(out) = self.mesh.as_mut().and_then(net_base::Seat::pop_out) {
                 self.wire_mesh(now, out);
+            } else if let Some(out) = self.beacons.as_mut().and_then(net_base::Seat::pop_out) {
+                self.wire_beacons(now, out);
             } else {
                 return;
             }

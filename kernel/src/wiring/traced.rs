@@ -82,6 +82,11 @@ impl Io for Traced<'_> {
         self.io.deliver(part);
     }
 
+    fn beacon(&mut self, datagram: &[u8]) {
+        self.trace.bytes(Kind::Spoken, datagram);
+        self.io.beacon(datagram);
+    }
+
     fn crew(&mut self) -> Option<&mut dyn Crew> {
         self.io.crew()
     }

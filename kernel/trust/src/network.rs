@@ -8,6 +8,8 @@ use core::fmt;
 use argon2::{Algorithm, Argon2, Params, Version};
 use net_base::rng::Secret;
 
+use crate::beacon::BeaconKeys;
+
 /// Names a network without revealing its key; compared before anything is sent.
 pub type Fingerprint = [u8; 8];
 
@@ -92,6 +94,16 @@ impl NetworkKey {
         Secret(blake3::derive_key("net network mac v1", &self.key.0))
     }
 
+    /// The keys under which beacons are sealed.
+    #[must_use]
+    pub fn beacon_keys(&self) -> BeaconKeys {
+        BeaconKeys {
+            mac: Secret(blake3::derive_key("net network beacon mac v1", &self.key.0)),
+            mask: Secret(blake3::derive_key("net network beacon mask v1", &self.key.0)),
+            open: self.open,
+        }
+    }
+
     /// The key itself, for secret tickets and key files.
     #[must_use]
     pub const fn reveal(&self) -> &Secret {
@@ -128,8 +140,16 @@ mod tests {
     #[test]
     fn what_derives_from_a_key_is_separate() {
         let key = NetworkKey::from_bytes(Secret([1; 32]));
-        let all = [key.psk().0, key.mac_key().0, key.reveal().0];
-        assert!(all[0] != all[1] && all[1] != all[2] && all[0] != all[2]);
+        let beacon = key.beacon_keys();
+        let all = [
+            key.psk().0,
+            key.mac_key().0,
+            key.reveal().0,
+            beacon.mac.0,
+            beacon.mask.0,
+        ];
+        let distinct: alloc::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
         assert!(all.iter().all(|secret| secret[..8] != key.fingerprint()));
     }
 

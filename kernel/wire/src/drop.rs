@@ -140,6 +140,8 @@ drop_reasons! {
     NestedRouting = 49, "nested_routing";
     /// A datagram whose sender's address is one that stands for nodes behind relays: nobody can have it.
     ForgedSource = 50, "forged_source";
+    /// A beacon of this network that says what cannot be.
+    MalformedBeacon = 51, "malformed_beacon";
 }
 
 impl DropReason {

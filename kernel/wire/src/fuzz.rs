@@ -8,6 +8,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::ack::{AckFrame, EcnCounts};
+use crate::beacon::{BODY_LEN, Beacon, Sealed};
 use crate::frame::{Frame, FrameReader, FrameType};
 use crate::handshake::{
     CookieReply, INITIATION_PAYLOAD_LEN, Initiation, InitiationPayload, RESPONSE_PAYLOAD_LEN, Response, ResponsePayload,
@@ -161,6 +162,20 @@ pub fn mesh(bytes: &[u8]) {
                 bytes[1..].starts_with(&wave.core.signed()),
                 "what is signed is what is sent"
             );
+        }
+    }
+}
+
+/// Beacons: the input as a datagram, and what it begins with as a body.
+pub fn beacon(bytes: &[u8]) {
+    if let Ok(sealed) = Sealed::parse(bytes) {
+        assert_eq!(sealed.encode(), bytes, "a beacon has one encoding");
+    }
+    let bodies = [bytes.first_chunk::<BODY_LEN>(), bytes.last_chunk::<BODY_LEN>()];
+    for body in bodies.into_iter().flatten() {
+        if let Ok(beacon) = Beacon::decode(body) {
+            assert_eq!(beacon.encode(), *body, "a body has one encoding");
+            assert!(beacon.port != 0 && beacon.addresses.iter().all(|address| address.port() != 0));
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | `handshake.rs` | handshake packets as views and encoders |
 //! | `routing.rs` | routing header and hop trailer |
 //! | `mesh.rs` | what neighbours tell each other about the mesh |
+//! | `beacon.rs` | what a node says to its segment of the network |
 //! | `subprotocol.rs` | the registry of subprotocol ids |
 //! | `ticket.rs` | the printable ticket |
 //! | `bytes.rs` | fixed-offset loads and stores |
@@ -26,6 +27,7 @@
 extern crate alloc;
 
 pub mod ack;
+pub mod beacon;
 mod bytes;
 pub mod code;
 pub mod drop;

@@ -1,9 +1,11 @@
 //! Properties of every codec: round trips, truncation at every byte, and no panic on any bytes.
 
 use net_base::{Addr, AssociationId, EntityId, Epoch, NodeId, SessionId, StreamId};
+use net_wire::beacon::{Beacon, MAX_SAID};
 use net_wire::frame::{MAX_MESSAGE, MAX_REASON};
 use net_wire::handshake::{INITIATION_LEN, RESPONSE_LEN};
 use net_wire::header::{FIELDS, MAX_DATAGRAM};
+use net_wire::mesh::Version;
 use net_wire::{
     CloseCode, CookieReply, Datagram, DropReason, EcnCounts, Flags, Frame, FrameReader, FrameType, FrameWriter,
     HEADER_LEN, Header, HopTrailer, Initiation, InitiationPayload, OVERHEAD, ROUTING_LEN, Reliability, Response,
@@ -203,6 +205,27 @@ fn address() -> impl Strategy<Value = Addr> {
     (ip, any::<u16>()).prop_map(|(ip, port)| Addr::new(ip, port))
 }
 
+fn beacon() -> impl Strategy<Value = Beacon> {
+    // As they are read: IPv4 as IPv4, and nobody's address nowhere.
+    let place = address().prop_map(|address| Addr::new(address.ip().to_canonical(), address.port().max(1)));
+    let place = place.prop_filter("somebody's", |address| {
+        let ip = address.ip();
+        !ip.is_unspecified() && !ip.is_multicast() && ip != core::net::IpAddr::V4(core::net::Ipv4Addr::BROADCAST)
+    });
+    let version = (number(), number()).prop_map(|(epoch, seqno)| Version {
+        epoch: Epoch(epoch),
+        seqno,
+    });
+    (any::<[u8; 32]>(), version, 1..=u16::MAX, vec(place, 0..=MAX_SAID)).prop_map(
+        |(entity, version, port, addresses)| Beacon {
+            entity: EntityId(entity),
+            version,
+            port,
+            addresses,
+        },
+    )
+}
+
 fn ticket() -> impl Strategy<Value = Ticket> {
     let key = proptest::option::of(any::<[u8; 32]>());
     (any::<[u8; 32]>(), any::<[u8; 8]>(), vec(address(), 0..=16), key).prop_map(|(entity, print, addresses, key)| {
@@ -386,6 +409,13 @@ proptest! {
     }
 
     #[test]
+    fn beacons_round_trip(beacon in beacon()) {
+        let body = beacon.encode();
+        prop_assert_eq!(Beacon::decode(&body), Ok(beacon));
+        fuzz::beacon(&body);
+    }
+
+    #[test]
     fn varints_round_trip(value in number()) {
         fuzz::varint(&value.to_le_bytes());
     }
@@ -409,13 +439,14 @@ proptest! {
     }
 }
 
-const BODIES: [fn(&[u8]); 7] = [
+const BODIES: [fn(&[u8]); 8] = [
     fuzz::header,
     fuzz::frames,
     fuzz::ack,
     fuzz::handshake,
     fuzz::ticket,
     fuzz::routing,
+    fuzz::beacon,
     fuzz::varint,
 ];
 
@@ -442,6 +473,7 @@ fn nearly_valid() -> impl Strategy<Value = Vec<u8>> {
         noise::<64>()
             .prop_map(|noise| Response::encode(SessionId(6), SessionId(5), Suite::ChaChaPoly, &noise).to_vec()),
         ticket().prop_map(|ticket| ticket.to_string().into_bytes()),
+        beacon().prop_map(|beacon| beacon.encode().to_vec()),
         routed,
     ]
 }

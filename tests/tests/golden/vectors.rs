@@ -3,6 +3,7 @@
 use core::fmt::Write;
 
 use net_base::{AssociationId, EntityId, Epoch, NodeId, SessionId, StreamId};
+use net_wire::beacon::{BEACON_TAG_LEN, BODY_LEN, Beacon, Sealed};
 use net_wire::frame::MAX_MESSAGE;
 use net_wire::handshake::{CookieReply, Initiation, Response};
 use net_wire::mesh::{Core, Health, Message, Pingwave, Version};
@@ -49,6 +50,11 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<Vector>)> {
         ("frames", "A whole plaintext (section 4).", frames()),
         ("routing", "A routed datagram (section 5).", routed()),
         ("mesh", "A message of the mesh (section 8).", mesh()),
+        (
+            "beacon",
+            "A beacon as it is sent, of which the verdict shows the tag's first byte, or the body inside (section 8a).",
+            beacons(),
+        ),
         ("ticket", "A ticket's text, as UTF-8 bytes (section 6).", tickets()),
     ]
 }
@@ -122,6 +128,10 @@ pub fn judge(name: &str, bytes: &[u8]) -> String {
         "frames" => plaintext(bytes),
         "routing" => said(Routed::parse(bytes).map(|routed| (routed.header, routed.packet.len(), routed.trailer))),
         "mesh" => said(Message::decode(bytes)),
+        "beacon" => match bytes.try_into() {
+            Ok(body) => said(Beacon::decode(body)),
+            Err(_) => said(Sealed::parse(bytes).map(|sealed| sealed.tag[0])),
+        },
         "ticket" => match Ticket::parse(core::str::from_utf8(bytes).expect("tickets are text")) {
             Ok(ticket) => Ok(format!("{ticket:?}")),
             Err(error) => Err(error.to_string()),
@@ -660,6 +670,45 @@ fn mesh() -> Vec<Vector> {
         vector("another health", with(&valid, &[(51, 3)])),
         vector("17 hops", with(&valid, &[(157, 17)])),
         vector("heard: 2", [6, 2]),
+    ]
+}
+
+fn beacons() -> Vec<Vector> {
+    let beacon = |said: &[&str]| Beacon {
+        entity: EntityId(core::array::from_fn(|at| at as u8)),
+        version: Version {
+            epoch: Epoch(0x1112_1314_1516_1718),
+            seqno: 9,
+        },
+        port: 4_433,
+        addresses: said.iter().map(|text| text.parse().expect("an address")).collect(),
+    };
+    let silent = beacon(&[]).encode();
+    let two = beacon(&["192.0.2.1:4433", "[2001:db8::1]:65535"]).encode();
+    let four = beacon(&["192.0.2.1:1", "192.0.2.2:2", "192.0.2.3:3", "192.0.2.4:4"]).encode();
+    let sealed = Sealed {
+        tag: &[0x5A; BEACON_TAG_LEN],
+        body: &[0xA5; BODY_LEN],
+    };
+    let sealed = sealed.encode();
+    vec![
+        vector("a sealed beacon", sealed),
+        vector("a body that says no address", silent),
+        vector("a body with two addresses", two),
+        vector("a body with four addresses", four),
+        vector("nothing", []),
+        vector("cut short", &sealed[..sealed.len() - 1]),
+        vector("a byte too many", [&sealed[..], &[0]].concat()),
+        vector("another magic", with(sealed, &[(1, b'E')])),
+        vector("another version", with(sealed, &[(2, 2)])),
+        vector("a reserved byte that is not zero", with(sealed, &[(3, 1)])),
+        vector("port 0", with(silent, &[(48, 0), (49, 0)])),
+        vector("five addresses", with(four, &[(50, 5)])),
+        vector("a reserved byte of the body that is not zero", with(two, &[(51, 1)])),
+        vector("fewer addresses counted than there are", with(two, &[(50, 1)])),
+        vector("more addresses counted than there are", with(two, &[(50, 3)])),
+        vector("an address with port 0", with(two, &[(68, 0), (69, 0)])),
+        vector("the address of a group", with(two, &[(64, 239)])),
     ]
 }
 

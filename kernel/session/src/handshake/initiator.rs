@@ -22,6 +22,9 @@ use super::noise::{State, Suites, bind_psk};
 use super::{AttemptId, HandshakeFx, Handshakes, MAX_CLOCK_LEAD, Out, Packet, Timer, View};
 use crate::install::{Install, TrafficSecrets};
 
+/// Between first messages to two addresses of one peer: short enough that many dead addresses cost little, long enough that
+/// an answer from nearby spares the rest (RFC 8305 section 5 allows 10 ms at least).
+const ADDRESS_GAP: Duration = Duration::from_millis(20);
 /// First messages of one dial that may still be answered; the oldest is forgotten for one more. With the
 /// pauses doubling, four cover a round trip of several seconds; each further address adds one.
 const MAX_AWAITED: usize = 4;
@@ -39,13 +42,13 @@ pub(super) struct Attempt {
     /// Which address comes next.
     next: usize,
     association: AssociationId,
-    /// Pause after the next first message.
+    /// Pause after the next first message to the last address.
     pause: Duration,
     sent: u32,
     unreachable: bool,
     awaited: VecDeque<SessionId>,
     cookies: BTreeMap<Addr, Cookie>,
-    /// A cookie already made the next first message leave early.
+    /// A cookie already made a first message of this round of addresses leave early.
     hurried: bool,
     /// A first message is queued or being made.
     starting: bool,
@@ -173,7 +176,7 @@ impl Initiator {
 
 impl Attempt {
     /// Notes that the first message `local` leaves: gives the pause until the next one, which goes to the next
-    /// address, and the message that is awaited no longer.
+    /// address, and the message that is awaited no longer. All addresses are tried before any is waited for.
     fn on_sent(&mut self, local: SessionId, longest_pause: Duration) -> (Duration, Option<SessionId>) {
         self.sent = self.sent.saturating_add(1);
         self.awaited.push_back(local);
@@ -184,10 +187,12 @@ impl Attempt {
         };
         let pause = self.pause;
         self.next += 1;
-        if self.next == self.addresses.len() {
-            self.next = 0;
-            self.pause = (pause * 2).min(longest_pause);
+        if self.next < self.addresses.len() {
+            let gap = if mutant!(AddressesInTurn) { pause } else { ADDRESS_GAP };
+            return (gap.min(pause), forgotten);
         }
+        self.next = 0;
+        self.pause = (pause * 2).min(longest_pause);
         (pause, forgotten)
     }
 }
@@ -247,7 +252,7 @@ impl Handshakes {
 
     pub(super) fn on_retry(&mut self, id: AttemptId, view: View<'_>) {
         if let Some(attempt) = self.initiator.attempts.get_mut(&id) {
-            attempt.hurried = false;
+            attempt.hurried &= attempt.next > 0;
             let rekey = view.roster.get(&attempt.peer).is_some();
             self.initiator.queue(id, rekey);
         }
@@ -546,7 +551,7 @@ impl Handshakes {
         let (id, to) = (awaiting.attempt, awaiting.to);
         if let Some(attempt) = self.initiator.attempts.get_mut(&id) {
             attempt.cookies.insert(to, cookie);
-            // Once per pause the cookie is used at once; a stream of cookies must not become one of messages.
+            // Once per round the cookie is used at once; a stream of cookies must not become one of messages.
             if !attempt.hurried && !attempt.starting {
                 reachable!(*fx, CookieUsed);
                 attempt.hurried = true;

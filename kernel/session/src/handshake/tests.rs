@@ -246,6 +246,43 @@ fn assert_pair(initiator: &Install, responder: &Install) {
 }
 
 #[test]
+fn every_address_is_tried_before_any_is_waited_for() {
+    let (mut a, mut b) = (Node::new(1), Node::new(2));
+    let mut addresses: Vec<Addr> = (20..35).map(address).collect();
+    addresses.push(b.address);
+    a.dial_at(1, b.entity, addresses.clone(), 7);
+    let config = SessionConfig::default();
+    // At most five quarters of 20 ms lie between two.
+    a.wait(Duration::from_millis(25) * 15);
+    let tried: Vec<Addr> = a.sent.iter().map(|(to, _)| *to).collect();
+    assert_eq!(tried, addresses, "each once, in the order given");
+    a.wait(config.handshake_retry.mul_ratio(1, 5));
+    assert_eq!(a.sent.len(), addresses.len(), "then the answers are waited for");
+    a.sent.drain(..15);
+    talk(&mut a, &mut b);
+    assert_eq!(
+        a.installs.len(),
+        1,
+        "fifteen addresses of nobody cost less than half a second"
+    );
+    assert_eq!(a.installs[0].0.address, b.address);
+}
+
+#[test]
+fn a_round_of_several_addresses_is_repeated_after_pauses_that_double() {
+    let (mut a, b) = (Node::new(1), Node::new(2));
+    let config = SessionConfig::default();
+    a.dial_at(1, b.entity, vec![address(20), address(21), address(22)], 7);
+    a.wait(config.connect_timeout);
+    assert_eq!(a.failed.len(), 1);
+    let sent = a.failed[0].1 as usize;
+    assert!((18..=30).contains(&sent), "{sent} tries");
+    for (n, (to, _)) in a.sent.iter().enumerate() {
+        assert_eq!(*to, address(20 + (n % 3) as u8), "each in turn");
+    }
+}
+
+#[test]
 fn two_nodes_agree_on_a_key() {
     let (mut a, mut b) = (Node::new(1), Node::new(2));
     a.dial(7, &b, 70);
