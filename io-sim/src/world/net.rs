@@ -324,6 +324,7 @@ impl<H: Host> World<H> {
         let packet = self.packets;
         let datagram = self.pool.get_mut(slot);
         datagram.packet = packet;
+        self.accounts.bytes += datagram.bytes.len() as u64;
         datagram.origin = node;
         let to = datagram.to;
         let target = if self.nats.none() {

@@ -34,8 +34,10 @@ const HYSTERESIS: u32 = 8;
 const HYSTERESIS_US: u32 = 100;
 /// A longer way, in microseconds, is none: half an hour, so that adding the cost of a link cannot overflow.
 const MAX_RTT_US: u32 = 1 << 31;
-/// Nodes whose state is looked at after a turn; in a larger table, those that changed last.
-const LOOKED_AT: usize = 64;
+/// A table of so many nodes is looked at after every turn.
+const LOOKED_THROUGH: usize = 64;
+/// In a larger one, so many that changed last.
+const LOOKED_AT: u64 = 8;
 /// What one link may cost at most, in microseconds.
 const MAX_COST_US: u32 = 1 << 30;
 
@@ -670,8 +672,8 @@ impl Routes {
     pub fn check_invariants(&self) {
         assert!(self.targets.len() <= MAX_TARGETS);
         self.labels.check();
-        let few = self.targets.len() <= LOOKED_AT;
-        let recent = self.journal.since(self.mark().saturating_sub(LOOKED_AT as u64));
+        let few = self.targets.len() <= LOOKED_THROUGH;
+        let recent = self.journal.since(self.mark().saturating_sub(LOOKED_AT));
         let changed = recent.into_iter().flatten().filter(|_| !few);
         for target in changed.filter_map(|id| self.targets.get(&id)) {
             self.check_target(target);
