@@ -113,12 +113,14 @@ const FILE_COUNTERS: [&str; 16] = [
     "torn",
 ];
 /// What a mesh counts, after `mesh.`; `rest` is how long routes took to come to rest after the last fault.
-const MESH_COUNTERS: [&str; 9] = [
+const MESH_COUNTERS: [&str; 11] = [
+    "collision",
     "failed",
     "found",
     "link_lost",
     "lost",
     "outage",
+    "outage_over",
     "recovered",
     "refuted",
     "rest",

@@ -490,6 +490,17 @@ impl<H: Host> World<H> {
                     (datagram.forged, datagram.digest) = (true, None);
                     self.inject(index, copy, SHORTCUT);
                 }
+                Meddling::Lie(lies) => {
+                    let (liar, datagram) = (self.entities[from as usize], self.pool.get_mut(slot));
+                    let lied = self.villains[index as usize].lie(lies, &mut datagram.bytes, &liar, &self.entities);
+                    if lied {
+                        (datagram.forged, datagram.digest) = (true, None);
+                        self.tell_fate(None, slot, |packet| Fact::Damaged {
+                            packet,
+                            adversary: Some(index),
+                        });
+                    }
+                }
                 Meddling::Mutate(word) => {
                     let datagram = self.pool.get_mut(slot);
                     adversary::mutate(&mut datagram.bytes, word);

@@ -9,6 +9,7 @@
 //! | `routes.rs` | the routing table |
 //! | `labels.rs` | which node a wire label stands for |
 //! | `journal.rs` | whose routes changed of late |
+//! | `outage.rs` | failures with one cause |
 //! | `job.rs` | signatures, made and checked elsewhere |
 //!
 //! Invariants: a peer is an identity, never an address. Not here: packets and their keys (`net-session`).
@@ -23,11 +24,13 @@ mod journal;
 pub mod labels;
 pub mod mesh;
 mod neighbour;
+pub mod outage;
 pub mod peers;
 pub mod routes;
 
 pub use labels::{Ground, MAX_NEXT_HOPS};
-pub use mesh::{Fact, Link, Mesh, MeshConfig, Outage, Vitals};
+pub use mesh::{Fact, Link, Mesh, MeshConfig, Vitals};
+pub use outage::{Outage, Outages, Scope};
 pub use peers::{Admission, Agreed, Failure, In, Out, Peers, Refusal, Timer};
 pub use routes::Collision;
 

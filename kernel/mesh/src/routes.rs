@@ -93,6 +93,8 @@ struct Target {
     offers: Vec<Offer>,
     feasible: Option<Distance>,
     selected: Option<SessionKey>,
+    /// The neighbour over which it was reached last, until it is offered by nobody.
+    over: Option<EntityId>,
     announced: Option<Announced>,
     /// Neighbours that hold an announcement of ours.
     told: BTreeSet<SessionKey>,
@@ -133,6 +135,8 @@ pub enum Change {
     Found(EntityId),
     /// The node is no longer reachable.
     Lost(EntityId),
+    /// The node, which had been reached over that neighbour, is offered by nobody any more.
+    Gone(EntityId, EntityId),
     /// Routes are offered and none is feasible: somebody must ask its origin for a newer statement (RFC 8966 section 3.8.2.1).
     Starved(EntityId, Version),
     /// Two nodes share a label.
@@ -189,6 +193,8 @@ pub struct Routes {
     journal: Journal,
     /// Nothing expires before; `None` where nothing ever does.
     due: Option<Instant>,
+    /// How many nodes are reached.
+    reached: usize,
 }
 
 impl Routes {
@@ -214,6 +220,7 @@ impl Routes {
             label_of,
             journal: Journal::default(),
             due: None,
+            reached: 0,
         }
     }
 
@@ -378,6 +385,7 @@ impl Routes {
         }
         match target.statement(version) {
             Some(known) if known.core == wave.core && known.signature == wave.signature => Check::Known,
+            Some(known) if mutant!(WordsOfOthers) && known.signature == wave.signature => Check::Known,
             Some(_) => Check::Stale,
             None => Check::Unproved,
         }
@@ -417,6 +425,10 @@ impl Routes {
             return;
         }
         target.learn(now, wave);
+        let worse = |old: &Offer| old.version == offer.version && old.rtt_us < offer.rtt_us;
+        if mutant!(WorseNewsIgnored) && target.offer(via).is_some_and(worse) {
+            return;
+        }
         if let Some(old) = target.offers.iter_mut().find(|old| old.via == via) {
             *old = offer;
         } else if target.offers.len() < MAX_OFFERS {
@@ -535,6 +547,12 @@ impl Routes {
         })
     }
 
+    /// How many nodes are reached.
+    #[must_use]
+    pub const fn reached_count(&self) -> usize {
+        self.reached
+    }
+
     /// Neighbours that say they reach a node in one hop, as far as kept.
     pub fn neighbours_of<'r>(&'r self, of: &EntityId) -> impl Iterator<Item = (SessionKey, EntityId)> + 'r {
         let offers = self.targets.get(of).map_or(&[][..], |target| &target.offers);
@@ -631,9 +649,11 @@ impl Routes {
         match chosen {
             Some(way) => {
                 if before.is_none() {
+                    self.reached += 1;
                     self.changes.push(Change::Found(*id));
                 }
                 target.lost = None;
+                target.over = Some(way.next);
                 // Another next hop is news to both: one may use this way now, the other must not.
                 if target.is_news(&way) || before != target.selected {
                     target.announce(&way);
@@ -644,8 +664,16 @@ impl Routes {
                 target.announced = None;
                 target.lost.get_or_insert(now);
                 if before.is_some() {
+                    self.reached -= 1;
                     self.changes.push(Change::Lost(*id));
-                    self.changes.push(Change::Announce(*id));
+                    if !mutant!(WithdrawalUnsaid) {
+                        self.changes.push(Change::Announce(*id));
+                    }
+                }
+                if target.offers.is_empty()
+                    && let Some(over) = target.over.take()
+                {
+                    self.changes.push(Change::Gone(*id, over));
                 }
                 if let (true, Some(wanted)) = (offered, wanted) {
                     self.changes.push(Change::Starved(*id, wanted));
@@ -768,7 +796,15 @@ impl Target {
             .statements
             .binary_search_by_key(&version, |known| known.core.version)
         {
-            Ok(_) => return,
+            Ok(at) => {
+                if mutant!(OldWordsProlong) {
+                    self.statements[at].heard = now;
+                }
+                if mutant!(WordsOfOthers) {
+                    self.statements[at].core = wave.core;
+                }
+                return;
+            }
             Err(at) => at,
         };
         let heard = self.heard(version);
