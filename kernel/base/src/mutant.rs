@@ -209,8 +209,6 @@ planted! {
         "load and health that a neighbour changed on their way are believed where signature and count are known"
     WithdrawalUnsaid "withdrawal-unsaid"
         "who was told of a node is not told that it is lost"
-    OldWordsProlong "old-words-prolong"
-        "a node's words that are repeated keep it alive"
     FlappingUnpunished "flapping-unpunished"
         "a link that fails again and again counts again at once"
     OutageUncorrelated "outage-uncorrelated"

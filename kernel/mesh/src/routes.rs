@@ -425,10 +425,15 @@ impl Routes {
             return;
         }
         target.learn(now, wave);
-        let worse = |old: &Offer| old.version == offer.version && old.rtt_us < offer.rtt_us;
-        if mutant!(WorseNewsIgnored) && target.offer(via).is_some_and(worse) {
-            return;
-        }
+        let earlier = target.offer(via).map_or(offer.rtt_us, |old| old.rtt_us);
+        let offer = Offer {
+            rtt_us: if mutant!(WorseNewsIgnored) {
+                offer.rtt_us.min(earlier)
+            } else {
+                offer.rtt_us
+            },
+            ..offer
+        };
         if let Some(old) = target.offers.iter_mut().find(|old| old.via == via) {
             *old = offer;
         } else if target.offers.len() < MAX_OFFERS {
@@ -797,9 +802,6 @@ impl Target {
             .binary_search_by_key(&version, |known| known.core.version)
         {
             Ok(at) => {
-                if mutant!(OldWordsProlong) {
-                    self.statements[at].heard = now;
-                }
                 if mutant!(WordsOfOthers) {
                     self.statements[at].core = wave.core;
                 }
