@@ -686,12 +686,18 @@ impl Routes {
             }
         }
         target.prune();
+        self.publish(id, &ways);
+    }
+
+    /// Notes when something about a node ends, and where what bears its label goes from now on: over those of `ways`, in
+    /// order, that still close no circle after what was announced just now.
+    fn publish(&mut self, id: &EntityId, ways: &[Route]) {
+        let Some(target) = self.targets.get(id) else { return };
         let ends = target.ends(self.hold);
         self.due = match (self.due, ends) {
             (Some(due), Some(ends)) => Some(due.min(ends)),
             (due, ends) => due.or(ends),
         };
-        // What was announced just now may have left fewer ways that close no circle.
         let (selected, label) = (target.selected, target.label);
         let feasible = ways
             .iter()
