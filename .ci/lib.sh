@@ -256,6 +256,19 @@ crowd() {
     limited "$minutes" "$(netsim release)" run scenarios-large/join-1000.toml --seeds "1..$(((seeds + 19) / 20))" --jobs "$JOBS"
 }
 
+# thousand MINUTES: a mesh of 1,000 machines, once.
+thousand() {
+    limited "$1" "$(netsim release)" run scenarios-large/mesh-1000.toml --seed 1 --jobs 1
+}
+
+# short_labels SEEDS MINUTES: meshes whose labels are so short that they collide, in a build and a target directory of their own.
+short_labels() {
+    local target="${CARGO_TARGET_DIR:-target}/short"
+    RUSTFLAGS='--cfg short_ids --cfg poly1305_backend="soft"' \
+        limited 20 cargo build --quiet --profile quick -p net-io-sim --bin netsim --target-dir "$target"
+    limited "$2" "$target/quick/netsim" run scenarios-short --seeds "1..$1" --jobs "$JOBS"
+}
+
 # build_planted: netsim with planted bugs, in a target directory of its own. planted: where it lies.
 planted_target() { echo "${CARGO_TARGET_DIR:-target}/planted"; }
 planted() { echo "$(planted_target)/quick/netsim"; }

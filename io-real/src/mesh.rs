@@ -41,6 +41,7 @@ pub(crate) struct FactCounts {
     pub(crate) link_lost: u64,
     pub(crate) recovered: u64,
     pub(crate) outages: u64,
+    pub(crate) outages_over: u64,
     pub(crate) collisions: u64,
 }
 
@@ -55,6 +56,7 @@ impl FactCounts {
             Fact::LinkLost(_) => &mut self.link_lost,
             Fact::Recovered(_) => &mut self.recovered,
             Fact::Outage(_) => &mut self.outages,
+            Fact::OutageOver(_) => &mut self.outages_over,
             Fact::Collision(_) => &mut self.collisions,
         };
         *count += 1;
@@ -284,7 +286,7 @@ impl Node {
             nodes: nodes(mesh, hub.now.mono),
             neighbours: neighbours(mesh, &hub),
             joined: joined.iter().map(|(peer, at)| (*peer, at.clone())).collect(),
-            outage: mesh.outage(),
+            outage: mesh.outages().current(),
         })
     }
 }

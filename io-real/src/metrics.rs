@@ -134,6 +134,7 @@ impl MeshFigures {
             ("link_lost", facts.link_lost),
             ("recovered", facts.recovered),
             ("outage", facts.outages),
+            ("outage_over", facts.outages_over),
             ("collision", facts.collisions),
         ];
         let help = "What became known of the mesh, by kind";

@@ -25,6 +25,10 @@ pub struct Figures {
     pub ms: u64,
     /// Time on the processor, ms: what counts on a shared machine.
     pub cpu_ms: u64,
+    /// Bytes of the datagrams.
+    pub bytes: u64,
+    /// Most memory that this process ever held, KiB; 0 where the host does not tell.
+    pub memory_kib: u64,
 }
 
 /// Sends `messages` unreliable messages of `size` bytes from one node to another, each in a datagram of its own, and
@@ -71,6 +75,18 @@ pub enum Pace {
     Busy(u32),
     /// So many nodes with four neighbours each, that send every neighbour one message of 64 B per second.
     Wide(u32),
+    /// So many nodes that are a mesh with four neighbours each on average, and nothing to say but that.
+    Mesh(u32),
+}
+
+impl Pace {
+    /// How many nodes.
+    #[must_use]
+    pub const fn nodes(self) -> u32 {
+        match self {
+            Self::Idle(nodes) | Self::Busy(nodes) | Self::Wide(nodes) | Self::Mesh(nodes) => nodes,
+        }
+    }
 }
 
 impl FromStr for Pace {
@@ -79,7 +95,7 @@ impl FromStr for Pace {
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, nodes) = text
             .split_once(':')
-            .ok_or_else(|| format!("`{text}` is not a world: write `idle:3`, `busy:5` or `wide:1000`"))?;
+            .ok_or_else(|| format!("`{text}` is not a world: write `idle:3`, `busy:5`, `wide:1000` or `mesh:1000`"))?;
         let nodes: u32 = nodes
             .parse()
             .map_err(|_| format!("`{nodes}` is not a number of nodes"))?;
@@ -87,9 +103,13 @@ impl FromStr for Pace {
             "idle" if (2..=500).contains(&nodes) => Ok(Self::Idle(nodes)),
             "busy" if (2..=500).contains(&nodes) => Ok(Self::Busy(nodes)),
             "wide" if (5..=60_000).contains(&nodes) => Ok(Self::Wide(nodes)),
+            "mesh" if (3..=10_000).contains(&nodes) => Ok(Self::Mesh(nodes)),
             "idle" | "busy" => Err(format!("{kind} takes 2 to 500 nodes")),
             "wide" => Err("wide takes 5 to 60000 nodes".to_owned()),
-            _ => Err(format!("`{kind}` is not a world: there are `idle`, `busy` and `wide`")),
+            "mesh" => Err("mesh takes 3 to 10000 nodes".to_owned()),
+            _ => Err(format!(
+                "`{kind}` is not a world: there are `idle`, `busy`, `wide` and `mesh`"
+            )),
         }
     }
 }
@@ -110,6 +130,7 @@ pub fn pace<H: Host>(pace: Pace, seconds: u64) -> Result<Figures, String> {
             let pairs = (0..nodes).flat_map(|a| [(a, (a + 1) % nodes), (a, (a + far) % nodes)]);
             (nodes, pairs.collect())
         }
+        Pace::Mesh(nodes) => (nodes, Vec::new()),
     };
     let mut text = format!("schema = 1\nname = \"pace\"\nduration = \"{seconds}s\"\n[topology]\nnodes = [");
     let told = "writing to a string does not fail";
@@ -117,9 +138,12 @@ pub fn pace<H: Host>(pace: Pace, seconds: u64) -> Result<Figures, String> {
         write!(text, "{{ id = \"n{node}\" }},").expect(told);
     }
     text.push_str("]\n[topology.default_link]\ndelay = \"5ms\"\n");
+    if matches!(pace, Pace::Mesh(_)) {
+        text.push_str("[mesh]\nshape = \"small-world\"\n");
+    }
     for (a, b) in &pairs {
         let (kind, rest) = match pace {
-            Pace::Idle(_) => ("connect", String::new()),
+            Pace::Idle(_) | Pace::Mesh(_) => ("connect", String::new()),
             Pace::Busy(_) => {
                 let rate = 1_000 / (2 * pairs.len() as u64).max(1);
                 let rate = rate.max(1);
@@ -159,6 +183,8 @@ fn time<H: Host>(text: &str) -> Result<Figures, String> {
             simulated_ms: outcome.ended_at / 1_000_000,
             ms,
             cpu_ms,
+            bytes: outcome.accounts.bytes,
+            memory_kib: memory_kib(),
         }),
     }
 }
@@ -175,4 +201,12 @@ const RATE: u64 = 200_000;
 fn processor_ms() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     (time.tv_sec as u64) * 1_000 + (time.tv_nsec as u64) / 1_000_000
+}
+
+/// The most memory this process held, KiB.
+fn memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse().ok())
+        .unwrap_or(0)
 }

@@ -17,10 +17,14 @@ use net_kernel::mesh::{Beacons, Mesh};
 use net_kernel::session::SessionKey;
 use net_kernel::session::aead::{Aead, Reference};
 use net_kernel::trust::{Identity, NetworkKey, node_id};
+use net_kernel::wire::mesh::{Core, Version};
 
 use crate::aead::Clear;
-use crate::check::{BOOTED, HEARD, LINKS, ROUTES, SPOKEN};
+use crate::check::{BELIEVED, BOOTED, HEARD, LINKS, ROUTES, SAID, SPOKEN};
 use crate::host::{Host, Start};
+
+/// What machines believe of each other is told of meshes of so many.
+const BELIEFS: usize = 128;
 
 /// A kernel under cipher `A`, verified according to `C`.
 pub struct KernelHost<A: Aead, C: Check = Checked> {
@@ -35,6 +39,8 @@ struct Told {
     booted: bool,
     generation: u64,
     links: Vec<u64>,
+    /// Its latest words of itself that they were told of.
+    said: Option<Version>,
     /// How far the journal of the table was read.
     mark: u64,
     /// By destination: next hop, its epoch, hops, microseconds.
@@ -171,6 +177,14 @@ fn name_of(entity: &EntityId) -> u64 {
     u64::from_le_bytes(*entity.0.first_chunk().expect("an identity has 32 bytes"))
 }
 
+/// Words of a node: who, in which boot, which of them, and a digest of all.
+fn word_of(core: &Core) -> [u64; 4] {
+    let hash = blake3::hash(&core.signed());
+    let digest = u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"));
+    let version = core.version;
+    [name_of(&core.origin), version.epoch.0, version.seqno, digest]
+}
+
 impl Told {
     /// What was spoken last, and whose newer beacons were heard since checkers were told last.
     fn tell_beacons(&mut self, beacons: &Beacons, own: &EntityId) -> Vec<(&'static str, Vec<u64>)> {
@@ -209,15 +223,26 @@ impl Told {
             notes.push((LINKS, links.clone()));
             self.links = links;
         }
-        let changed = self.changes(mesh);
+        if let Some(words) = mesh.words()
+            && self.said != Some(words.version)
+        {
+            self.said = Some(words.version);
+            let [_, epoch, count, digest] = word_of(words);
+            notes.push((SAID, vec![epoch, count, digest]));
+        }
+        let (changed, believed) = self.changes(mesh);
         if !changed.is_empty() {
             notes.push((ROUTES, changed));
+        }
+        if !believed.is_empty() {
+            notes.push((BELIEVED, believed));
         }
         notes
     }
 
-    /// The routes that are not what was told of them, as the journal names them; all of them where that forgot some.
-    fn changes(&mut self, mesh: &Mesh) -> Vec<u64> {
+    /// The routes that are not what was told of them, as the journal names them, and what is believed of their ends; all of
+    /// them where that forgot some.
+    fn changes(&mut self, mesh: &Mesh) -> (Vec<u64>, Vec<u64>) {
         let routes = mesh.routes();
         let epochs: BTreeMap<_, _> = mesh.neighbours().map(|link| (link.session, link.epoch)).collect();
         let mut touched: Vec<EntityId> = match routes.changed_since(self.mark) {
@@ -231,8 +256,12 @@ impl Told {
         self.mark = routes.mark();
         touched.sort_unstable();
         touched.dedup();
-        let mut changed = Vec::new();
+        let (mut changed, mut believed) = (Vec::new(), Vec::new());
+        let small = routes.len() <= BELIEFS;
         for to in touched {
+            if let Some(words) = routes.core(&to).filter(|_| small) {
+                believed.extend(word_of(words));
+            }
             let now = routes.route(&to).map(|route| {
                 let epoch = epochs.get(&route.via).map_or(0, |epoch| epoch.0);
                 [
@@ -251,6 +280,6 @@ impl Told {
                 changed.extend(now.unwrap_or_default());
             }
         }
-        changed
+        (changed, believed)
     }
 }

@@ -114,13 +114,15 @@ const FILE_COUNTERS: [&str; 16] = [
 ];
 /// What a mesh counts, after `mesh.`; `rest` is how long routes took to come to rest after the last fault,
 /// `linked` how long links took to be up from the start of the last machine.
-const MESH_COUNTERS: [&str; 10] = [
+const MESH_COUNTERS: [&str; 12] = [
+    "collision",
     "failed",
     "found",
     "link_lost",
     "linked",
     "lost",
     "outage",
+    "outage_over",
     "recovered",
     "refuted",
     "rest",

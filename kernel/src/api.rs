@@ -12,7 +12,9 @@ use net_wire::{CloseCode, Reliability};
 
 pub use net_base::store::{StoreError, StoreOp, Stored};
 pub use net_base::timer::Load;
-pub use net_mesh::mesh::{Fact, Link, MAX_CHECKS, Mesh, MeshConfig, Outage, Standing};
+pub use net_mesh::mesh::{Fact, Link, MAX_CHECKS, Mesh, MeshConfig, Standing};
+pub use net_mesh::outage::{Outage, Scope};
+pub use net_mesh::routes::Collision;
 pub use net_mesh::routes::Route;
 pub use net_session::config::SessionConfig;
 pub use net_session::crew::{Crew, MAX_PIECES, Piece};

@@ -96,6 +96,7 @@ pub async fn run(world: Arc<World>, name: Name, out: mpsc::Sender<Deliver>) -> O
                     | Fact::Failed(_)
                     | Fact::LinkLost(_)
                     | Fact::Outage(_)
+                    | Fact::OutageOver(_)
                     | Fact::Collision(_),
                 ) => {}
             },

@@ -506,10 +506,13 @@ impl Happened {
                 Fact::Outage(outage) => general(
                     "outage",
                     format!(
-                        "outage: {} of {} neighbours failed at about the same time",
-                        outage.failed, outage.of
+                        "outage: {} of {} neighbours failed and {} of {} nodes were lost at about the same time",
+                        outage.failed, outage.of, outage.lost, outage.reached
                     ),
                 ),
+                Fact::OutageOver(_) => {
+                    general("outage_over", "outage over: everybody is back, or forgotten".to_owned())
+                }
             },
         }
     }

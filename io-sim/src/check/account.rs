@@ -13,6 +13,8 @@ use super::{Checker, Observation, wants};
 pub struct Accounts {
     /// Sent by processes.
     pub sent: u64,
+    /// Bytes of those.
+    pub bytes: u64,
     /// Made by adversaries.
     pub injected: u64,
     /// Second copies made by links.

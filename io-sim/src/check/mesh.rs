@@ -18,6 +18,13 @@ pub const LINKS: &str = "mesh.links";
 /// Routes that changed: destination, next hop (0 for none), its epoch, hops, microseconds.
 pub const ROUTES: &str = "mesh.routes";
 
+/// A machine whose packets an adversary changes: what it says need not be what it does.
+pub const LIAR: &str = "mesh.liar";
+/// What a machine said of itself, once signed: epoch, count, digest.
+pub const SAID: &str = "mesh.said";
+/// What machines are taken to have said: name, epoch, count, digest of each.
+pub const BELIEVED: &str = "mesh.believed";
+
 /// A link, as one end sees it.
 #[derive(Clone, Copy, Debug)]
 struct Link {
@@ -52,6 +59,7 @@ pub struct Map {
     names: BTreeMap<u32, u64>,
     /// Machines by wire label.
     sharing: BTreeMap<u64, Vec<u64>>,
+    liars: BTreeSet<u32>,
 }
 
 impl Map {
@@ -75,6 +83,10 @@ impl Map {
                         },
                     );
                 }
+                Vec::new()
+            }
+            LIAR => {
+                self.liars.insert(note.node);
                 Vec::new()
             }
             LINKS => {
@@ -123,14 +135,15 @@ impl Map {
 
     /// The machines that a packet of `node` to `to` comes by, by name; an error where it comes by one twice.
     fn chain(&self, node: u32, to: u64) -> Result<(), Vec<u64>> {
-        let Some(&start) = self.names.get(&node) else {
+        let Some(&start) = self.names.get(&node).filter(|_| !self.liars.contains(&node)) else {
             return Ok(());
         };
+        let lies = |name: u64| self.liars.iter().any(|liar| self.names.get(liar) == Some(&name));
         let mut chain = vec![start];
         let mut at = start;
         while let Some(hop) = self.places.get(&at).and_then(|place| place.routes.get(&to)) {
             let current = self.places.get(&hop.next).map(|place| place.epoch);
-            if hop.next == to || current != Some(hop.epoch) {
+            if hop.next == to || current != Some(hop.epoch) || lies(hop.next) {
                 return Ok(());
             }
             let known = chain.contains(&hop.next);
@@ -357,6 +370,50 @@ fn leads_somewhere(map: &Map, node: u32, to: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// Nobody takes a machine to have said what it never said.
+#[derive(Debug, Default)]
+pub struct NeverSaid {
+    names: BTreeMap<u32, u64>,
+    /// By name, epoch and count.
+    said: BTreeMap<(u64, u64, u64), u64>,
+}
+
+impl Checker for NeverSaid {
+    fn name(&self) -> &'static str {
+        "never-said"
+    }
+
+    fn noted(&mut self, note: &Note) -> Result<(), String> {
+        match (note.what, &note.values[..]) {
+            (BOOTED, [name, ..]) => {
+                self.names.insert(note.node, *name);
+            }
+            (SAID, &[epoch, count, digest]) => {
+                if let Some(&name) = self.names.get(&note.node) {
+                    self.said.insert((name, epoch, count), digest);
+                }
+            }
+            (BELIEVED, words) => {
+                for word in words.chunks_exact(4) {
+                    let [name, epoch, count, digest] = *word else {
+                        unreachable!("chunks of four")
+                    };
+                    if self.said.get(&(name, epoch, count)) != Some(&digest) {
+                        let node = note.node;
+                        let who = self.names.iter().find(|(_, known)| **known == name);
+                        let who = who.map_or_else(|| format!("{name:016x}"), |(number, _)| number.to_string());
+                        return Err(format!(
+                            "node {node} believes that node {who} said in word {count} of boot {epoch} what it did not"
+                        ));
+                    }
+                }
+            }
+            (_, _) => {}
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -401,6 +458,26 @@ mod tests {
         let mut checker = booted(EveryRoute::closes_no_loop());
         assert!(checker.noted(&note(0, ROUTES, &[12, 11, 1, 2, 100])).is_ok());
         assert!(checker.noted(&note(1, BOOTED, &[11, 2, 2, 0])).is_ok());
+        assert!(checker.noted(&note(1, ROUTES, &[12, 10, 1, 3, 150])).is_ok());
+    }
+
+    #[test]
+    fn words_that_were_never_said_are_noticed() {
+        let mut checker = NeverSaid::default();
+        for told in [note(0, BOOTED, &[10, 1, 2, 0]), note(0, SAID, &[1, 7, 99])] {
+            assert!(checker.noted(&told).is_ok());
+        }
+        assert!(checker.noted(&note(1, BELIEVED, &[10, 1, 7, 99])).is_ok());
+        assert!(checker.noted(&note(1, BELIEVED, &[10, 1, 7, 98])).is_err());
+        assert!(checker.noted(&note(1, BELIEVED, &[10, 1, 8, 99])).is_err());
+        assert!(checker.noted(&note(1, BELIEVED, &[11, 1, 7, 99])).is_err());
+    }
+
+    #[test]
+    fn a_circle_through_a_liar_is_its_own_doing() {
+        let mut checker = booted(EveryRoute::closes_no_loop());
+        assert!(checker.noted(&note(1, LIAR, &[])).is_ok());
+        assert!(checker.noted(&note(0, ROUTES, &[12, 11, 1, 2, 100])).is_ok());
         assert!(checker.noted(&note(1, ROUTES, &[12, 10, 1, 3, 150])).is_ok());
     }
 

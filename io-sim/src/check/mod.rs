@@ -38,7 +38,7 @@ pub use account::{Accounts, Conservation, MemoryBound};
 pub use beacon::{HEARD, HeardSpoken, SPOKEN};
 pub use file::{Before, Change, Contents, FileRefused, FileStored, FileWhole, Item};
 pub use key::{GenuineRefused, KeyLifetime};
-pub use mesh::{BOOTED, EveryRoute, LINKS, Map, ROUTES};
+pub use mesh::{BELIEVED, BOOTED, EveryRoute, LIAR, LINKS, Map, NeverSaid, ROUTES, SAID};
 pub use node::{FalseRollback, JobCap, OlderIncarnation, OneSession};
 pub use packet::{Amplification, CanaryOnLink, NonceReuse, ReplayAccepted};
 pub use shape::{SameShape, Shape};
@@ -99,6 +99,10 @@ pub const CHECKERS: crate::scenario::Words = &[
         "no chain of next hops closes, at any instant, among machines that follow the protocol",
     ),
     ("made-up-node", "nobody has a route to a machine that never was"),
+    (
+        "never-said",
+        "nobody takes a machine to have said of itself what it did not",
+    ),
     (
         "shared-label",
         "nobody has routes to two machines that share a wire label",
@@ -494,6 +498,7 @@ impl Panel {
         panel.add(Box::new(EveryRoute::leads_somewhere()));
         panel.add(Box::new(EveryRoute::goes_by_one_name()));
         panel.add(Box::<HeardSpoken>::default());
+        panel.add(Box::<NeverSaid>::default());
         panel.add(Box::new(Amplification::default()));
         panel.add(Box::new(MemoryBound));
         if !clear {

@@ -23,8 +23,8 @@ pub(super) struct Bench {
     /// Messages to send.
     #[arg(long, default_value_t = 1_000_000)]
     messages: u64,
-    /// Measure simulated seconds per second instead: `idle:3`, `busy:5` (1,000 messages per second in all) or `wide:1000`
-    /// (four neighbours each).
+    /// Measure simulated seconds per second instead: `idle:3`, `busy:5` (1,000 messages per second in all), `wide:1000`
+    /// (four neighbours each) or `mesh:1000` (the same, and they keep routes to each other).
     #[arg(long, value_name = "WORLD", conflicts_with_all = ["size", "messages"])]
     pace: Option<Pace>,
     /// Simulated seconds, with `--pace`.
@@ -54,7 +54,17 @@ pub(super) fn command(command: &Bench) -> Result<u8, Trouble> {
         if cfg!(debug_assertions) { "debug" } else { "release" },
     );
     let cpu_ms = figures.cpu_ms.max(1);
-    if command.pace.is_some() {
+    if let Some(pace) = command.pace {
+        let each = u64::from(pace.nodes()) * figures.simulated_ms.max(1);
+        writeln!(
+            out,
+            "{} nodes: {} packets and {} bytes per node and second; {} KiB of memory at most, {} per node",
+            pace.nodes(),
+            figures.datagrams * 1_000 / each,
+            figures.bytes * 1_000 / each,
+            figures.memory_kib,
+            figures.memory_kib / u64::from(pace.nodes()),
+        )?;
         writeln!(
             out,
             "{} s simulated in {cpu_ms} ms of one core ({} ms of wall time): {} : 1 ({} datagrams, {} messages, {flags})",

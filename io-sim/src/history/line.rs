@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use net_kernel::api::{CloseReason, ConnectError, Event, Fact as MeshFact, Why};
+use net_kernel::api::{CloseReason, ConnectError, Event, Fact as MeshFact, Scope, Why};
 use net_kernel::base::{Addr, EntityId, StreamId};
 use net_kernel::session::SessionKey;
 
@@ -454,7 +454,20 @@ fn mesh(fact: &MeshFact, names: &Names) -> String {
         MeshFact::Failed(peer) => format!("{} failed", name(peer)),
         MeshFact::LinkLost(peer) => format!("the link to {} failed", name(peer)),
         MeshFact::Recovered(peer) => format!("{} works again", name(peer)),
-        MeshFact::Outage(outage) => format!("{} of {} neighbours failed together", outage.failed, outage.of),
+        MeshFact::Outage(outage) => format!(
+            "{} of {} neighbours failed and {} of {} nodes were lost together: {}",
+            outage.failed,
+            outage.of,
+            outage.lost,
+            outage.reached,
+            match outage.scope {
+                Scope::Ourselves => "no neighbour is left".to_owned(),
+                Scope::Neighbours => "around this one".to_owned(),
+                Scope::Behind(neighbour) => format!("behind {}", name(&neighbour)),
+                Scope::Elsewhere => "elsewhere".to_owned(),
+            }
+        ),
+        MeshFact::OutageOver(outage) => format!("the outage since {} is over", outage.since),
         MeshFact::Collision(two) => format!(
             "{} shares its label with {} and cannot be routed to",
             name(&two.unroutable),

@@ -659,7 +659,26 @@ pub enum AdversaryKind {
         node: NodeIndex,
         /// Probability.
         ppb: u64,
+        /// What it changes.
+        lies: Lie,
     },
+}
+
+/// What a member changes of what it says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lie {
+    /// Bytes anywhere.
+    Bytes,
+    /// How far it is from other machines: next to nothing.
+    Metrics,
+    /// How often other machines spoke: a thousand times more.
+    Counts,
+    /// Who spoke: nobody there is.
+    Names,
+    /// What other machines said of their load and health.
+    Words,
+    /// What other machines said last: what they said first.
+    Replays,
 }
 
 /// The liveness phase.

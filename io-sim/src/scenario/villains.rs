@@ -7,7 +7,7 @@ use super::faults::window;
 use super::outline::Words;
 use super::read::Names;
 use super::table::{Read, Table};
-use super::{Adversary, AdversaryKind, Pick};
+use super::{Adversary, AdversaryKind, Lie, Pick};
 
 /// An adversary's datagram travels this long, unless told otherwise.
 pub const SHORTCUT: u64 = 1_000;
@@ -27,7 +27,7 @@ pub const ADVERSARIES: Words = &[
     ("forward", "off path: copies from its own address, faster than the path"),
     (
         "member",
-        "a member: changes plaintext and seals it again (clear cipher)",
+        "a member: changes plaintext, or what it says of other machines, and seals it again (clear cipher)",
     ),
     (
         "stolen_key",
@@ -37,6 +37,16 @@ pub const ADVERSARIES: Words = &[
         "reveal",
         "records everything and is given a node's live keys and generator state",
     ),
+];
+
+/// What a member may change of what it says.
+const LIES: [(&str, Lie); 6] = [
+    ("bytes", Lie::Bytes),
+    ("metrics", Lie::Metrics),
+    ("counts", Lie::Counts),
+    ("names", Lie::Names),
+    ("words", Lie::Words),
+    ("replays", Lie::Replays),
 ];
 
 fn pick(table: &mut Table<'_>) -> Read<Pick> {
@@ -136,6 +146,7 @@ fn watcher(table: &mut Table<'_>, word: &str, names: &Names) -> Read<AdversaryKi
         "member" => AdversaryKind::Member {
             node: names.one(table, "node")?,
             ppb: table.probability("p")?.unwrap_or(always / 100),
+            lies: table.word("lies", &LIES)?.unwrap_or(Lie::Bytes),
         },
         _ => AdversaryKind::Reveal {
             node: names.one(table, "node")?,

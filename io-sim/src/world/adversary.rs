@@ -4,10 +4,13 @@
 //! it have.
 //! Not here: how its datagrams travel (`net.rs`).
 
+use std::collections::BTreeMap;
+
 use net_kernel::base::{Addr, EntityId, SessionId};
 use net_kernel::trust::NetworkKey;
 use net_kernel::wire::beacon::HEAD;
 use net_kernel::wire::handshake::{INITIATION_NOISE_LEN, Initiation, MAC_LEN, Suite};
+use net_kernel::wire::mesh::{CORE_LEN, SIGNATURE_LEN};
 use net_kernel::wire::{Datagram, HEADER_LEN, HandshakeKind, TAG_LEN, peek};
 use net_sim_model::{Family, Key};
 
@@ -15,7 +18,7 @@ use super::net::sees;
 use super::node::{adversary_address, spoofed};
 use super::reveal::Vault;
 use crate::aead;
-use crate::scenario::{Adversary, AdversaryKind, Pick};
+use crate::scenario::{Adversary, AdversaryKind, Lie, Pick};
 
 /// A recorded datagram.
 #[derive(Clone, Debug)]
@@ -47,6 +50,8 @@ pub struct Villain {
     before: Vec<u8>,
     /// What it recorded to read once memory is revealed.
     pub vault: Vault,
+    /// What it heard each machine say first.
+    heard: BTreeMap<EntityId, Vec<u8>>,
     /// Whom it forwards for: the victim's peer.
     pub client: Option<Addr>,
 }
@@ -74,6 +79,8 @@ pub enum Meddling {
     Splice,
     /// Its plaintext is changed and it is sealed again; the word says how.
     Mutate(u64),
+    /// What it says of other machines is changed and sealed again.
+    Lie(Lie),
 }
 
 /// A datagram an adversary makes.
@@ -104,6 +111,7 @@ impl Villain {
             recorded: Vec::new(),
             last: Vec::new(),
             before: Vec::new(),
+            heard: BTreeMap::new(),
             vault: Vault::new(key),
             client: None,
         }
@@ -146,6 +154,54 @@ impl Villain {
             | AdversaryKind::Forward { to, .. } => to,
             AdversaryKind::Member { node, .. } | AdversaryKind::Reveal { node } => node,
         }
+    }
+
+    /// Changes what a packet says of machines other than `liar`; answers whether it says anything.
+    pub fn lie(&mut self, lies: Lie, bytes: &mut [u8], liar: &EntityId, known: &[EntityId]) -> bool {
+        const KIND: u8 = 1;
+        const SAID: usize = CORE_LEN + SIGNATURE_LEN;
+        let Some(end) = bytes.len().checked_sub(TAG_LEN) else {
+            return false;
+        };
+        let (mut at, mut lied) = (HEADER_LEN, false);
+        while at + 1 + SAID + 6 <= end {
+            let said = at + 1;
+            let origin = known
+                .iter()
+                .find(|node| bytes[at] == KIND && bytes[said..said + 32] == node.0 && *node != liar);
+            let Some(origin) = origin else {
+                at += 1;
+                continue;
+            };
+            match lies {
+                Lie::Bytes => {}
+                // One hop and one microsecond.
+                Lie::Metrics => {
+                    bytes[said + SAID] = 1;
+                    bytes[said + SAID + 2..said + SAID + 6].copy_from_slice(&1u32.to_le_bytes());
+                }
+                Lie::Counts => bytes[said + 41] = bytes[said + 41].wrapping_add(4),
+                Lie::Names => bytes[said..said + 32].copy_from_slice(blake3::hash(&origin.0).as_bytes()),
+                // Fully loaded, and leaving.
+                Lie::Words => {
+                    bytes[said + 48..said + 50].copy_from_slice(&1_000u16.to_le_bytes());
+                    bytes[said + 50] = 2;
+                }
+                Lie::Replays => {
+                    let first = self
+                        .heard
+                        .entry(*origin)
+                        .or_insert_with(|| bytes[said..said + SAID].to_vec());
+                    bytes[said..said + SAID].copy_from_slice(first);
+                }
+            }
+            lied = true;
+            at = said + SAID + 6;
+        }
+        if lied {
+            aead::reseal(bytes);
+        }
+        lied
     }
 
     /// The header of `bytes` with the body of the packet before.
@@ -210,7 +266,13 @@ impl Villain {
                 self.client = Some(source);
                 self.chance(Pick::All, ppb, bytes, Meddling::Forward(delay))
             }
-            AdversaryKind::Member { ppb, .. } => self.chance(Pick::Protected, ppb, bytes, Meddling::Mutate(word)),
+            AdversaryKind::Member { ppb, lies, .. } => {
+                let meddling = match lies {
+                    Lie::Bytes => Meddling::Mutate(word),
+                    Lie::Metrics | Lie::Counts | Lie::Names | Lie::Words | Lie::Replays => Meddling::Lie(lies),
+                };
+                self.chance(Pick::Protected, ppb, bytes, meddling)
+            }
             AdversaryKind::Garbage { .. }
             | AdversaryKind::HandshakeFlood { .. }
             | AdversaryKind::StolenKey { .. }

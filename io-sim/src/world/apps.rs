@@ -1007,6 +1007,7 @@ const fn mesh_name(fact: &Fact) -> &'static str {
         Fact::LinkLost(_) => "mesh.link_lost",
         Fact::Recovered(_) => "mesh.recovered",
         Fact::Outage(_) => "mesh.outage",
+        Fact::OutageOver(_) => "mesh.outage_over",
         Fact::Collision(_) => "mesh.collision",
     }
 }

@@ -5,8 +5,9 @@
 use net_kernel::api::{Command, Input};
 use net_kernel::base::{Addr, CommandId};
 
-use crate::check::{Map, Note};
+use crate::check::{LIAR, Map, Note};
 use crate::host::Host;
+use crate::scenario::Adversary;
 
 use super::World;
 use super::node::spoofed;
@@ -27,6 +28,18 @@ pub(super) struct Meshes {
 impl<H: Host> World<H> {
     /// A machine was started: it is told whom to keep a session with.
     pub(super) fn join(&mut self, node: u32) {
+        let liar = |adversary: &Adversary| super::adversary::member(adversary) == Some(node);
+        if self.scenario.mesh.is_some() && self.scenario.adversaries.iter().any(liar) {
+            let (at, values) = (self.now, Vec::new());
+            let note = Note {
+                node,
+                at,
+                what: LIAR,
+                values,
+            };
+            self.mapped(&note);
+            self.panel.note(&note);
+        }
         let Some(mesh) = self.scenario.mesh.as_ref().filter(|mesh| mesh.multicast.is_none()) else {
             return;
         };

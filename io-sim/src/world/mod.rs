@@ -1075,6 +1075,7 @@ impl<H: Host> World<H> {
             add(format!("adversary.{}", villain.spec.id), villain.made);
         }
         add("datagrams".to_owned(), self.accounts.sent);
+        add("bytes".to_owned(), self.accounts.bytes);
         add("delivered_bytes".to_owned(), self.apps.bytes);
         if let Some(rest) = self.rest() {
             add("mesh.rest".to_owned(), rest);

@@ -324,6 +324,7 @@ impl<H: Host> World<H> {
         let packet = self.packets;
         let datagram = self.pool.get_mut(slot);
         datagram.packet = packet;
+        self.accounts.bytes += datagram.bytes.len() as u64;
         datagram.origin = node;
         let to = datagram.to;
         if to == node::group() {
@@ -491,6 +492,17 @@ impl<H: Host> World<H> {
                     self.villains[index as usize].splice(&mut datagram.bytes);
                     (datagram.forged, datagram.digest) = (true, None);
                     self.inject(index, copy, SHORTCUT);
+                }
+                Meddling::Lie(lies) => {
+                    let (liar, datagram) = (self.entities[from as usize], self.pool.get_mut(slot));
+                    let lied = self.villains[index as usize].lie(lies, &mut datagram.bytes, &liar, &self.entities);
+                    if lied {
+                        (datagram.forged, datagram.digest) = (true, None);
+                        self.tell_fate(None, slot, |packet| Fact::Damaged {
+                            packet,
+                            adversary: Some(index),
+                        });
+                    }
                 }
                 Meddling::Mutate(word) => {
                     let datagram = self.pool.get_mut(slot);

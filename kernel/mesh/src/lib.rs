@@ -11,6 +11,7 @@
 //! | `relay.rs` | whose packets are sent on, and how many |
 //! | `labels.rs` | which node a wire label stands for |
 //! | `journal.rs` | whose routes changed of late |
+//! | `outage.rs` | failures with one cause |
 //! | `job.rs` | signatures, made and checked elsewhere |
 //!
 //! Invariants: a peer is an identity, never an address. Not here: packets and their keys (`net-session`).
@@ -26,13 +27,15 @@ mod journal;
 pub mod labels;
 pub mod mesh;
 mod neighbour;
+pub mod outage;
 pub mod peers;
 pub mod relay;
 pub mod routes;
 
 pub use beacons::Beacons;
 pub use labels::{Ground, MAX_NEXT_HOPS};
-pub use mesh::{Fact, Link, Mesh, MeshConfig, Outage, Standing, Vitals};
+pub use mesh::{Fact, Link, Mesh, MeshConfig, Standing, Vitals};
+pub use outage::{Outage, Outages, Scope};
 pub use peers::{Admission, Agreed, Failure, In, Out, Peers, Refusal, Timer};
 pub use relay::{RelayLimits, Relayed};
 pub use routes::Collision;

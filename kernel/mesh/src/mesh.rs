@@ -22,6 +22,7 @@ use crate::job::{Job, JobDone};
 use crate::joins::Joins;
 use crate::labels::Ground;
 use crate::neighbour::{MAX_AHEAD, Neighbour, Proof, Pulse};
+use crate::outage::{Around, News, Outage, Outages};
 use crate::relay::RelayLimits;
 use crate::routes::{Announcement, Change, Check, Collision, Route, Routes};
 
@@ -99,11 +100,6 @@ const LOAD_NEWS: u16 = 100;
 /// What reaching a neighbour costs while no round trip was measured, in microseconds: RFC 9002's first guess. A guess that
 /// is too low would be announced, and what is measured would then not be close enough to be used.
 const UNMEASURED_US: u32 = 333_000;
-/// Failures within this time of each other have one cause.
-const OUTAGE: Duration = Duration::from_secs(3);
-/// Fewer failures together are none.
-const MIN_OUTAGE: usize = 3;
-
 /// What a session knows of its peer's liveness. Read by the mesh, written by the lanes.
 pub trait Vitals {
     /// When a packet of the peer last authenticated.
@@ -212,21 +208,12 @@ pub enum Fact {
     LinkLost(EntityId),
     /// A neighbour or link that had failed works again.
     Recovered(EntityId),
-    /// Many neighbours failed at about the same time.
+    /// Many neighbours failed, or many nodes were lost, at about the same time.
     Outage(Outage),
+    /// Everybody is back, or forgotten.
+    OutageOver(Outage),
     /// Two nodes share a label, and one of them is unroutable from here.
     Collision(Collision),
-}
-
-/// Failures with one cause: a cable, a switch, a site.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Outage {
-    /// When the first of them was noticed.
-    pub since: Instant,
-    /// Neighbours that failed within three seconds of each other.
-    pub failed: usize,
-    /// Neighbours there were.
-    pub of: usize,
 }
 
 /// What the mesh waits for.
@@ -281,8 +268,7 @@ pub struct Mesh {
     /// Neighbours count as heard at this time at least: we were not there to hear them.
     excused: Instant,
     beat_due: Instant,
-    failures: Vec<Instant>,
-    outage: Option<Outage>,
+    outages: Outages,
     generation: u64,
 }
 
@@ -351,8 +337,7 @@ impl Mesh {
             recent: BTreeMap::new(),
             excused: Instant::ZERO,
             beat_due: Instant::ZERO,
-            failures: Vec::new(),
-            outage: None,
+            outages: Outages::default(),
             generation: 0,
         }
     }
@@ -404,10 +389,16 @@ impl Mesh {
         self.generation
     }
 
-    /// The failures with one cause that were noticed last, while they last.
+    /// Who is away for one cause: neighbours that failed and nodes that were lost at about the same time.
     #[must_use]
-    pub const fn outage(&self) -> Option<Outage> {
-        self.outage
+    pub const fn outages(&self) -> &Outages {
+        &self.outages
+    }
+
+    /// What we said of ourselves last, once it was signed.
+    #[must_use]
+    pub fn words(&self) -> Option<&Core> {
+        Some(&self.wave.as_ref()?.core)
     }
 
     /// The nearest `count` nodes that fit, nearest first.
@@ -453,6 +444,7 @@ impl Mesh {
         }
         self.neighbours
             .insert(session, Neighbour::new(peer, epoch, room, fx.now()));
+        self.back(&peer, true, fx);
         self.routes.claim(fx.now(), &peer, Ground::Linked);
         self.carry(session, view);
         self.follow(fx);
@@ -579,7 +571,13 @@ impl Mesh {
         // Looked at again: what was known when the check was asked for may be older than what is known now.
         let refused = match (self.routes.check(fx.now(), session, wave), proof) {
             (Check::Known, _) | (Check::Unproved, Proof::Found(true)) => None,
-            (Check::Unproved, _) => Some(DropReason::BadSignature),
+            (Check::Unproved, _) => {
+                if mutant!(RememberedUnproved) {
+                    self.routes.on_pingwave(fx.now(), session, wave);
+                    self.routes.on_withdraw(fx.now(), session, &wave.core.origin);
+                }
+                Some(DropReason::BadSignature)
+            }
             // Our own words come back over every circle: no fault of anybody.
             (Check::Own, _) => return,
             (Check::Stale, _) => Some(DropReason::StaleStatement),
@@ -598,6 +596,7 @@ impl Mesh {
                     return;
                 }
                 self.signing = None;
+                self.generation += 1;
                 self.wave = Some(Pingwave {
                     core,
                     signature,
@@ -647,6 +646,7 @@ impl Mesh {
         for change in changes {
             match change {
                 Change::Found(node) => {
+                    self.back(&node, false, fx);
                     if let Some(route) = self.routes.route(&node) {
                         fx.emit(Out::Fact(Fact::Found { node, route }));
                     }
@@ -658,6 +658,7 @@ impl Mesh {
                 Change::Rerouted(node) => fx.emit(Out::Rerouted(node)),
                 Change::Announce(node) => self.announce(node, true, fx),
                 Change::Measured(node) => self.announce(node, false, fx),
+                Change::Gone(node, over) => self.gone(node, Some(over), fx),
                 Change::Starved(node, version) => {
                     reachable!(*fx, RouteStarved);
                     self.ask(None, node, version, MAX_HOPS, fx);
@@ -752,7 +753,7 @@ impl Mesh {
     ) {
         if origin == self.core.origin {
             let newer = version.epoch == self.core.version.epoch && version.seqno > self.core.version.seqno;
-            if newer && self.spoke.is_none_or(|spoke| fx.now() >= spoke + SPEAK_GAP) {
+            if newer && !mutant!(AskedInVain) && self.spoke.is_none_or(|spoke| fx.now() >= spoke + SPEAK_GAP) {
                 reachable!(*fx, SpokeWhenAsked);
                 self.speak(view, fx);
             }
@@ -862,9 +863,8 @@ impl Mesh {
                 self.routes.link_cost(now, session, cost_us(Some(rtt)));
             }
         }
-        if self.outage.is_some_and(|outage| now >= outage.since + OUTAGE * 4) {
-            self.outage = None;
-        }
+        let over = self.outages.forget(now);
+        tell_outage(over, fx);
         self.watch(view, fx);
         self.follow(fx);
     }
@@ -938,6 +938,7 @@ impl Mesh {
                 if neighbour.hears_us {
                     fx.emit(Out::Fact(Fact::Recovered(peer)));
                     self.carry(session, view);
+                    self.back(&peer, true, fx);
                 }
                 self.tell(session, fx);
                 Some(heard + interval * SILENT)
@@ -996,11 +997,12 @@ impl Mesh {
                 reachable!(*fx, LinkOneWay);
                 fx.emit(Out::Fact(Fact::LinkLost(peer)));
                 self.routes.link_down(now, session);
-                self.count_failure(fx);
+                self.gone(peer, None, fx);
             }
             (false, true) => {
                 fx.emit(Out::Fact(Fact::Recovered(peer)));
                 self.carry(session, view);
+                self.back(&peer, true, fx);
                 self.tell(session, fx);
             }
             (true, true) | (false, false) => {}
@@ -1031,31 +1033,31 @@ impl Mesh {
             Fact::Failed(peer)
         };
         fx.emit(Out::Fact(fact));
-        self.count_failure(fx);
+        self.gone(peer, None, fx);
         self.follow(fx);
         self.tell(session, fx);
     }
 
-    /// Notes whether many neighbours failed together.
-    fn count_failure(&mut self, fx: &mut MeshFx<'_>) {
-        let now = fx.now();
-        self.failures.retain(|at| now < *at + OUTAGE);
-        if self.failures.len() < self.neighbours.len() {
-            self.failures.push(now);
+    fn around(&self) -> Around {
+        Around {
+            counting: self.neighbours.values().filter(|neighbour| neighbour.counts()).count(),
+            neighbours: self.neighbours.len(),
+            reached: self.routes.reached_count(),
         }
-        let (failed, of) = (self.failures.len(), self.neighbours.len());
-        if failed >= MIN_OUTAGE && failed * 3 >= of {
-            let outage = Outage {
-                since: self.failures[0],
-                failed,
-                of,
-            };
-            if self.outage.is_none() {
-                reachable!(*fx, OutageSeen);
-                fx.emit(Out::Fact(Fact::Outage(outage)));
-            }
-            self.outage = Some(outage);
-        }
+    }
+
+    /// Somebody went: a neighbour that failed, or a node that was reached over one. Perhaps many did together.
+    fn gone(&mut self, node: EntityId, over: Option<EntityId>, fx: &mut MeshFx<'_>) {
+        let around = self.around();
+        let news = self.outages.gone(fx.now(), node, over, around);
+        tell_outage(news, fx);
+    }
+
+    /// Somebody is back.
+    fn back(&mut self, node: &EntityId, as_neighbour: bool, fx: &mut MeshFx<'_>) {
+        let around = self.around();
+        let news = self.outages.back(node, as_neighbour, around);
+        tell_outage(news, fx);
     }
 
     fn end_damping(&mut self, fx: &mut MeshFx<'_>) {
@@ -1155,6 +1157,7 @@ impl Machine for Mesh {
 
     fn check(&self) {
         self.routes.check_invariants();
+        self.outages.check();
         assert!(self.checks.len() <= MAX_CHECKS);
         assert!(self.questions.len() <= MAX_QUESTIONS);
         assert!(self.asked.len() <= MAX_ASKED_FOR);
@@ -1167,6 +1170,17 @@ impl Machine for Mesh {
                 "routes lead over neighbours that are heard and hear us, and no others"
             );
         }
+    }
+}
+
+fn tell_outage(news: Option<News>, fx: &mut MeshFx<'_>) {
+    match news {
+        None => {}
+        Some(News::Began(outage)) => {
+            reachable!(*fx, OutageSeen);
+            fx.emit(Out::Fact(Fact::Outage(outage)));
+        }
+        Some(News::Over(outage)) => fx.emit(Out::Fact(Fact::OutageOver(outage))),
     }
 }
 

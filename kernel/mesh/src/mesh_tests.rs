@@ -13,6 +13,7 @@ use net_wire::mesh::{Core, Health, Message, Pingwave, Version};
 
 use crate::job::{Job, JobDone};
 use crate::mesh::{Fact, In, MAX_CHECKS, Mesh, MeshConfig, Out, View, Vitals};
+use crate::outage::Scope;
 
 const ROOM: u64 = 64 << 10;
 
@@ -492,8 +493,20 @@ fn many_failures_at_once_are_one_outage() {
         .filter(|fact| matches!(fact, Fact::Outage(_)))
         .count();
     assert_eq!(outages, 1);
-    let outage = rig.mesh.machine().outage().expect("while it lasts");
-    assert_eq!((outage.failed, outage.of), (6, 6));
+    let outages = rig.mesh.machine().outages();
+    let outage = outages.current().expect("while it lasts");
+    assert_eq!((outage.failed, outage.of, outage.scope), (6, 6, Scope::Ourselves));
+    assert_eq!(outages.failed().count(), 6);
+    for n in 2..8 {
+        rig.lanes.heard.insert(SessionKey(n), rig.now);
+    }
+    rig.pass(1_000);
+    for n in 2..8 {
+        rig.hear(SessionKey(n), &Message::Heard(true));
+    }
+    rig.pass(500);
+    let over = rig.facts().iter().any(|fact| matches!(fact, Fact::OutageOver(_)));
+    assert!(over && rig.mesh.machine().outages().current().is_none());
 }
 
 #[test]

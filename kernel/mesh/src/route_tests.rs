@@ -307,7 +307,7 @@ impl World {
     fn react(&mut self, node: usize) {
         for change in self.nodes[node].take_changes() {
             match change {
-                Change::Found(_) | Change::Rerouted(_) | Change::Lost(_) | Change::Collided(_) => {}
+                Change::Found(_) | Change::Rerouted(_) | Change::Lost(_) | Change::Gone(..) | Change::Collided(_) => {}
                 Change::Announce(target) | Change::Measured(target) => {
                     for to in 0..self.nodes.len() {
                         self.announce(node, to, &target);

@@ -34,8 +34,10 @@ const HYSTERESIS: u32 = 8;
 const HYSTERESIS_US: u32 = 100;
 /// A longer way, in microseconds, is none: half an hour, so that adding the cost of a link cannot overflow.
 const MAX_RTT_US: u32 = 1 << 31;
-/// Nodes whose state is looked at after a turn; in a larger table, those that changed last.
-const LOOKED_AT: usize = 64;
+/// A table of so many nodes is looked at after every turn.
+const LOOKED_THROUGH: usize = 64;
+/// In a larger one, so many that changed last.
+const LOOKED_AT: u64 = 8;
 /// What one link may cost at most, in microseconds.
 const MAX_COST_US: u32 = 1 << 30;
 
@@ -91,6 +93,8 @@ struct Target {
     offers: Vec<Offer>,
     feasible: Option<Distance>,
     selected: Option<SessionKey>,
+    /// The neighbour over which it was reached last, until it is offered by nobody.
+    over: Option<EntityId>,
     announced: Option<Announced>,
     /// Neighbours that hold an announcement of ours.
     told: BTreeSet<SessionKey>,
@@ -136,6 +140,8 @@ pub enum Change {
     Rerouted(EntityId),
     /// The node is no longer reachable.
     Lost(EntityId),
+    /// The node, which had been reached over that neighbour, is offered by nobody any more.
+    Gone(EntityId, EntityId),
     /// Routes are offered and none is feasible: somebody must ask its origin for a newer statement (RFC 8966 section 3.8.2.1).
     Starved(EntityId, Version),
     /// Two nodes share a label.
@@ -192,6 +198,8 @@ pub struct Routes {
     journal: Journal,
     /// Nothing expires before; `None` where nothing ever does.
     due: Option<Instant>,
+    /// How many nodes are reached.
+    reached: usize,
 }
 
 impl Routes {
@@ -217,6 +225,7 @@ impl Routes {
             label_of,
             journal: Journal::default(),
             due: None,
+            reached: 0,
         }
     }
 
@@ -387,6 +396,7 @@ impl Routes {
         }
         match target.statement(version) {
             Some(known) if known.core == wave.core && known.signature == wave.signature => Check::Known,
+            Some(known) if mutant!(WordsOfOthers) && known.signature == wave.signature => Check::Known,
             Some(_) => Check::Stale,
             None => Check::Unproved,
         }
@@ -426,6 +436,15 @@ impl Routes {
             return;
         }
         target.learn(now, wave);
+        let earlier = target.offer(via).map_or(offer.rtt_us, |old| old.rtt_us);
+        let offer = Offer {
+            rtt_us: if mutant!(WorseNewsIgnored) {
+                offer.rtt_us.min(earlier)
+            } else {
+                offer.rtt_us
+            },
+            ..offer
+        };
         if let Some(old) = target.offers.iter_mut().find(|old| old.via == via) {
             *old = offer;
         } else if target.offers.len() < MAX_OFFERS {
@@ -560,6 +579,12 @@ impl Routes {
         })
     }
 
+    /// How many nodes are reached.
+    #[must_use]
+    pub const fn reached_count(&self) -> usize {
+        self.reached
+    }
+
     /// Neighbours that say they reach a node in one hop, as far as kept.
     pub fn neighbours_of<'r>(&'r self, of: &EntityId) -> impl Iterator<Item = (SessionKey, EntityId)> + 'r {
         let offers = self.targets.get(of).map_or(&[][..], |target| &target.offers);
@@ -651,14 +676,26 @@ impl Routes {
         let offered = routable && !target.offers.is_empty();
         let wanted = target.feasible.map(|distance| distance.version.next());
         let Some(target) = self.targets.get_mut(id) else { return };
+        let before = target.selected.is_some();
         target.take(now, *id, chosen.as_ref(), wanted.filter(|_| offered), &mut self.changes);
+        match (before, chosen.is_some()) {
+            (false, true) => self.reached += 1,
+            (true, false) => self.reached -= 1,
+            (true, true) | (false, false) => {}
+        }
         target.prune();
+        self.publish(id, &ways);
+    }
+
+    /// Notes when something about a node ends, and where what bears its label goes from now on: over those of `ways`, in
+    /// order, that still close no circle after what was announced just now.
+    fn publish(&mut self, id: &EntityId, ways: &[Route]) {
+        let Some(target) = self.targets.get(id) else { return };
         let ends = target.ends(self.hold);
         self.due = match (self.due, ends) {
             (Some(due), Some(ends)) => Some(due.min(ends)),
             (due, ends) => due.or(ends),
         };
-        // What was announced just now may have left fewer ways that close no circle.
         let (selected, label) = (target.selected, target.label);
         let feasible = ways
             .iter()
@@ -672,8 +709,8 @@ impl Routes {
     pub fn check_invariants(&self) {
         assert!(self.targets.len() <= MAX_TARGETS);
         self.labels.check();
-        let few = self.targets.len() <= LOOKED_AT;
-        let recent = self.journal.since(self.mark().saturating_sub(LOOKED_AT as u64));
+        let few = self.targets.len() <= LOOKED_THROUGH;
+        let recent = self.journal.since(self.mark().saturating_sub(LOOKED_AT));
         let changed = recent.into_iter().flatten().filter(|_| !few);
         for target in changed.filter_map(|id| self.targets.get(&id)) {
             self.check_target(target);
@@ -768,7 +805,12 @@ impl Target {
             .statements
             .binary_search_by_key(&version, |known| known.core.version)
         {
-            Ok(_) => return,
+            Ok(at) => {
+                if mutant!(WordsOfOthers) {
+                    self.statements[at].core = wave.core;
+                }
+                return;
+            }
             Err(at) => at,
         };
         let heard = self.heard(version);
@@ -806,7 +848,14 @@ impl Target {
             self.lost.get_or_insert(now);
             if before.is_some() {
                 changes.push(Change::Lost(id));
-                changes.push(Change::Announce(id));
+                if !mutant!(WithdrawalUnsaid) {
+                    changes.push(Change::Announce(id));
+                }
+            }
+            if self.offers.is_empty()
+                && let Some(over) = self.over.take()
+            {
+                changes.push(Change::Gone(id, over));
             }
             changes.extend(wanted.map(|version| Change::Starved(id, version)));
             return;
@@ -818,6 +867,7 @@ impl Target {
             Some(_) => {}
         }
         self.lost = None;
+        self.over = Some(way.next);
         // Another next hop is news to both: one may use this way now, the other must not.
         if moved || self.is_news(way) {
             let same = self.announced.is_some_and(|announced| announced.version == way.version);

@@ -242,7 +242,12 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                     lane.go_direct(now.mono, session);
                 }
             }
-            Fact::Lost(_) | Fact::Suspected(_) | Fact::Refuted(_) | Fact::Outage(_) | Fact::Collision(_) => {}
+            Fact::Lost(_)
+            | Fact::Suspected(_)
+            | Fact::Refuted(_)
+            | Fact::Outage(_)
+            | Fact::OutageOver(_)
+            | Fact::Collision(_) => {}
         }
     }
 
