@@ -130,6 +130,8 @@ pub enum Out {
         /// Our label of the association.
         association: AssociationId,
     },
+    /// Try these addresses too in a dial under way.
+    Also(AttemptId, Vec<Addr>),
     /// Forget a dial.
     CancelDial(AttemptId),
     /// Begin a session under a key.
@@ -294,7 +296,8 @@ impl Peers {
                     why: Refusal::TableFull,
                 });
             }
-            return dial.waiting.push(command);
+            dial.waiting.push(command);
+            return fx.emit(Out::Also(dial.attempt, addresses.to_vec()));
         }
         if self.by_attempt.len() >= MAX_ATTEMPTS || self.is_full() {
             return fx.emit(Out::Refused {

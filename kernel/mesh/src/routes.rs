@@ -74,6 +74,9 @@ struct Offer {
     hops: u8,
     ttl: u8,
     rtt_us: u32,
+    /// The least it said of this version. Its own feasible distance lies no higher, and does not rise with what it says later,
+    /// so that a way that became longer is no less safe.
+    closest_us: u32,
 }
 
 /// What was last announced of a node.
@@ -431,18 +434,22 @@ impl Routes {
             hops: wave.hops,
             ttl: wave.ttl,
             rtt_us: wave.rtt_us,
+            closest_us: wave.rtt_us,
         };
         if target.offer(via).is_some_and(|old| offer.version < old.version) {
             return;
         }
         target.learn(now, wave);
-        let earlier = target.offer(via).map_or(offer.rtt_us, |old| old.rtt_us);
+        let before = target.offer(via);
+        let earlier = before.map_or(offer.rtt_us, |old| old.rtt_us);
+        let same = before.filter(|old| old.version == offer.version);
         let offer = Offer {
             rtt_us: if mutant!(WorseNewsIgnored) {
                 offer.rtt_us.min(earlier)
             } else {
                 offer.rtt_us
             },
+            closest_us: same.map_or(offer.rtt_us, |old| old.closest_us.min(offer.rtt_us)),
             ..offer
         };
         if let Some(old) = target.offers.iter_mut().find(|old| old.via == via) {
@@ -749,7 +756,7 @@ impl Routes {
         let feasible = target.feasible.expect("what was announced bounds what is feasible");
         assert!(
             offer.version > feasible.version
-                || (offer.version == feasible.version && offer.rtt_us < feasible.rtt_us)
+                || (offer.version == feasible.version && offer.closest_us < feasible.rtt_us)
                 || mutant!(FeasibilityForgotten),
             "the way in use is feasible"
         );
@@ -795,7 +802,7 @@ impl Target {
         mutant!(FeasibilityForgotten)
             || self
                 .feasible
-                .is_none_or(|distance| distance.admits(offer.version, offer.rtt_us))
+                .is_none_or(|distance| distance.admits(offer.version, offer.closest_us))
     }
 
     /// Takes in what an origin said. A statement that arrives late is no younger than what came after it.

@@ -107,7 +107,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     }
 
     /// Where a peer is dialled: at the addresses given, and over relays where a way is known.
-    fn ways_to(&self, peer: &EntityId, addresses: &[Addr]) -> Result<Vec<Addr>, Refused> {
+    pub(super) fn ways_to(&self, peer: &EntityId, addresses: &[Addr]) -> Result<Vec<Addr>, Refused> {
         if addresses.len() > MAX_ADDRESSES || addresses.iter().any(routed::is_routed) {
             return Err(Refused::BadAddresses);
         }

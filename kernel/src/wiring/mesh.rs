@@ -168,6 +168,8 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                 if let Some(session) = self.peers.machine().session_of(&peer) {
                     return self.dial_over(now, session, peer, &addresses);
                 }
+                // Over relays as well: a session there is one from which the direct path can be looked for.
+                let addresses = self.ways_to(&peer, &addresses).unwrap_or(addresses);
                 let dial = PeersIn::Connect {
                     command: JOIN,
                     peer,

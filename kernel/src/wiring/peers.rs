@@ -34,6 +34,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                     },
                 );
             }
+            Out::Also(attempt, addresses) => self.tell_handshakes(now, HandshakeIn::Also(attempt, addresses)),
             Out::CancelDial(attempt) => self.tell_handshakes(now, HandshakeIn::Cancel(attempt)),
             Out::Start(session, agreed) => self.start(now, session, &agreed),
             Out::Adopt(session, agreed) => {
@@ -60,6 +61,10 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                 address,
                 command,
             } => {
+                if command == Some(JOIN) && routed::is_routed(&address) {
+                    // It is to be a neighbour, so the search for a direct path goes on.
+                    self.tell_mesh(now, MeshIn::DialFailed(peer));
+                }
                 self.events.push(Event::Connected {
                     session,
                     peer,

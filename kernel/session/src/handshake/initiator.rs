@@ -9,7 +9,7 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use net_base::limit::MAX_ATTEMPTS;
+use net_base::limit::{MAX_ADDRESSES, MAX_ATTEMPTS};
 use net_base::{Addr, AssociationId, Duration, EntityId, SessionId, mutant, reachable, sometimes};
 use net_wire::DropReason;
 use net_wire::handshake::{
@@ -129,6 +129,17 @@ impl Initiator {
             .values()
             .find(|attempt| attempt.peer == *peer)
             .map(|attempt| attempt.association)
+    }
+
+    pub(super) fn also(&mut self, attempt: AttemptId, addresses: &[Addr]) {
+        let Some(attempt) = self.attempts.get_mut(&attempt) else {
+            return;
+        };
+        for address in addresses {
+            if !attempt.addresses.contains(address) && attempt.addresses.len() < MAX_ADDRESSES {
+                attempt.addresses.push(*address);
+            }
+        }
     }
 
     pub(super) fn on_unreachable(&mut self, address: &Addr) {

@@ -64,6 +64,8 @@ pub enum In<'b> {
         /// answer is used instead: the installed key says which.
         association: AssociationId,
     },
+    /// Try these addresses too, from the next round on; at most 16 in all. Ignored where the dial ended.
+    Also(AttemptId, Vec<Addr>),
     /// Forget a dial. Nothing is emitted for it any more.
     Cancel(AttemptId),
     /// A whole datagram that is a handshake packet: SESSION_ID 0, or one that [`Handshakes::awaits`].
@@ -354,6 +356,7 @@ impl Machine for Handshakes {
             } => {
                 self.on_dial(attempt, peer, addresses, association, view, fx);
             }
+            In::Also(attempt, addresses) => self.initiator.also(attempt, &addresses),
             In::Cancel(attempt) => {
                 self.on_cancel(attempt, fx);
             }
