@@ -73,8 +73,8 @@ pub(super) fn mesh(mut table: Table<'_>, names: &Names) -> Read<MeshSpec> {
         .unwrap_or(Shape::None);
     let width = table.number("width")?.map(|width| width as u32);
     let degree = table.number("degree")?.unwrap_or(DEGREE);
-    if !(2..=32).contains(&degree) {
-        return Err(table.error("`degree` is 2 to 32 links for each machine"));
+    if !(1..=32).contains(&degree) {
+        return Err(table.error("`degree` is 1 to 32 links for each machine"));
     }
     let mut links = shaped(shape, names.nodes.len() as u32, width, degree as u32);
     for pair in table.texts("links")?.unwrap_or_default() {

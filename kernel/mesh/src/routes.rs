@@ -716,15 +716,12 @@ impl Routes {
     pub fn check_invariants(&self) {
         assert!(self.targets.len() <= MAX_TARGETS);
         self.labels.check();
-        let few = self.targets.len() <= LOOKED_THROUGH;
+        if self.targets.len() <= LOOKED_THROUGH {
+            return self.targets.values().for_each(|target| self.check_target(target));
+        }
         let recent = self.journal.since(self.mark().saturating_sub(LOOKED_AT));
-        let changed = recent.into_iter().flatten().filter(|_| !few);
-        for target in changed.filter_map(|id| self.targets.get(&id)) {
-            self.check_target(target);
-        }
-        for target in self.targets.values().filter(|_| few) {
-            self.check_target(target);
-        }
+        let changed = recent.into_iter().flatten().filter_map(|id| self.targets.get(&id));
+        changed.for_each(|target| self.check_target(target));
     }
 
     fn check_target(&self, target: &Target) {
