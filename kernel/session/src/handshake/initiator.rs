@@ -131,15 +131,21 @@ impl Initiator {
             .map(|attempt| attempt.association)
     }
 
-    pub(super) fn also(&mut self, attempt: AttemptId, addresses: &[Addr]) {
+    /// Takes more addresses into a dial. True where one of them is new: it comes next.
+    pub(super) fn also(&mut self, attempt: AttemptId, addresses: &[Addr]) -> bool {
         let Some(attempt) = self.attempts.get_mut(&attempt) else {
-            return;
+            return false;
         };
+        let known = attempt.addresses.len();
         for address in addresses {
             if !attempt.addresses.contains(address) && attempt.addresses.len() < MAX_ADDRESSES {
                 attempt.addresses.push(*address);
             }
         }
+        if attempt.addresses.len() > known {
+            attempt.next = known;
+        }
+        attempt.addresses.len() > known
     }
 
     pub(super) fn on_unreachable(&mut self, address: &Addr) {

@@ -64,7 +64,7 @@ pub enum In<'b> {
         /// answer is used instead: the installed key says which.
         association: AssociationId,
     },
-    /// Try these addresses too, from the next round on; at most 16 in all. Ignored where the dial ended.
+    /// Try these addresses too, at once and in every round; at most 16 in all. Ignored where the dial ended.
     Also(AttemptId, Vec<Addr>),
     /// Forget a dial. Nothing is emitted for it any more.
     Cancel(AttemptId),
@@ -356,7 +356,11 @@ impl Machine for Handshakes {
             } => {
                 self.on_dial(attempt, peer, addresses, association, view, fx);
             }
-            In::Also(attempt, addresses) => self.initiator.also(attempt, &addresses),
+            In::Also(attempt, addresses) => {
+                if self.initiator.also(attempt, &addresses) {
+                    fx.arm(Timer::Retry(attempt), fx.now());
+                }
+            }
             In::Cancel(attempt) => {
                 self.on_cancel(attempt, fx);
             }
