@@ -279,6 +279,9 @@ pub struct UpArgs {
     /// Serve figures for prometheus at this TCP address; :PORT means loopback
     #[arg(long, value_name = "ADDR", value_parser = metrics)]
     pub metrics: Option<SocketAddr>,
+    /// Find nodes of the same network on the local one by multicast, and be found by them
+    #[arg(long)]
+    pub multicast: bool,
 }
 
 /// `net config`

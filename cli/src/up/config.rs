@@ -48,6 +48,8 @@ tickets = []
 ticket_files = []
 # Whether to join the neighbours of the last run again.
 cached = true
+# Whether to find nodes of the same network on the local one by multicast, and to be found by them.
+multicast = false
 
 # Nodes without a ticket: who, and where.
 #[[join.peers]]
@@ -81,6 +83,7 @@ pub struct Config {
     pub ticket_files: Vec<PathBuf>,
     pub peers: Vec<(EntityId, Vec<SocketAddr>)>,
     pub cached: bool,
+    pub multicast: bool,
     pub mesh: MeshConfig,
     pub patience: Duration,
 }
@@ -98,6 +101,7 @@ impl Default for Config {
             ticket_files: Vec::new(),
             peers: Vec::new(),
             cached: true,
+            multicast: false,
             mesh: MeshConfig::default(),
             patience: Duration::from_secs(30),
         }
@@ -189,6 +193,7 @@ fn read_join(mut table: Table<'_>, config: &mut Config) -> Result<(), Failure> {
     let path = |text: &str| Ok(PathBuf::from(text));
     table.read_list("ticket_files", MAX_JOINS, |value| config.ticket_files.push(value), path)?;
     table.boolean("cached", |value| config.cached = value)?;
+    table.boolean("multicast", |value| config.multicast = value)?;
     for mut peer in table.tables("peers", "[[join.peers]]", MAX_JOINS)? {
         let (mut id, mut addresses) = (None, Vec::new());
         peer.read("id", |value| id = Some(value), args::entity)?;

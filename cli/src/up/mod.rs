@@ -188,6 +188,7 @@ pub async fn run(args: &UpArgs, out: Out) -> Result<(), Failure> {
 fn with_options(mut config: Config, args: &UpArgs) -> Config {
     config.bind = args.bind.or(config.bind);
     config.metrics = args.metrics.or(config.metrics);
+    config.multicast |= args.multicast;
     config.network_key = args.network_key.clone().or(config.network_key);
     config
 }
@@ -266,6 +267,7 @@ async fn start(
         .address(host::address(config.bind))
         .advertise(config.advertise.iter().copied())
         .mesh(config.mesh.clone())
+        .multicast(config.multicast)
         .state(state);
     if !config.allow.is_empty() {
         builder = builder.allow(config.allow.iter().copied());
