@@ -140,23 +140,21 @@ fn rows<'v>(value: &'v Value, of: &str) -> Vec<&'v Value> {
     value[of].as_array().expect("a list").iter().collect()
 }
 
-/// A node that is known over another, and that nobody relays to, is told apart from one that nobody knows.
+/// A node that is known over another is reached over it, and that is told apart from a direct session.
 #[track_caller]
-fn no_path_is_told(home: &Home, from: &Up, over: &Up, to: &Up) {
-    for _ in 0..ASKED {
-        let ended = home.tell(from, &["ping", &to.id[..8], "-c", "1"]);
-        let lost = ended.stderr.contains("E-UNKNOWN-NODE") || !ended.stderr.contains(&over.id[..16]);
-        // In a moment in which no route leads there, it is not known over anybody.
-        if !lost {
-            assert!(
-                ended.fails(12, "E-NO-PATH").contains("net join TICKET"),
-                "{}",
-                ended.stderr
-            );
-            return;
-        }
-    }
-    panic!("it is never known");
+fn a_relay_is_told(home: &Home, from: &Up, over: &Up, to: &Up) {
+    let ended = home.tell(
+        from,
+        &["ping", &to.id[..8], "-c", "2", "--interval", "0.01", "-o", "json"],
+    );
+    assert_eq!(ended.code, Some(11), "{}{}", ended.text(), ended.stderr);
+    let told = json(&ended.text());
+    assert_eq!(
+        (&told["path"], &told["received"]),
+        (&"relayed".into(), &2.into()),
+        "{told}"
+    );
+    assert!(told.to_string().contains(&over.id[..16]), "{told}");
 }
 
 #[test]
@@ -210,7 +208,7 @@ fn three_in_a_line_see_each_other() {
         (&ping["path"], &ping["node"], &ping["received"]),
         (&"direct".into(), &"running".into(), &2.into())
     );
-    no_path_is_told(&home, &a, &b, &c);
+    a_relay_is_told(&home, &a, &b, &c);
     home.tell(&a, &["ping", "00000000"]).fails(2, "E-UNKNOWN-NODE");
     home.tell(&a, &["ping", "abc"]).fails(2, "E-UNKNOWN-NODE");
     home.tell(&a, &["trace", &a.id]).fails(2, "E-OWN-TICKET");
@@ -223,7 +221,7 @@ fn three_in_a_line_see_each_other() {
     let doctor = home.until(&a, &["doctor"], |doctor| path_of(doctor, &c.id).is_some());
     assert_eq!(doctor["well"], true);
     assert_eq!(path_of(&doctor, &b.id).as_deref(), Some("direct"));
-    assert_eq!(path_of(&doctor, &c.id).as_deref(), Some("known"));
+    assert_eq!(path_of(&doctor, &c.id).as_deref(), Some("relayed"));
 
     let top = home
         .tell(&a, &["top", "-c", "2", "--interval", "0.01", "-o", "jsonl"])
@@ -399,7 +397,9 @@ fn a_ticket_of_another_network_is_not_joined() {
     home.run(["key", "new", &key]).succeeds();
     let (a, b) = (home.up("a", &[]), home.up("b", &["--network-key", &key]));
     home.tell(&a, &["join", b.ticket()]).fails(4, "E-OTHER-NETWORK");
-    home.run(["up", "--id", "elsewhere", "--join", b.ticket()])
+    let elsewhere = home.path("elsewhere");
+    let elsewhere = elsewhere.to_str().expect("text");
+    home.run(["up", "--id", elsewhere, "--join", b.ticket()])
         .fails(4, "E-OTHER-NETWORK");
     let mut c = home.up("c", &["--network-key", &key, "--join", b.ticket()]);
     c.hears("found", &b.id);
@@ -431,7 +431,8 @@ fn figures_are_served_to_prometheus() {
         assert!(page.lines().any(|found| found == line), "{line} in {page}");
     }
     assert!(get("/else").starts_with("HTTP/1.1 404 "));
-    let taken = home.run(["up", "--id", "elsewhere", "--metrics", &address]);
+    let elsewhere = home.path("elsewhere");
+    let taken = home.run(["up", "--id", elsewhere.to_str().expect("text"), "--metrics", &address]);
     taken.fails(3, "E-PORT-IN-USE");
 }
 

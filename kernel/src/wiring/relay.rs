@@ -73,7 +73,11 @@ impl Tx for Outward<'_> {
         self.routed = label.is_some();
         match label {
             None => self.io.reserve(to, len),
-            Some(label) => self.afar.reserve(label, len),
+            // Nothing is sealed before it can leave: in a turn that may not transmit it would bear the time of an earlier one.
+            Some(label) => {
+                self.io.reserve(to, len + ROUTING_LEN + TRAILER_LEN)?;
+                self.afar.reserve(label, len)
+            }
         }
     }
 
