@@ -190,8 +190,9 @@ coverage() {
     limited 15 env -u NET_REGENERATE cargo test --quiet -p net-wire -p net-session --lib --tests >/dev/null
     # Crews and the links of a mesh are tested where kernels meet.
     limited 15 env -u NET_REGENERATE cargo test --quiet -p net-kernel --test crew --test mesh >/dev/null
+    limited 15 env -u NET_REGENERATE cargo test --quiet -p net-io-sim --test relays >/dev/null
     limited 15 env -u NET_REGENERATE cargo test --quiet -p net-tests --test corpora --test protocol_tables >/dev/null
-    binaries=$(cargo test --no-run -p net-wire -p net-session --lib --tests 2>&1 && cargo test --no-run -p net-tests --test corpora --test protocol_tables 2>&1 && cargo test --no-run -p net-kernel --test crew --test mesh 2>&1)
+    binaries=$(cargo test --no-run -p net-wire -p net-session --lib --tests 2>&1 && cargo test --no-run -p net-tests --test corpora --test protocol_tables 2>&1 && cargo test --no-run -p net-kernel --test crew --test mesh 2>&1 && cargo test --no-run -p net-io-sim --test relays 2>&1)
     unset PROPTEST_RNG_SEED RUSTC_WORKSPACE_WRAPPER LLVM_PROFILE_FILE
     while read -r now; do objects+=(--object "$now"); done < <(sed -n 's/^ *Executable .*(\(.*\))$/\1/p' <<<"$binaries")
     [ "${#objects[@]}" -gt 0 ] || fail "no test was built"

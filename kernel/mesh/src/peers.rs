@@ -189,6 +189,7 @@ struct Live {
 #[derive(Debug)]
 struct Dial {
     attempt: AttemptId,
+    addresses: Vec<Addr>,
     waiting: Vec<CommandId>,
 }
 
@@ -297,7 +298,13 @@ impl Peers {
                 });
             }
             dial.waiting.push(command);
-            return fx.emit(Out::Also(dial.attempt, addresses.to_vec()));
+            let new = addresses.iter().filter(|address| !dial.addresses.contains(address));
+            let new: Vec<Addr> = new.copied().take(MAX_ADDRESSES - dial.addresses.len()).collect();
+            if !new.is_empty() {
+                dial.addresses.extend(&new);
+                fx.emit(Out::Also(dial.attempt, new));
+            }
+            return;
         }
         if self.by_attempt.len() >= MAX_ATTEMPTS || self.is_full() {
             return fx.emit(Out::Refused {
@@ -321,7 +328,11 @@ impl Peers {
         self.next_attempt += 1;
         let attempt = AttemptId(self.next_attempt);
         self.by_attempt.insert(attempt, peer);
-        self.by_id.entry(peer).or_default().dial = Some(Dial { attempt, waiting });
+        self.by_id.entry(peer).or_default().dial = Some(Dial {
+            attempt,
+            addresses: addresses.clone(),
+            waiting,
+        });
         fx.emit(Out::Dial {
             attempt,
             peer,
