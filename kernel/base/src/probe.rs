@@ -180,6 +180,7 @@ probes! {
     BeaconAnswered "a node that was not heard before is answered at once"
     BeaconUnvouched "a beacon comes from an address that its maker does not vouch for, and that is not dialled"
     PeerSilent "a node that was found is not heard any more and is forgotten"
+        ("a_node_that_falls_silent_is_forgotten")
 }
 
 /// A set of probes.
