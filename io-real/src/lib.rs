@@ -61,6 +61,7 @@ pub use driver::{Driver, DriverError, Parts};
 pub use error::{ConnectError, RecvError, RolledBack, SendError, SessionError, StartError};
 pub use mesh::{MeshEvent, MeshEvents, MeshNeighbour, MeshNode, MeshRoute, MeshSnapshot};
 pub use net_kernel::api::Algorithm;
+pub use net_kernel::base::routed;
 pub use net_kernel::wire::Suite;
 pub use net_kernel::wire::ticket::{Ticket, TicketError};
 pub use node::{Builder, Node, assemble};

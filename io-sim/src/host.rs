@@ -6,7 +6,9 @@
 //! Not here: the world around it (`world/`).
 
 use crate::check::Panel;
-use net_kernel::api::{Deadline, Drops, Holdings, Input, Io, MeshConfig, SessionConfig, SessionStats, TimerLoad};
+use net_kernel::api::{
+    Deadline, Drops, Holdings, Input, Io, MeshConfig, Relayed, SessionConfig, SessionStats, TimerLoad,
+};
 use net_kernel::base::probe::Hits;
 use net_kernel::base::trace::Record;
 use net_kernel::base::{Addr, EntityId, Epoch, Now};
@@ -73,6 +75,11 @@ pub trait Host: Sized {
     /// Counts of what it refused.
     fn drops(&self) -> Drops {
         Drops::default()
+    }
+
+    /// What it sent on for others since boot.
+    fn relayed(&self) -> Relayed {
+        Relayed::default()
     }
 
     /// The probes it passed since boot, where it keeps any.

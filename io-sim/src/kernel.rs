@@ -7,7 +7,7 @@ use std::any::TypeId;
 use std::collections::BTreeMap;
 
 use net_kernel::Kernel;
-use net_kernel::api::{Boot, Deadline, Drops, Holdings, Input, Io, SessionStats, TimerLoad};
+use net_kernel::api::{Boot, Deadline, Drops, Holdings, Input, Io, Relayed, SessionStats, TimerLoad};
 use net_kernel::base::map::IdMap;
 use net_kernel::base::probe::Hits;
 use net_kernel::base::rng::{Secret, Seed};
@@ -129,6 +129,10 @@ impl<A: Aead, C: Check> Host for KernelHost<A, C> {
 
     fn drops(&self) -> Drops {
         self.kernel.drops()
+    }
+
+    fn relayed(&self) -> Relayed {
+        self.kernel.relayed()
     }
 
     fn probes(&self) -> Hits {

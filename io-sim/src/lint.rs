@@ -28,7 +28,7 @@ pub struct Warning {
 pub const DEVIATIONS: u64 = 6;
 
 /// Counters that a run may have, beside families named after faults, adversaries, workloads, causes and reasons.
-const COUNTERS: [&str; 51] = [
+const COUNTERS: [&str; 54] = [
     "backpressure",
     "boot_failed",
     "boots",
@@ -73,6 +73,9 @@ const COUNTERS: [&str; 51] = [
     "nat.mapped",
     "nat.remapped",
     "rekeyed",
+    "relay.bytes",
+    "relay.packets",
+    "relay.refused",
     "resumed",
     "reveal.after",
     "reveal.past",

@@ -12,8 +12,10 @@ use net_wire::{CloseCode, Reliability};
 
 pub use net_base::store::{StoreError, StoreOp, Stored};
 pub use net_base::timer::Load;
+pub use net_mesh::beacons::Segment;
 pub use net_mesh::mesh::{Fact, Link, MAX_CHECKS, Mesh, MeshConfig, Standing};
 pub use net_mesh::outage::{Outage, Scope};
+pub use net_mesh::relay::{RelayLimits, Relayed};
 pub use net_mesh::routes::Collision;
 pub use net_mesh::routes::Route;
 pub use net_session::config::SessionConfig;
@@ -46,30 +48,6 @@ pub enum Input<'b> {
     Segment(Segment<'b>),
     /// The transmitter takes datagrams again after [`Tx::reserve`] answered `None`.
     TxReady,
-}
-
-/// The segment of the network on which nodes speak to all that listen (docs/protocol.md section 8a). A kernel that was booted
-/// without a mesh ignores all of it, and one that was told of no [`Segment::Joined`] neither speaks nor listens.
-#[derive(Clone, Copy, Debug)]
-pub enum Segment<'b> {
-    /// What [`Io::beacon`] is given is spoken to the segment from now on, and what is spoken there is heard. Told again when
-    /// the node is reached elsewhere.
-    Joined {
-        /// The port that the node is reached at; not 0.
-        port: u16,
-        /// Where it is reached, as far as that is known; the first four are said. Where there is any, others dial these
-        /// alone; where there is none, they dial the source of the datagram.
-        addresses: &'b [Addr],
-    },
-    /// The segment is neither spoken to nor heard any more.
-    Left,
-    /// Somebody spoke to the segment, perhaps this node itself.
-    Heard {
-        /// Where the datagram came from.
-        from: Addr,
-        /// The datagram.
-        bytes: &'b [u8],
-    },
 }
 
 /// What a user may ask for. Every refusal is an [`Event::Refused`] with the command's id; a refused

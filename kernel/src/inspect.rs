@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use net_base::probe::{Hits, Note as _, Probe, Probes as _};
 use net_base::trace::Trace;
 use net_base::{Check, EntityId, Seat, SessionKey};
-use net_mesh::{Beacons, Mesh};
+use net_mesh::{Beacons, Mesh, Relayed};
 use net_session::aead::Aead;
 use net_wire::DropReason;
 
@@ -137,6 +137,12 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     #[must_use]
     pub fn beacons(&self) -> Option<&Beacons> {
         self.beacons.as_ref().map(Seat::machine)
+    }
+
+    /// What was sent on for others since boot.
+    #[must_use]
+    pub const fn relayed(&self) -> Relayed {
+        self.relay.relayed()
     }
 
     /// Figures of a session.

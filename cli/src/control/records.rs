@@ -128,6 +128,27 @@ pub struct Peer {
     pub mtu: Option<u16>,
 }
 
+impl Peer {
+    /// A peer without a session: of what only a session shows nothing is known.
+    pub fn dialling(id: String, dialled: Vec<String>, kept: Option<String>) -> Self {
+        Self {
+            id,
+            state: "dialling".to_owned(),
+            address: None,
+            dialled,
+            kept,
+            rtt_us: None,
+            rtt_variance_us: None,
+            health: None,
+            load_permille: None,
+            sent: None,
+            received: None,
+            lost: None,
+            mtu: None,
+        }
+    }
+}
+
 impl fmt::Display for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.peers.is_empty() {
@@ -392,7 +413,7 @@ pub struct Finding {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PathFinding {
     pub id: String,
-    /// direct, known (over others, and nobody relays yet), relayed or none.
+    /// direct, known (over others, and there is no session), relayed or none.
     pub path: String,
     pub via: Option<String>,
     pub why: String,
@@ -544,21 +565,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_no_figure() {
-        let peer = Peer {
-            id: "ab".repeat(32),
-            state: "dialling".into(),
-            address: None,
-            dialled: vec!["192.0.2.1:7".into()],
-            kept: Some("config".into()),
-            rtt_us: None,
-            rtt_variance_us: None,
-            health: None,
-            load_permille: None,
-            sent: None,
-            received: None,
-            lost: None,
-            mtu: None,
-        };
+        let peer = Peer::dialling("ab".repeat(32), vec!["192.0.2.1:7".into()], Some("config".into()));
         let text = Peers { peers: vec![peer] }.to_string();
         let row = text.lines().nth(1).expect("a row");
         assert_eq!(row.split_whitespace().filter(|word| *word == "-").count(), 7, "{row}");

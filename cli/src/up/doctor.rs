@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use net_io_real::api::DropReason;
+use net_io_real::routed::is_routed;
 use net_io_real::{EntityId, MeshNeighbour, MeshNode, MeshSnapshot, Standing};
 
 use super::World;
@@ -207,6 +208,19 @@ fn neighbour(link: &MeshNeighbour, mesh: &MeshSnapshot) -> PathFinding {
     let rtt = micros(u64::try_from(link.rtt.as_micros()).ok());
     let over = mesh.nodes.iter().find(|node| node.entity == *peer).map(MeshNode::route);
     let around = over.filter(|route| route.next != *peer);
+    if is_routed(&at) {
+        let way = around.map_or_else(
+            || "no way around is known now".to_owned(),
+            |route| format!("over {} ({} hops, {rtt})", route.next, route.hops),
+        );
+        let why =
+            format!("relayed {way}: the link itself failed, and is taken again once both ends hear each other there");
+        let change = ["does a firewall or NAT on the way drop UDP between the two hosts?"];
+        return PathFinding {
+            via: around.map(|route| hex(&route.next.0)),
+            ..path(peer, "relayed", why, &change)
+        };
+    }
     match (link.standing, around) {
         (Standing::Alive, None) => path(peer, "direct", format!("session at {at}, {rtt}"), &[]),
         (Standing::Alive, Some(route)) => PathFinding {

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use net_io_real::routed::is_routed;
 use net_io_real::{ConnectError, EntityId, Health, MeshNode, MeshSnapshot, Refused, Session, Standing, Ticket};
 use tokio::time::timeout;
 
@@ -111,21 +112,7 @@ pub fn peers(world: &World) -> Peers {
         if mesh.neighbours.iter().any(|link| link.entity == *peer) {
             continue;
         }
-        peers.push(Peer {
-            id: hex(&peer.0),
-            state: "dialling".to_owned(),
-            address: None,
-            dialled: dialled(&mesh, peer),
-            kept: kept(peer),
-            rtt_us: None,
-            rtt_variance_us: None,
-            health: None,
-            load_permille: None,
-            sent: None,
-            received: None,
-            lost: None,
-            mtu: None,
-        });
+        peers.push(Peer::dialling(hex(&peer.0), dialled(&mesh, peer), kept(peer)));
     }
     peers.sort_by(|a, b| a.id.cmp(&b.id));
     Peers { peers }
@@ -243,7 +230,9 @@ fn is_neighbour(mesh: &MeshSnapshot, peer: &EntityId) -> bool {
 /// How a node with whom there is a session is reached.
 pub fn path(mesh: &MeshSnapshot, peer: &EntityId) -> Path {
     let id = hex(&peer.0);
-    if let Some(link) = mesh.neighbours.iter().find(|link| link.entity == *peer) {
+    // A neighbour whose link failed is reached over others meanwhile.
+    let link = mesh.neighbours.iter().find(|link| link.entity == *peer);
+    if let Some(link) = link.filter(|link| !is_routed(&link.address)) {
         return Path {
             id,
             path: "direct".to_owned(),
@@ -266,11 +255,11 @@ pub fn path(mesh: &MeshSnapshot, peer: &EntityId) -> Path {
 pub fn no_session(world: &World, peer: &EntityId, error: &ConnectError) -> String {
     let mesh = mesh(world);
     let over = mesh.nodes.iter().find(|node| node.entity == *peer).map(MeshNode::route);
-    // Without an address and without anybody who relays the kernel has nothing to try.
+    // Without an address and without a way over relays the kernel has nothing to try.
     let nowhere = matches!(
         error,
         ConnectError::Refused {
-            why: Refused::BadAddresses,
+            why: Refused::BadAddresses | Refused::NoRoute,
             ..
         }
     );

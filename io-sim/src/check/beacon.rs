@@ -75,15 +75,7 @@ impl Checker for HeardSpoken {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn note(node: u32, what: &'static str, values: &[u64]) -> Note {
-        Note {
-            node,
-            at: 0,
-            what,
-            values: values.to_vec(),
-        }
-    }
+    use crate::check::testing::note;
 
     fn spoken() -> HeardSpoken {
         let mut checker = HeardSpoken::default();

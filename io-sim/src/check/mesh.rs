@@ -417,15 +417,7 @@ impl Checker for NeverSaid {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn note(node: u32, what: &'static str, values: &[u64]) -> Note {
-        Note {
-            node,
-            at: 0,
-            what,
-            values: values.to_vec(),
-        }
-    }
+    use crate::check::testing::note;
 
     /// Machines 0, 1 and 2 of names 10, 11 and 12.
     fn booted(mut checker: EveryRoute) -> EveryRoute {

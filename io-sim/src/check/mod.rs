@@ -411,6 +411,22 @@ pub struct Note {
     pub values: Vec<u64>,
 }
 
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::Note;
+
+    /// What a machine said at the beginning of time.
+    pub(crate) fn note(node: u32, what: &'static str, values: &[u64]) -> Note {
+        let values = values.to_vec();
+        Note {
+            node,
+            at: 0,
+            what,
+            values,
+        }
+    }
+}
+
 /// A property.
 pub trait Checker {
     /// Its name in reports and in `expect.checker`.

@@ -63,7 +63,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-use net_kernel::api::{Command, Deadline, Event, Input, Job, Messages, StoreError, StoreOp, Stored};
+use net_kernel::api::{Command, Deadline, Event, Input, Job, Messages, Relayed, StoreError, StoreOp, Stored};
 use net_kernel::base::probe::Hits;
 use net_kernel::base::trace::Record;
 use net_kernel::base::{CommandId, EntityId, JobId, StreamId, Ticket};
@@ -1054,6 +1054,11 @@ impl<H: Host> World<H> {
             add("disk.torn".to_owned(), node.crashed.torn);
             add("boots".to_owned(), u64::from(node.incarnation));
             add("crew.pieces".to_owned(), node.crew.as_ref().map_or(0, Drawn::ran));
+            let mut relayed = node.ended_relayed;
+            relayed.add(&node.host.as_ref().map_or_else(Relayed::default, Host::relayed));
+            add("relay.packets".to_owned(), relayed.packets);
+            add("relay.bytes".to_owned(), relayed.bytes);
+            add("relay.refused".to_owned(), relayed.refused);
             for (reason, count) in node.ended_drops.nonzero() {
                 add(format!("drop.{}", reason.name()), count);
             }

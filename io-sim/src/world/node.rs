@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
 
-use net_kernel::api::Drops;
+use net_kernel::api::{Drops, Relayed};
 use net_kernel::base::probe::Hits;
 use net_kernel::base::{Addr, Instant, Now, UnixNanos};
 use net_kernel::session::crew::Drawn;
@@ -58,6 +58,8 @@ pub struct Node<H> {
     pub ended_turns: u64,
     /// What the processes that ended had refused.
     pub ended_drops: Drops,
+    /// What its ended processes sent on for others.
+    pub ended_relayed: Relayed,
     /// Jobs of the running process under way.
     pub jobs: u32,
     /// The probes that its ended processes passed.
@@ -106,6 +108,7 @@ impl<H> Node<H> {
             ended: Vec::new(),
             ended_turns: 0,
             ended_drops: Drops::default(),
+            ended_relayed: Relayed::default(),
             jobs: 0,
             ended_probes: Hits::default(),
             same_seed: false,

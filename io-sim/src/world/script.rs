@@ -224,6 +224,7 @@ impl<H: Host> World<H> {
             machine.ended_turns += host.turns();
             let drops = host.drops();
             machine.ended_drops.add(&drops);
+            machine.ended_relayed.add(&host.relayed());
             machine.ended_probes.add(host.probes());
             let crashed = machine.disk.crash();
             machine.crashed.add(&crashed);

@@ -11,7 +11,7 @@ use net_wire::DropReason;
 use net_wire::beacon::{BEACON_LEN, Beacon, Sealed};
 use net_wire::mesh::Version;
 
-use crate::beacons::{Beacons, In, MAX_HEARD, Out};
+use crate::beacons::{Beacons, MAX_HEARD, Out, Segment};
 
 const OWN_PORT: u16 = 4_000;
 
@@ -76,13 +76,13 @@ impl Rig {
         }
     }
 
-    fn tell(&mut self, input: In<'_>) -> Vec<Out> {
+    fn tell(&mut self, input: Segment<'_>) -> Vec<Out> {
         self.seat.handle(self.time(), input, self.trust.machine().table());
         self.outs()
     }
 
     fn join(&mut self, said: &[Addr]) -> Vec<Out> {
-        self.tell(In::Joined {
+        self.tell(Segment::Joined {
             port: OWN_PORT,
             addresses: said,
         })
@@ -113,7 +113,7 @@ impl Rig {
     }
 
     fn hear_bytes(&mut self, from: &str, bytes: &[u8]) -> Vec<Out> {
-        self.tell(In::Heard { from: at(from), bytes })
+        self.tell(Segment::Heard { from: at(from), bytes })
     }
 }
 
@@ -361,7 +361,7 @@ fn a_node_that_falls_silent_is_forgotten() {
 #[test]
 fn a_node_that_left_neither_speaks_nor_listens() {
     let mut rig = Rig::joined();
-    assert_eq!(rig.tell(In::Left), []);
+    assert_eq!(rig.tell(Segment::Left), []);
     assert_eq!(rig.hear("10.0.0.9:5353", &beacon(9, 1, &[])), []);
     assert!(rig.wait(Duration::from_secs(100)).is_empty());
     assert_eq!(rig.seat.due(), None);

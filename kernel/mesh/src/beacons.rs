@@ -41,19 +41,22 @@ const FORGET: Duration = Duration::from_secs(300);
 /// Epochs further ahead of our clock than this are not believed (protocol.md section 3).
 const MAX_CLOCK_LEAD: Duration = Duration::from_secs(24 * 3_600);
 
-/// What the machine can be told.
-#[derive(Debug)]
-pub enum In<'b> {
-    /// The node hears its segment and is heard there, from now on or at another address than before.
+/// The segment of the network on which nodes speak to all that listen (docs/protocol.md section 8a). A kernel that was booted
+/// without a mesh ignores all of it, and one that was told of no [`Segment::Joined`] neither speaks nor listens.
+#[derive(Clone, Copy, Debug)]
+pub enum Segment<'b> {
+    /// What [`Out::Speak`] is given is spoken to the segment from now on, and what is spoken there is heard. Told again when
+    /// the node is reached elsewhere.
     Joined {
-        /// The port it is reached at.
+        /// The port that the node is reached at; not 0.
         port: u16,
-        /// Where it is reached, as far as it is known.
+        /// Where it is reached, as far as that is known; the first four are said. Where there is any, others dial these
+        /// alone; where there is none, they dial the source of the datagram.
         addresses: &'b [Addr],
     },
-    /// It neither hears nor is heard any more.
+    /// The segment is neither spoken to nor heard any more.
     Left,
-    /// Somebody spoke.
+    /// Somebody spoke to the segment, perhaps this node itself.
     Heard {
         /// Where the datagram came from.
         from: Addr,
@@ -404,17 +407,17 @@ const fn is_link_local(ip: &IpAddr) -> bool {
 
 impl Machine for Beacons {
     const NAME: &'static str = "beacons";
-    type In<'b> = In<'b>;
+    type In<'b> = Segment<'b>;
     type Out = Out;
     type Timer = Timer;
     type Job = core::convert::Infallible;
     type View<'v> = &'v TrustTable;
 
-    fn handle(&mut self, input: In<'_>, trust: &TrustTable, fx: &mut Fx<'_, Self>) {
+    fn handle(&mut self, input: Segment<'_>, trust: &TrustTable, fx: &mut Fx<'_, Self>) {
         match input {
-            In::Joined { port, addresses } => self.joined(port, addresses, fx),
-            In::Left => self.left(fx),
-            In::Heard { from, bytes } => {
+            Segment::Joined { port, addresses } => self.joined(port, addresses, fx),
+            Segment::Left => self.left(fx),
+            Segment::Heard { from, bytes } => {
                 if let Err(reason) = self.hear(from, bytes, trust, fx) {
                     fx.emit(Out::Dropped(reason));
                 }

@@ -60,6 +60,15 @@ pub struct Relayed {
     pub refused: u64,
 }
 
+impl Relayed {
+    /// Adds what was done in another life.
+    pub const fn add(&mut self, other: &Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.refused += other.refused;
+    }
+}
+
 /// The shares of all neighbours.
 #[derive(Debug)]
 pub struct Relay {

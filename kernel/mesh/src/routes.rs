@@ -1,8 +1,9 @@
 //! The routing table: distance vector on round-trip time, loop-free by Babel's feasibility condition (RFC 8966).
 //!
 //! A node's pingwave is its own announcement: signed, counted, and carried outward hop by hop with the round-trip time so
-//! far. Neighbours offer routes; an offer may be used only while it is closer to the origin than anything this node ever
-//! announced of the same statement, so that along every chain of next hops the announced distance falls and no chain closes.
+//! far. Neighbours offer routes; an offer may be used only while the least that the neighbour said of a statement is closer to the
+//! origin than anything this node ever announced of it, so that along every chain of next hops the least announced distance
+//! falls and no chain closes.
 //! Invariants: a selected offer is feasible; only a statement that was not known before keeps a route alive; whoever was
 //! told of a route that is gone is told that it is gone; who does not hold its label has no route and is announced to nobody,
 //! so that whoever a label is sent towards, each node on its way takes it for the same one.

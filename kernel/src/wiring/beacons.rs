@@ -4,22 +4,16 @@
 //! counts of what is heard (`net-mesh`).
 
 use net_base::{Check, Now};
-use net_mesh::beacons::{In, Out};
+use net_mesh::beacons::{Out, Segment};
 use net_mesh::mesh::In as MeshIn;
 use net_session::aead::Aead;
 
 use crate::Kernel;
-use crate::api::Segment;
 
 impl<A: Aead, C: Check> Kernel<A, C> {
     pub(crate) fn on_segment(&mut self, now: Now, segment: Segment<'_>) {
         let Some(beacons) = &mut self.beacons else { return };
-        let input = match segment {
-            Segment::Joined { port, addresses } => In::Joined { port, addresses },
-            Segment::Left => In::Left,
-            Segment::Heard { from, bytes } => In::Heard { from, bytes },
-        };
-        beacons.handle(now, input, self.trust.machine().table());
+        beacons.handle(now, segment, self.trust.machine().table());
     }
 
     /// Runs every timer of the beacons that is due.

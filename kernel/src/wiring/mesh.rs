@@ -191,7 +191,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         if let Some(lane) = self.lanes.of(session)
             && !addresses.is_empty()
         {
-            let turn = self.sessions_rng.below(addresses.len() as u64) as usize;
+            let turn = self.afar.next_turn(addresses.len());
             lane.try_direct(now.mono, session, addresses[turn]);
         }
         self.tell_mesh(now, In::DialFailed(peer));

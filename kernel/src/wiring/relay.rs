@@ -35,9 +35,17 @@ pub(crate) struct Afar {
     refused: bool,
     /// Sessions whose path is a routed address.
     pub(crate) sessions: BTreeSet<SessionKey>,
+    /// Direct paths looked for so far.
+    looked: usize,
 }
 
 impl Afar {
+    /// Which of `count` addresses a direct path is looked for at next: each in its turn.
+    pub(crate) const fn next_turn(&mut self, count: usize) -> usize {
+        self.looked = self.looked.wrapping_add(1);
+        self.looked % count
+    }
+
     fn reserve(&mut self, to: NodeId, len: usize) -> Option<&mut [u8]> {
         if self.waiting.len() == MAX_PUT_DOWN {
             self.refused = true;
