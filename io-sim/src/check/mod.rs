@@ -8,6 +8,7 @@
 //! | `node.rs` | one session per pair, none with a process of the past, no false accusation, bounded work |
 //! | `mesh.rs` | routes: no loops, and short in the end |
 //! | `beacon.rs` | what is heard on a segment was spoken there, and nothing old is taken for news |
+//! | `relay.rs` | routed datagrams: hops counted, no circles |
 //! | `file.rs` | files that are transferred: whole, there when told so, none left out |
 //! | `shape.rs` | two runs that differ in secrets alone look the same |
 //! | `account.rs` | datagrams conserved |
@@ -22,6 +23,7 @@ mod key;
 mod mesh;
 mod node;
 mod packet;
+mod relay;
 mod shape;
 mod stream;
 
@@ -41,6 +43,7 @@ pub use key::{GenuineRefused, KeyLifetime};
 pub use mesh::{BELIEVED, BOOTED, EveryRoute, LIAR, LINKS, Map, NeverSaid, ROUTES, SAID};
 pub use node::{FalseRollback, JobCap, OlderIncarnation, OneSession};
 pub use packet::{Amplification, CanaryOnLink, NonceReuse, ReplayAccepted};
+pub use relay::RelayStep;
 pub use shape::{SameShape, Shape};
 pub use stream::{StreamOrder, UnreadBound};
 
@@ -110,6 +113,10 @@ pub const CHECKERS: crate::scenario::Words = &[
     (
         "heard-spoken",
         "what is taken for a machine's beacon it spoke itself, and no older one follows",
+    ),
+    (
+        "relay-step",
+        "every relay takes one of the hops that a packet may take, and none sends one on twice",
     ),
     ("job-cap", "no machine has more jobs under way than it may"),
     ("canary", "application data is never seen on a link (real cipher)"),
@@ -515,6 +522,7 @@ impl Panel {
         panel.add(Box::new(EveryRoute::goes_by_one_name()));
         panel.add(Box::<HeardSpoken>::default());
         panel.add(Box::<NeverSaid>::default());
+        panel.add(Box::<RelayStep>::default());
         panel.add(Box::new(Amplification::default()));
         panel.add(Box::new(MemoryBound));
         if !clear {

@@ -8,7 +8,7 @@ use std::collections::btree_map::Entry;
 
 use net_kernel::base::Addr;
 use net_kernel::wire::handshake::{INITIATION_LEN, RESPONSE_LEN};
-use net_kernel::wire::{Datagram, HandshakeKind, peek};
+use net_kernel::wire::{Datagram, HandshakeKind, Routed, peek};
 use net_sim_model::key::mix;
 
 use super::{Checker, Observation, SOMEBODY, wants};
@@ -19,6 +19,8 @@ use crate::{aead, payload};
 pub struct NonceReuse {
     clear: bool,
     used: BTreeMap<u64, Ranges>,
+    /// Hop counters, by the session id that the receiver of the hop chose.
+    hops: BTreeMap<u64, Ranges>,
     ephemerals: BTreeMap<[u8; 32], u64>,
 }
 
@@ -68,6 +70,17 @@ impl Ranges {
     }
 }
 
+/// Notes a number under a key; answers whether it was new.
+fn used(numbers: &mut BTreeMap<u64, Ranges>, key: u64, number: u64) -> bool {
+    match numbers.entry(key) {
+        Entry::Vacant(vacant) => {
+            vacant.insert(Ranges::of(number));
+            true
+        }
+        Entry::Occupied(mut used) => used.get_mut().insert(number),
+    }
+}
+
 impl NonceReuse {
     /// `clear`: keys and counters can be read off packets; otherwise only ephemerals are checked.
     #[must_use]
@@ -75,8 +88,46 @@ impl NonceReuse {
         Self {
             clear,
             used: BTreeMap::new(),
+            hops: BTreeMap::new(),
             ephemerals: BTreeMap::new(),
         }
+    }
+
+    fn datagram(&mut self, bytes: &[u8]) -> Result<(), String> {
+        match peek(bytes) {
+            Ok(Datagram::Handshake {
+                kind: HandshakeKind::Initiation | HandshakeKind::Response,
+                ..
+            }) => self.handshake(bytes),
+            Ok(Datagram::Protected { .. }) if self.clear => {
+                let Some(sealed) = aead::inspect(bytes) else {
+                    return Ok(());
+                };
+                if used(&mut self.used, sealed.key, sealed.counter) {
+                    Ok(())
+                } else {
+                    Err(format!("counter {} was used twice under one key", sealed.counter))
+                }
+            }
+            Ok(Datagram::Routed) => self.routed(bytes),
+            Ok(Datagram::Protected { .. } | Datagram::Handshake { .. }) => Ok(()),
+            Err(reason) => Err(format!("a process sent what it would refuse: {reason}")),
+        }
+    }
+
+    /// A hop's counter is its own, and what is inside was numbered where it was sent first.
+    fn routed(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let Ok(routed) = Routed::parse(bytes) else {
+            return Err("a process sent a routed datagram that is none".to_owned());
+        };
+        let trailer = &routed.trailer;
+        if !used(&mut self.hops, trailer.session.0, trailer.counter) {
+            return Err(format!("hop counter {} was used twice under one key", trailer.counter));
+        }
+        if routed.header.hop_count > 0 {
+            return Ok(());
+        }
+        self.datagram(routed.packet)
     }
 
     fn handshake(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -113,31 +164,7 @@ impl Checker for NonceReuse {
         let Observation::Sent { bytes, .. } = *observation else {
             return Ok(());
         };
-        match peek(bytes) {
-            Ok(Datagram::Handshake {
-                kind: HandshakeKind::Initiation | HandshakeKind::Response,
-                ..
-            }) => self.handshake(bytes),
-            Ok(Datagram::Protected { .. }) if self.clear => {
-                let Some(sealed) = aead::inspect(bytes) else {
-                    return Ok(());
-                };
-                let new = match self.used.entry(sealed.key) {
-                    Entry::Vacant(vacant) => {
-                        vacant.insert(Ranges::of(sealed.counter));
-                        true
-                    }
-                    Entry::Occupied(mut used) => used.get_mut().insert(sealed.counter),
-                };
-                if new {
-                    Ok(())
-                } else {
-                    Err(format!("counter {} was used twice under one key", sealed.counter))
-                }
-            }
-            Ok(Datagram::Protected { .. } | Datagram::Routed | Datagram::Handshake { .. }) => Ok(()),
-            Err(reason) => Err(format!("a process sent what it would refuse: {reason}")),
-        }
+        self.datagram(bytes)
     }
 }
 
