@@ -237,8 +237,6 @@ planted! {
         "what was under way when a path failed waits for its timeout"
     RelayTtlKept "relay-ttl-kept"
         "a relay sends a packet on with the ttl it came with"
-    RelayReturns "relay-returns"
-        "a relay sends a packet back to the neighbour it came from where the way leads there"
     RelayUnverified "relay-unverified"
         "a relay sends a packet on whose hop tag does not verify"
     DetourUntaken "detour-untaken"

@@ -753,9 +753,11 @@ impl Mesh {
     ) {
         if origin == self.core.origin {
             let newer = version.epoch == self.core.version.epoch && version.seqno > self.core.version.seqno;
-            if newer && !mutant!(AskedInVain) && self.spoke.is_none_or(|spoke| fx.now() >= spoke + SPEAK_GAP) {
+            if newer && !mutant!(AskedInVain) {
                 reachable!(*fx, SpokeWhenAsked);
-                self.speak(view, fx);
+                if self.free_to_speak(fx) {
+                    self.speak(view, fx);
+                }
             }
             return;
         }
@@ -801,6 +803,15 @@ impl Mesh {
         }
     }
 
+    /// Whether we may speak already; if not, we do as soon as we may.
+    fn free_to_speak(&self, fx: &mut MeshFx<'_>) -> bool {
+        let free = self.spoke.map_or(fx.now(), |spoke| spoke + SPEAK_GAP);
+        if free > fx.now() {
+            fx.arm(Timer::Speak, free);
+        }
+        free <= fx.now()
+    }
+
     /// Says something of ourselves that was not said before.
     fn speak(&mut self, view: View<'_>, fx: &mut MeshFx<'_>) {
         self.core.version = self.core.version.next();
@@ -821,9 +832,8 @@ impl Mesh {
         let news = health != self.core.health || load.abs_diff(self.core.load) >= LOAD_NEWS;
         self.core.load = load;
         self.core.health = health;
-        if news {
-            let free = self.spoke.map_or(fx.now(), |spoke| spoke + SPEAK_GAP);
-            fx.arm(Timer::Speak, free.max(fx.now()));
+        if news && self.free_to_speak(fx) {
+            fx.arm(Timer::Speak, fx.now());
         }
     }
 

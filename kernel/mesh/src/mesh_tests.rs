@@ -712,3 +712,26 @@ fn whoever_does_not_relay_speaks_of_itself_alone() {
             .all(|message| matches!(message, Message::Pingwave(wave) if wave.core.origin == own))
     );
 }
+
+#[test]
+fn who_asks_just_after_we_spoke_hears_us_as_soon_as_we_may_speak_again() {
+    let mut rig = rig();
+    let a = rig.link(2);
+    rig.pass(1);
+    rig.outs();
+    let (origin, epoch) = (identity(1).entity(), Epoch(5));
+    let version = Version { epoch, seqno: 2 };
+    rig.hear(
+        a,
+        &Message::Request {
+            origin,
+            version,
+            ttl: 0,
+        },
+    );
+    rig.work();
+    assert!(rig.sent(a).is_empty(), "it spoke a moment ago");
+    rig.pass(100);
+    rig.work();
+    assert!(matches!(rig.sent(a)[..], [Message::Pingwave(wave)] if wave.core.version.seqno == 2));
+}

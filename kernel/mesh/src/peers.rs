@@ -193,6 +193,19 @@ struct Dial {
     waiting: Vec<CommandId>,
 }
 
+impl Dial {
+    /// Tries these addresses too, as far as they are new and there is room.
+    fn widen(&mut self, addresses: &[Addr], fx: &mut Fx<'_, Peers>) {
+        let new = addresses.iter().filter(|address| !self.addresses.contains(address));
+        let room = MAX_ADDRESSES.saturating_sub(self.addresses.len());
+        let new: Vec<Addr> = new.copied().take(room).collect();
+        if !new.is_empty() {
+            self.addresses.extend(&new);
+            fx.emit(Out::Also(self.attempt, new));
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Peer {
     live: Option<Live>,
@@ -298,13 +311,7 @@ impl Peers {
                 });
             }
             dial.waiting.push(command);
-            let new = addresses.iter().filter(|address| !dial.addresses.contains(address));
-            let new: Vec<Addr> = new.copied().take(MAX_ADDRESSES - dial.addresses.len()).collect();
-            if !new.is_empty() {
-                dial.addresses.extend(&new);
-                fx.emit(Out::Also(dial.attempt, new));
-            }
-            return;
+            return dial.widen(addresses, fx);
         }
         if self.by_attempt.len() >= MAX_ATTEMPTS || self.is_full() {
             return fx.emit(Out::Refused {
@@ -520,12 +527,17 @@ impl Peers {
         }
     }
 
-    fn moved(&mut self, session: SessionKey, address: Addr) {
+    fn moved(&mut self, session: SessionKey, address: Addr, fx: &mut Fx<'_, Self>) {
         let Some(id) = self.by_session.get(&session).filter(|_| !mutant!(MovedUntold)) else {
             return;
         };
-        if let Some(live) = self.by_id.get_mut(id).and_then(|peer| peer.live.as_mut()) {
+        let Some(peer) = self.by_id.get_mut(id) else { return };
+        if let Some(live) = peer.live.as_mut() {
             live.address = address;
+        }
+        // New keys that are being agreed where the peer was are asked for where it is as well.
+        if let Some(dial) = &mut peer.dial {
+            dial.widen(&[address], fx);
         }
     }
 
@@ -605,7 +617,7 @@ impl Machine for Peers {
             In::Confirmed(agreed, admission) => self.confirmed(agreed, admission, fx),
             In::Ended(session) => self.ended(session, fx),
             In::RekeyDue(session) => self.rekey(session, fx),
-            In::Moved(session, address) => self.moved(session, address),
+            In::Moved(session, address) => self.moved(session, address, fx),
             In::ShutDown => self.shut_down(fx),
         }
     }

@@ -140,8 +140,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         }
         let len = routed.packet.len() + ROUTING_LEN + TRAILER_LEN;
         let header = self.relay.admit(now.mono, from, &routed.header, len)?;
-        let not = (!mutant!(RelayReturns)).then_some(from);
-        let hop = self.next_hop(now, header.dest, not).ok_or(DropReason::NoRoute)?;
+        let hop = self.next_hop(now, header.dest, Some(from)).ok_or(DropReason::NoRoute)?;
         if !self.wrap(&header, routed.packet, hop, io) {
             return Err(DropReason::RelayFull);
         }

@@ -396,9 +396,10 @@ impl<C: Check> Association<C> {
             flags: Flags::HEARTBEAT,
             ..Header::default()
         };
+        // What goes elsewhere than the active path says nothing of it when it is lost.
         let draft = Draft {
             content: Content::default(),
-            eliciting: true,
+            eliciting: to == self.path.active(),
             header,
         };
         if self.seal(now, draft, slots, under, &mut slot[..len]) {
