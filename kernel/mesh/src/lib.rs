@@ -3,6 +3,7 @@
 //! | file | role |
 //! |---|---|
 //! | `peers.rs` | who is connected, who is being dialled, what becomes of agreed keys |
+//! | `config.rs` | what the mesh is booted with |
 //! | `mesh.rs` | discovery, routes and failures |
 //! | `joins.rs` | peers with whom a session is kept |
 //! | `beacons.rs` | nodes of the same segment of the network, found by what they speak to all |
@@ -21,6 +22,7 @@
 extern crate alloc;
 
 pub mod beacons;
+pub mod config;
 pub mod job;
 mod joins;
 mod journal;
@@ -33,8 +35,9 @@ pub mod relay;
 pub mod routes;
 
 pub use beacons::Beacons;
+pub use config::MeshConfig;
 pub use labels::{Ground, MAX_NEXT_HOPS};
-pub use mesh::{Fact, Link, Mesh, MeshConfig, Standing, Vitals};
+pub use mesh::{Fact, Link, Mesh, Standing, Vitals};
 pub use outage::{Outage, Outages, Scope};
 pub use peers::{Admission, Agreed, Failure, In, Out, Peers, Refusal, Timer};
 pub use relay::{RelayLimits, Relayed};

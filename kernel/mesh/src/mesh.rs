@@ -18,58 +18,13 @@ use net_trust::TrustTable;
 use net_wire::DropReason;
 use net_wire::mesh::{Core, Encoded, Health, MAX_HOPS, Message, Pingwave, Version};
 
+use crate::config::MeshConfig;
 use crate::job::{Job, JobDone};
 use crate::joins::Joins;
 use crate::labels::Ground;
 use crate::neighbour::{MAX_AHEAD, Neighbour, Proof, Pulse};
 use crate::outage::{Around, News, Outage, Outages};
-use crate::relay::RelayLimits;
 use crate::routes::{Announcement, Change, Check, Collision, Route, Routes};
-
-/// What the mesh is booted with.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct MeshConfig {
-    /// Between two pingwaves of ours: 1 s to 60 s.
-    pub pingwave: Duration,
-    /// Between two heartbeats to a silent neighbour: 10 ms to 60 s.
-    pub heartbeat: Duration,
-    /// Hops over which we are heard of: 1 to 16.
-    pub radius: u8,
-    /// Whether we forward packets of others.
-    pub relays: bool,
-    /// How many of them.
-    pub relay: RelayLimits,
-}
-
-impl Default for MeshConfig {
-    fn default() -> Self {
-        Self {
-            pingwave: Duration::from_secs(5),
-            heartbeat: Duration::from_millis(500),
-            radius: MAX_HOPS,
-            relays: true,
-            relay: RelayLimits::default(),
-        }
-    }
-}
-
-impl MeshConfig {
-    /// Whether every value is within its limits.
-    #[must_use]
-    pub fn is_sound(&self) -> bool {
-        let second = Duration::from_secs(1);
-        (second..=second * 60).contains(&self.pingwave)
-            && (Duration::from_millis(10)..=second * 60).contains(&self.heartbeat)
-            && (1..=MAX_HOPS).contains(&self.radius)
-            && self.relay.is_sound()
-    }
-
-    /// How long a route outlives the statement it rests on: three pingwaves may be lost.
-    #[must_use]
-    pub fn hold(&self) -> Duration {
-        self.pingwave * 7 / 2
-    }
-}
 
 /// Signatures that are checked at once, of all neighbours.
 pub const MAX_CHECKS: usize = 15;

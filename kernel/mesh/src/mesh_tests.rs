@@ -11,8 +11,9 @@ use net_trust::{Identity, NetworkKey, Trust};
 use net_wire::DropReason;
 use net_wire::mesh::{Core, Health, Message, Pingwave, Version};
 
+use crate::config::MeshConfig;
 use crate::job::{Job, JobDone};
-use crate::mesh::{Fact, In, MAX_CHECKS, Mesh, MeshConfig, Out, View, Vitals};
+use crate::mesh::{Fact, In, MAX_CHECKS, Mesh, Out, View, Vitals};
 use crate::outage::Scope;
 
 const ROOM: u64 = 64 << 10;

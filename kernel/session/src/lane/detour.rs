@@ -19,6 +19,12 @@ impl<C: Check> Association<C> {
             .set_overhead(if routed::is_routed(to) { ROUTED_OVERHEAD } else { 0 });
     }
 
+    /// Whether a packet to `to` looks for a direct path beside the way over relays. Nobody expects it to arrive, so its loss
+    /// says nothing of the way in use: it would close its window.
+    pub(crate) fn is_probe(&self, to: &Addr) -> bool {
+        !routed::is_routed(to) && routed::is_routed(&self.path.active())
+    }
+
     /// Something must be heard of the peer itself.
     pub(crate) fn beat(&mut self, now: Instant) {
         if !routed::is_routed(&self.path.active()) {

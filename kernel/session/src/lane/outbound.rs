@@ -396,10 +396,9 @@ impl<C: Check> Association<C> {
             flags: Flags::HEARTBEAT,
             ..Header::default()
         };
-        // What goes elsewhere than the active path says nothing of it when it is lost.
         let draft = Draft {
             content: Content::default(),
-            eliciting: to == self.path.active(),
+            eliciting: !self.is_probe(&to),
             header,
         };
         if self.seal(now, draft, slots, under, &mut slot[..len]) {
