@@ -2,13 +2,14 @@
 //!
 //! Invariants: deterministic; time moves only when a test says so. Not here: what the lane does with keys.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec;
 use alloc::vec::Vec;
 
 use curve25519_dalek::constants::EIGHT_TORSION;
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use net_base::Seat;
+use net_base::limit::MAX_ADDRESSES;
 use net_base::rng::{Secret, Seed};
 use net_base::store::Stored;
 use net_base::{Addr, AssociationId, Duration, EntityId, Epoch, Instant, JobId, Now, SeatId, SessionId, UnixNanos};
@@ -1276,4 +1277,25 @@ fn memory_that_is_stolen_makes_no_ephemeral_that_was_sent() {
         "six draws, with and without what was lent, mixed in or not"
     );
     assert!(!loot.iter().any(|made| made[..] == sent[..]));
+}
+
+#[test]
+fn an_address_that_is_told_later_is_tried_at_once_and_one_that_is_known_changes_nothing() {
+    let (mut a, b) = (Node::new(1), Node::new(2));
+    a.dial(1, &b, 7);
+    a.sent.clear();
+    let also = |addresses: &[Addr]| In::Also(AttemptId(1), addresses.to_vec());
+    a.tell(also(&[b.address]));
+    a.tell(In::Also(AttemptId(9), vec![address(9)]));
+    a.wait(Duration::from_millis(1));
+    assert!(a.sent.is_empty(), "one is known, the other is of no dial");
+    a.tell(also(&[b.address, address(9)]));
+    a.wait(Duration::from_millis(1));
+    let to: Vec<Addr> = a.sent.drain(..).map(|(to, _)| to).collect();
+    assert_eq!(to, [address(9)]);
+    let many: Vec<Addr> = (20..60).map(address).collect();
+    a.tell(also(&many));
+    a.wait(Duration::from_secs(5));
+    let reached: BTreeSet<Addr> = a.sent.drain(..).map(|(to, _)| to).collect();
+    assert_eq!(reached.len(), MAX_ADDRESSES, "no more are tried than any dial may");
 }
