@@ -3,7 +3,7 @@
 //! Invariants: a neighbour's stream gets its credit back for every byte, whether the message was good or not; a node that
 //! is part of no mesh reads and answers nothing of it. Not here: what messages lead to (`net-mesh`).
 
-use net_base::{Addr, Check, CommandId, Duration, EntityId, Epoch, Instant, Now, SessionKey};
+use net_base::{Addr, Check, CommandId, Duration, EntityId, Epoch, Instant, Now, SessionKey, mutant};
 use net_mesh::In as PeersIn;
 use net_mesh::mesh::{In, Out, View, Vitals};
 use net_session::aead::Aead;
@@ -78,6 +78,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             room: ROOM,
         };
         self.tell_mesh(now, up);
+        self.read_told(now);
     }
 
     /// A session ended.
@@ -86,11 +87,21 @@ impl<A: Aead, C: Check> Kernel<A, C> {
         self.tell_mesh(now, In::LinkDown(session));
     }
 
-    /// Reads the messages that arrived whole.
+    /// Reads the messages that arrived whole, and carries out what follows.
     pub(crate) fn heed(&mut self, now: Now) {
+        self.read_told(now);
+        self.settle(now);
+    }
+
+    fn read_told(&mut self, now: Now) {
         while let Some(told) = self.controls.pop() {
-            let counts = self.controls.incoming(told.session) == Some(told.stream);
-            if self.mesh.is_some() && counts && !told.bytes.is_empty() {
+            let counts = self.controls.incoming(told.session) == Some(told.stream) && !told.bytes.is_empty();
+            let told = match self.mesh.is_some() && counts && !mutant!(EarlyWordsLost) {
+                true => self.controls.hold(told),
+                false => Some(told),
+            };
+            let Some(told) = told else { continue };
+            if self.mesh.is_some() && counts && self.controls.outgoing(told.session).is_some() {
                 let (session, bytes) = (told.session, &told.bytes[..]);
                 self.tell_mesh(now, In::Message { session, bytes });
             } else {
@@ -102,7 +113,6 @@ impl<A: Aead, C: Check> Kernel<A, C> {
                 }
             }
         }
-        self.settle(now);
     }
 
     /// Keeps what lanes notice of the mesh's streams from the application. Answers what is not of them.
