@@ -679,6 +679,8 @@ pub enum Lie {
     Words,
     /// What other machines said last: what they said first.
     Replays,
+    /// Who spoke: in place of some of it, a machine that nobody heard of for 200 s, with its last words.
+    Revives,
 }
 
 /// The liveness phase.

@@ -40,13 +40,14 @@ pub const ADVERSARIES: Words = &[
 ];
 
 /// What a member may change of what it says.
-const LIES: [(&str, Lie); 6] = [
+const LIES: [(&str, Lie); 7] = [
     ("bytes", Lie::Bytes),
     ("metrics", Lie::Metrics),
     ("counts", Lie::Counts),
     ("names", Lie::Names),
     ("words", Lie::Words),
     ("replays", Lie::Replays),
+    ("revives", Lie::Revives),
 ];
 
 fn pick(table: &mut Table<'_>) -> Read<Pick> {

@@ -52,9 +52,14 @@ pub struct Villain {
     pub vault: Vault,
     /// What it heard each machine say first.
     heard: BTreeMap<EntityId, Vec<u8>>,
+    /// What it heard each machine say last, and when.
+    latest: BTreeMap<EntityId, (u64, Vec<u8>)>,
     /// Whom it forwards for: the victim's peer.
     pub client: Option<Addr>,
 }
+
+/// A machine that was not heard of for so long is forgotten by everybody: a route's hold, and the memory of its distance.
+const LONG_GONE: u64 = 200_000_000_000;
 
 /// Most datagrams an adversary keeps.
 const MEMORY: usize = 4_096;
@@ -112,6 +117,7 @@ impl Villain {
             last: Vec::new(),
             before: Vec::new(),
             heard: BTreeMap::new(),
+            latest: BTreeMap::new(),
             vault: Vault::new(key),
             client: None,
         }
@@ -156,8 +162,8 @@ impl Villain {
         }
     }
 
-    /// Changes what a packet says of machines other than `liar`; answers whether it says anything.
-    pub fn lie(&mut self, lies: Lie, bytes: &mut [u8], liar: &EntityId, known: &[EntityId]) -> bool {
+    /// Changes what a packet says of machines other than `liar`; answers whether it changed anything.
+    pub fn lie(&mut self, now: u64, lies: Lie, bytes: &mut [u8], liar: &EntityId, known: &[EntityId]) -> bool {
         const KIND: u8 = 1;
         const SAID: usize = CORE_LEN + SIGNATURE_LEN;
         let Some(end) = bytes.len().checked_sub(TAG_LEN) else {
@@ -193,6 +199,15 @@ impl Villain {
                         .entry(*origin)
                         .or_insert_with(|| bytes[said..said + SAID].to_vec());
                     bytes[said..said + SAID].copy_from_slice(first);
+                }
+                Lie::Revives => {
+                    let gone = self.latest.values().find(|(at, _)| *at + LONG_GONE < now);
+                    let Some((_, words)) = gone else {
+                        self.latest.insert(*origin, (now, bytes[said..said + SAID].to_vec()));
+                        at = said + SAID + 6;
+                        continue;
+                    };
+                    bytes[said..said + SAID].copy_from_slice(words);
                 }
             }
             lied = true;
@@ -269,7 +284,9 @@ impl Villain {
             AdversaryKind::Member { ppb, lies, .. } => {
                 let meddling = match lies {
                     Lie::Bytes => Meddling::Mutate(word),
-                    Lie::Metrics | Lie::Counts | Lie::Names | Lie::Words | Lie::Replays => Meddling::Lie(lies),
+                    Lie::Metrics | Lie::Counts | Lie::Names | Lie::Words | Lie::Replays | Lie::Revives => {
+                        Meddling::Lie(lies)
+                    }
                 };
                 self.chance(Pick::Protected, ppb, bytes, meddling)
             }

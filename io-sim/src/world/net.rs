@@ -495,7 +495,8 @@ impl<H: Host> World<H> {
                 }
                 Meddling::Lie(lies) => {
                     let (liar, datagram) = (self.entities[from as usize], self.pool.get_mut(slot));
-                    let lied = self.villains[index as usize].lie(lies, &mut datagram.bytes, &liar, &self.entities);
+                    let lied =
+                        self.villains[index as usize].lie(self.now, lies, &mut datagram.bytes, &liar, &self.entities);
                     if lied {
                         (datagram.forged, datagram.digest) = (true, None);
                         self.tell_fate(None, slot, |packet| Fact::Damaged {

@@ -235,6 +235,8 @@ planted! {
         "a packet that came over relays, or over a path that has just failed, moves the session there"
     RerouteWaits "reroute-waits"
         "what was under way when a path failed waits for its timeout"
+    DeadRevived "dead-revived"
+        "old words of a node that was forgotten are believed again"
     EarlyWordsLost "early-words-lost"
         "what a neighbour says of the mesh before its session is a link on this side too is thrown away"
     RelayTtlKept "relay-ttl-kept"

@@ -11,6 +11,7 @@
 //! | `routes.rs` | the routing table |
 //! | `relay.rs` | whose packets are sent on, and how many |
 //! | `labels.rs` | which node a wire label stands for |
+//! | `memory.rs` | what nodes said last that are forgotten |
 //! | `journal.rs` | whose routes changed of late |
 //! | `outage.rs` | failures with one cause |
 //! | `job.rs` | signatures, made and checked elsewhere |
@@ -27,6 +28,7 @@ pub mod job;
 mod joins;
 mod journal;
 pub mod labels;
+mod memory;
 pub mod mesh;
 mod neighbour;
 pub mod outage;

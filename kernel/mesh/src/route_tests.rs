@@ -144,6 +144,12 @@ fn old_words_keep_nothing_alive() {
     assert_eq!(via(&routes, 9), None);
     routes.expire(at(17_000 + 180_000));
     assert!(routes.is_empty(), "forgotten after three minutes");
+    for seqno in 1..=5 {
+        routes.on_pingwave(at(200_000), VIA[2], &wave(9, seqno, 1, 100));
+    }
+    assert!(routes.is_empty(), "nobody else's saying it again revives a node");
+    routes.on_pingwave(at(200_000), VIA[2], &wave(9, 6, 1, 100));
+    assert_eq!(via(&routes, 9), Some(VIA[2]), "newer words of its own do");
 }
 
 #[test]
@@ -193,7 +199,7 @@ fn one_neighbour_cannot_use_up_the_table() {
     routes.link_down(at(1), VIA[0]);
     routes.expire(at(200_000));
     assert_eq!(routes.len(), 0);
-    assert_eq!(routes.check(at(200_001), VIA[1], &stranger(1)), Check::Unproved);
+    assert_eq!(routes.check(at(200_001), VIA[1], &stranger(6_000)), Check::Unproved);
 }
 
 #[test]

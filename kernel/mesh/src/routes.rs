@@ -20,6 +20,7 @@ use net_wire::mesh::{Core, MAX_HOPS, Pingwave, SIGNATURE_LEN, Version};
 
 use crate::journal::Journal;
 use crate::labels::{Claimed, Ground, Labels, NextHops};
+use crate::memory::Memory;
 
 /// Nodes that are remembered, reachable or not; one more is not taken in.
 pub const MAX_TARGETS: usize = 16_384;
@@ -200,6 +201,7 @@ pub struct Routes {
     labels: Labels,
     label_of: fn(&EntityId) -> NodeId,
     journal: Journal,
+    memory: Memory,
     /// Nothing expires before; `None` where nothing ever does.
     due: Option<Instant>,
     /// How many nodes are reached.
@@ -228,6 +230,7 @@ impl Routes {
             labels,
             label_of,
             journal: Journal::default(),
+            memory: Memory::default(),
             due: None,
             reached: 0,
         }
@@ -387,7 +390,9 @@ impl Routes {
         let Some(target) = self.targets.get(&wave.core.origin) else {
             let peer = self.links.get(&via).map(|link| link.peer);
             let by_one = peer.and_then(|peer| self.introduced.get(&peer)).copied().unwrap_or(0);
-            return if self.targets.len() >= MAX_TARGETS || by_one >= MAX_TARGETS_BY_ONE {
+            return if self.memory.is_old(&wave.core.origin, wave.core.version) {
+                Check::Stale
+            } else if self.targets.len() >= MAX_TARGETS || by_one >= MAX_TARGETS_BY_ONE {
                 Check::Full
             } else {
                 Check::Unproved
@@ -467,6 +472,7 @@ impl Routes {
             }
         }
         if met {
+            self.memory.take(&id);
             self.claim(now, &id, Ground::Heard);
         }
         self.reselect(now, &id);
@@ -510,12 +516,15 @@ impl Routes {
 
     /// Forgets nodes that were lost long ago.
     fn forget(&mut self, now: Instant) {
-        let introduced = &mut self.introduced;
+        let (introduced, memory) = (&mut self.introduced, &mut self.memory);
         let mut gone = Vec::new();
         self.targets.retain(|id, target| {
             let keep = target.lost.is_none_or(|since| now < since + DISTANCE_MEMORY);
             if !keep {
                 gone.push(*id);
+                if let Some(version) = target.newest() {
+                    memory.keep(*id, version);
+                }
                 if let Some(first) = target.first {
                     release(introduced, &first);
                 }
@@ -783,6 +792,12 @@ impl Target {
 
     fn statement(&self, version: Version) -> Option<&Statement> {
         self.statements.iter().find(|known| known.core.version == version)
+    }
+
+    /// The newest of its words that were believed or passed on.
+    fn newest(&self) -> Option<Version> {
+        let heard = self.statements.last().map(|known| known.core.version);
+        heard.max(self.feasible.map(|distance| distance.version))
     }
 
     fn offer(&self, via: SessionKey) -> Option<&Offer> {
