@@ -158,6 +158,8 @@ pub struct MeshSnapshot {
     pub joined: Vec<(EntityId, Vec<Addr>)>,
     /// Failures of many neighbours at about the same time, while they last.
     pub outage: Option<Outage>,
+    /// Whether this node forwards packets of others.
+    pub relays: bool,
 }
 
 /// A node that is reached.
@@ -287,6 +289,7 @@ impl Node {
             neighbours: neighbours(mesh, &hub),
             joined: joined.iter().map(|(peer, at)| (*peer, at.clone())).collect(),
             outage: mesh.outages().current(),
+            relays: mesh.relays(),
         })
     }
 }

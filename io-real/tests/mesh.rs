@@ -22,6 +22,7 @@ fn quick() -> MeshConfig {
     MeshConfig {
         pingwave: net_io_real::api::Duration::from_secs(1),
         heartbeat: net_io_real::api::Duration::from_millis(100),
+        relays: Some(true),
         ..MeshConfig::default()
     }
 }

@@ -11,7 +11,7 @@ use net_base::rng::Stream;
 use net_base::trace::{Kind, Trace, digest};
 use net_base::{Addr, Check, Instant, NoCheck, NodeId, Now, Seat, SeatId};
 use net_mesh::relay::Relay;
-use net_mesh::{Beacons, Mesh, Peers};
+use net_mesh::{Beacons, Mesh, MeshConfig, Peers};
 use net_session::aead::Aead;
 use net_session::handshake::{Handshakes, Packet, View};
 use net_session::lane::many::Lanes;
@@ -94,7 +94,16 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             .then(|| Seat::new(BEACONS, Beacons::new(trust.table()), &seed));
         let own = trust.table().identity().entity();
         let label = net_trust::node_id(&own);
-        let relays = mesh.as_ref().filter(|mesh| mesh.relays).map(|mesh| mesh.relay);
+        // A stranger may be admitted; nobody carries its packets unless told to.
+        let relaying = !trust.table().admits_strangers();
+        let mesh = mesh.map(|mesh| MeshConfig {
+            relays: Some(mesh.relays.unwrap_or(relaying)),
+            ..mesh
+        });
+        let limits = mesh
+            .as_ref()
+            .filter(|mesh| mesh.relays == Some(true))
+            .map(|mesh| mesh.relay);
         let mesh = mesh.map(|mesh| Seat::new(MESH, Mesh::new(mesh, own, epoch), &seed));
         let mut kernel = Self {
             lanes: Lanes::new(&config, lanes),
@@ -110,7 +119,7 @@ impl<A: Aead, C: Check> Kernel<A, C> {
             sessions_rng: seed.fork("sessions"),
             outbox: VecDeque::new(),
             label,
-            relay: Relay::new(relays),
+            relay: Relay::new(limits),
             afar: Afar::default(),
             events: Vec::new(),
             drops: Drops::default(),

@@ -45,6 +45,8 @@ pub struct Status {
     pub outage: Option<(usize, usize)>,
     /// Who knows a later incarnation of this identity.
     pub rolled_back: Option<String>,
+    /// Whether packets of others are forwarded.
+    pub relays: bool,
     pub ticket: String,
 }
 
@@ -80,6 +82,12 @@ impl fmt::Display for Status {
             self.usable,
             self.joined
         )?;
+        let relaying = match (self.relays, self.open_network && self.open_to_all) {
+            (true, _) => "for whoever is admitted",
+            (false, true) => "off: strangers are admitted (`relays = true` under [mesh] turns it on)",
+            (false, false) => "off",
+        };
+        writeln!(f, "relaying    {relaying}")?;
         if self.subscribers > 0 {
             writeln!(f, "channels    {} subscriber{}", self.subscribers, s(self.subscribers))?;
         }

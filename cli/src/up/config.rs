@@ -62,8 +62,9 @@ pingwave = 5
 heartbeat = 0.5
 # Hops over which we are heard of (1 to 16).
 radius = 16
-# Whether we say that we forward packets of others.
-relays = true
+# Whether we forward packets of others. Left out, members of a closed network and those on the list `allow` are relayed for,
+# and where whoever has the ticket is admitted nobody is.
+#relays = true
 
 [channels]
 # A subscriber that takes nothing for so many seconds is dropped.
@@ -215,7 +216,7 @@ fn read_mesh(mut table: Table<'_>, mesh: &mut MeshConfig) -> Result<(), Failure>
     table.number("pingwave", 1.0..=60.0, |value| mesh.pingwave = duration(value))?;
     table.number("heartbeat", 0.01..=60.0, |value| mesh.heartbeat = duration(value))?;
     table.integer("radius", 1..=16, |value| mesh.radius = value)?;
-    table.boolean("relays", |value| mesh.relays = value)?;
+    table.boolean("relays", |value| mesh.relays = Some(value))?;
     table.finish()
 }
 

@@ -27,6 +27,7 @@ pub fn examine(world: &World) -> Doctor {
         clock(world, &mesh),
         refused(world),
         network(world),
+        relaying(world),
         metrics(world),
     ];
     let paths = paths(world, &mesh);
@@ -155,6 +156,24 @@ fn network(world: &World) -> Finding {
         (true, true) => finding("network", "ok", "open: whoever has a ticket is admitted", &[]),
         (true, false) => finding("network", "ok", "open, but only those on the list are admitted", &[]),
         (false, _) => finding("network", "ok", "closed: the network key is needed", &[]),
+    }
+}
+
+fn relaying(world: &World) -> Finding {
+    let strangers = world.open_network && world.open_to_all;
+    match (look::mesh(world).relays, strangers) {
+        (true, true) => finding("relaying", "ok", "for anybody: strangers are admitted", &[]),
+        (true, false) => finding("relaying", "ok", "for those who are admitted", &[]),
+        (false, true) => finding(
+            "relaying",
+            "ok",
+            "off, since strangers are admitted: nodes without a direct path do not reach each other over this one",
+            &[
+                "--network-key FILE      # a closed network, whose members are relayed for",
+                "relays = true           # under [mesh] in the configuration: for anybody",
+            ],
+        ),
+        (false, false) => finding("relaying", "ok", "off, as the configuration says", &[]),
     }
 }
 

@@ -47,6 +47,7 @@ pub fn status(world: &World) -> Status {
         joined: mesh.joined.len(),
         subscribers: world.channels.subscribers(),
         outage: mesh.outage.map(|outage| (outage.failed, outage.of)),
+        relays: mesh.relays,
         rolled_back: world.node.rolled_back().map(|told| hex(&told.peer.0)),
         ticket: world.node.ticket().to_string(),
     }

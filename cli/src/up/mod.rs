@@ -435,8 +435,9 @@ impl fmt::Display for Up {
         write!(f, "on another node's host:\n\n  {}\n", self.command)?;
         if self.open_network && self.open_to_all {
             f.write_str(
-                "\nwarning: open network and no list of identities: whoever has this ticket is admitted. Close it with\n\
-                 --network-key FILE (net key new FILE), or name whom to admit in the configuration (`allow`).",
+                "\nwarning: open network and no list of identities: whoever has this ticket is admitted, and nobody's packets are\n\
+                 relayed unless the configuration says `relays = true` under [mesh]. Close it with --network-key FILE\n\
+                 (net key new FILE), or name whom to admit in the configuration (`allow`).",
             )?;
         }
         Ok(())

@@ -28,7 +28,7 @@ pub struct Up {
 }
 
 /// Failures are found soon, so that tests need not wait for them.
-const QUICK: &str = "[mesh]\npingwave = 1\nheartbeat = 0.1\n";
+const QUICK: &str = "[mesh]\npingwave = 1\nheartbeat = 0.1\nrelays = true\n";
 
 impl Home {
     /// Writes a configuration.

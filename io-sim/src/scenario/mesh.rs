@@ -52,6 +52,7 @@ pub(super) fn mesh(mut table: Table<'_>, names: &Names) -> Read<MeshSpec> {
         radius: table
             .number("radius")?
             .map_or(base.radius, |radius| radius.min(255) as u8),
+        relays: Some(true),
         ..base
     };
     if !config.is_sound() {

@@ -16,8 +16,9 @@ pub struct MeshConfig {
     pub heartbeat: Duration,
     /// Hops over which we are heard of: 1 to 16.
     pub radius: u8,
-    /// Whether we forward packets of others.
-    pub relays: bool,
+    /// Whether we forward packets of others. `None` leaves it to who is admitted: members of a closed network, or those on
+    /// a list, are relayed for; where any stranger is admitted nobody is.
+    pub relays: Option<bool>,
     /// How many of them.
     pub relay: RelayLimits,
 }
@@ -28,7 +29,7 @@ impl Default for MeshConfig {
             pingwave: Duration::from_secs(5),
             heartbeat: Duration::from_millis(500),
             radius: MAX_HOPS,
-            relays: true,
+            relays: None,
             relay: RelayLimits::default(),
         }
     }

@@ -275,7 +275,7 @@ impl Mesh {
                 version: Version { epoch, seqno: 0 },
                 load: 0,
                 health: Health::Good,
-                relays: config.relays,
+                relays: config.relays == Some(true),
                 capability_version: 0,
                 capability_digest: [0; 32],
             },
@@ -356,6 +356,12 @@ impl Mesh {
         Some(&self.wave.as_ref()?.core)
     }
 
+    /// Whether packets of others are forwarded.
+    #[must_use]
+    pub const fn relays(&self) -> bool {
+        self.core.relays
+    }
+
     /// The nearest `count` nodes that fit, nearest first.
     #[must_use]
     pub fn nearest(&self, count: usize, fits: impl Fn(&Core) -> bool) -> Vec<(EntityId, Route)> {
@@ -415,7 +421,7 @@ impl Mesh {
         self.routes
             .link_up(session, neighbour.peer, cost_us(view.vitals.rtt(session)));
         neighbour.wave_due = true;
-        if self.config.relays {
+        if self.core.relays {
             neighbour.pending = self.routes.known().collect();
         }
     }
@@ -636,7 +642,7 @@ impl Mesh {
     /// Every neighbour is to hear of a node; of one that keeps changing only now and then. That it is lost is never held
     /// back.
     fn announce(&mut self, node: EntityId, urgent: bool, fx: &mut MeshFx<'_>) {
-        if !self.config.relays {
+        if !self.core.relays {
             // Whoever forwards nothing is on nobody's way.
             return;
         }
@@ -717,7 +723,7 @@ impl Mesh {
             return;
         }
         let known = self.routes.route(&origin).is_some_and(|route| route.version >= version);
-        if known && self.config.relays {
+        if known && self.core.relays {
             if let Some(neighbour) = self.neighbours.get_mut(&from) {
                 neighbour.pending.insert(origin);
             }

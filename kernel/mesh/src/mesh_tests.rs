@@ -232,13 +232,21 @@ fn pingwave(message: &Message) -> Option<Pingwave> {
     Some(*wave)
 }
 
+/// A mesh that forwards packets of others.
+fn relaying() -> MeshConfig {
+    MeshConfig {
+        relays: Some(true),
+        ..MeshConfig::default()
+    }
+}
+
 fn rig() -> Rig {
-    Rig::new(MeshConfig::default())
+    Rig::new(relaying())
 }
 
 #[test]
 fn a_peer_that_is_heard_is_kept_beside_what_the_user_said() {
-    let mut rig = Rig::new(MeshConfig::default());
+    let mut rig = Rig::new(relaying());
     let peer = identity(2).entity();
     let at = |port: u16| net_base::Addr::from(([10, 0, 0, 1], port));
     let dials = |rig: &mut Rig| -> Vec<Vec<net_base::Addr>> {
@@ -624,7 +632,7 @@ fn shared(node: &EntityId) -> NodeId {
 
 #[test]
 fn two_nodes_that_share_a_label_disturb_nobody() {
-    let mut rig = Rig::labelled(MeshConfig::default(), shared);
+    let mut rig = Rig::labelled(relaying(), shared);
     let (two, three) = (rig.link(2), rig.link(3));
     rig.hear(two, &Message::Pingwave(wave(8, 1, 1, 5_000)));
     rig.hear(three, &Message::Pingwave(wave(9, 1, 1, 5_000)));
@@ -690,7 +698,7 @@ fn two_nodes_that_share_a_label_disturb_nobody() {
 #[test]
 fn whoever_does_not_relay_speaks_of_itself_alone() {
     let config = MeshConfig {
-        relays: false,
+        relays: Some(false),
         ..MeshConfig::default()
     };
     let mut rig = Rig::new(config);

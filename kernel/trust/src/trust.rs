@@ -92,6 +92,12 @@ impl TrustTable {
         self.allow.as_ref().is_none_or(|allow| allow.contains(peer))
     }
 
+    /// Whether anybody may hold a session: a network is open, and there is no list.
+    #[must_use]
+    pub fn admits_strangers(&self) -> bool {
+        self.allow.is_none() && self.networks.iter().any(NetworkKey::is_open)
+    }
+
     /// The highest (epoch, handshake counter) `peer` confirmed, if any is remembered.
     #[must_use]
     pub fn floor(&self, peer: &EntityId) -> Option<(Epoch, u64)> {
