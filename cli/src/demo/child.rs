@@ -20,7 +20,8 @@ pub struct Child {
     pub stdin: Option<ChildStdin>,
     /// Its output, if it is read.
     pub stdout: Option<ChildStdout>,
-    events: Lines<BufReader<ChildStderr>>,
+    /// None once nobody listens any more.
+    events: Option<Lines<BufReader<ChildStderr>>>,
 }
 
 impl Child {
@@ -51,17 +52,17 @@ impl Child {
             stdin: process.stdin.take(),
             stdout: process.stdout.take(),
             process,
-            events: BufReader::new(stderr).lines(),
+            events: Some(BufReader::new(stderr).lines()),
         })
     }
 
     /// The next event; `None` once it says no more. An error of the child is an error here.
     pub async fn event(&mut self) -> Result<Option<Value>, Failure> {
-        let line = self
-            .events
-            .next_line()
-            .await
-            .map_err(|error| self.failed(&error.to_string()))?;
+        let Some(events) = &mut self.events else {
+            return Ok(None);
+        };
+        let line = events.next_line().await;
+        let line = line.map_err(|error| self.failed(&error.to_string()))?;
         let Some(line) = line else { return Ok(None) };
         let event: Value = serde_json::from_str(&line).map_err(|_| self.failed(&line))?;
         if event["kind"] == "error" {
@@ -79,6 +80,13 @@ impl Child {
                 Some(_) => {}
                 None => return Err(self.failed(&format!("it ended without the event {kind:?}"))),
             }
+        }
+    }
+
+    /// Reads what it says from now on, for nobody, so that it never waits for that.
+    pub fn hush(&mut self) {
+        if let Some(mut events) = self.events.take() {
+            tokio::spawn(async move { while let Ok(Some(_)) = events.next_line().await {} });
         }
     }
 

@@ -1,17 +1,19 @@
-//! `net demo`: shows over real sockets, and then in simulation, what sessions withstand.
+//! `net demo`: shows over real sockets, and then in simulation, what a mesh and its sessions withstand.
 //!
 //! | file | role |
 //! |---|---|
+//! | `mesh/` | seven nodes, a stream published across them, a relay killed, a ring in two |
 //! | `transfer.rs` | a file between two processes, with a proxy between them |
 //! | `resume.rs` | a file whose receiver is killed midway |
-//! | `child.rs` | one of the two processes |
+//! | `child.rs` | one of the processes |
 //! | `simulate.rs` | the same scenario in many simulated worlds |
 //! | `report.rs` | what was proved |
 //!
-//! Invariants: the two processes run the commands that users run; nothing is called proved that was not measured here.
+//! Invariants: the processes run the commands that users run; nothing is called proved that was not measured here.
 //! Not here: the proxy and the simulation (`net-io-sim`).
 
 mod child;
+mod mesh;
 mod report;
 mod resume;
 mod simulate;
@@ -41,6 +43,7 @@ pub async fn run(args: &DemoArgs, out: Out) -> Result<(), Failure> {
         None => (own_binary()?, true),
     };
     let mut signals = Signals::new()?;
+    let mesh = mesh::run(&file, &mut signals, out).await?;
     let transfer = transfer::run(&file, is_own, args.limit, &mut signals, out).await?;
     let resume = resume::run(&file, args.limit.div_ceil(2), &mut signals, out).await?;
     let seeds = args.seeds;
@@ -49,7 +52,7 @@ pub async fn run(args: &DemoArgs, out: Out) -> Result<(), Failure> {
         .or(simulation)
         .await?
         .map_err(|error| Failure::new(Code::Unproved, format!("the simulation broke: {error}")))??;
-    let report = Report::new(transfer, resume, simulation);
+    let report = Report::new(mesh, transfer, resume, simulation);
     out.result(&report)?;
     match report.unproved() {
         unproved if unproved.is_empty() => Ok(()),

@@ -1,12 +1,13 @@
 //! What the demo proved, and what it did not.
 //!
 //! Invariants: each claim stands beside the figures it rests on; a claim that does not hold is shown as such.
-//! Not here: how the figures came about (`transfer.rs`, `resume.rs`, `simulate.rs`).
+//! Not here: how the figures came about (`mesh/`, `transfer.rs`, `resume.rs`, `simulate.rs`).
 
 use std::fmt;
 
 use serde::Serialize;
 
+use super::mesh::{Faults, Heard, Shown, way as shown};
 use super::resume::Resume;
 use super::simulate::Simulation;
 use super::transfer::Transfer;
@@ -18,6 +19,7 @@ use crate::pipe::Rtt;
 pub struct Report {
     proved: bool,
     claims: Vec<Claim>,
+    mesh: Shown,
     file: String,
     bytes: u64,
     blake3_sent: String,
@@ -49,11 +51,17 @@ struct Claim {
 }
 
 impl Report {
-    pub fn new(transfer: Transfer, resume: Resume, simulation: Simulation) -> Self {
-        let claims = claims(&transfer, &resume, &simulation);
+    pub fn new(mesh: Shown, transfer: Transfer, resume: Resume, simulation: Simulation) -> Self {
+        let mut claims = meshed(&mesh);
+        claims.extend(linked(&transfer, &resume, &simulation));
+        let claims: Vec<Claim> = claims
+            .into_iter()
+            .map(|(claim, holds)| Claim { claim, holds })
+            .collect();
         Self {
             proved: claims.iter().all(|claim| claim.holds),
             claims,
+            mesh,
             file: transfer.file,
             bytes: transfer.bytes,
             blake3_sent: transfer.sent_hash.to_hex().to_string(),
@@ -83,7 +91,36 @@ impl Report {
     }
 }
 
-fn claims(transfer: &Transfer, resume: &Resume, simulation: &Simulation) -> Vec<Claim> {
+/// What the mesh proves, and whether it does.
+fn meshed(mesh: &Shown) -> Vec<(String, bool)> {
+    let [middle, end] = &mesh.subscribers;
+    let right = |heard: &Heard| heard.lines == mesh.lines && heard.faults == Faults::default();
+    let (way, around) = (shown(&mesh.before), shown(&mesh.after));
+    vec![
+        (
+            format!(
+                "{} lines reached node 7, over {} relays at first: each once, in order, unchanged",
+                end.lines,
+                mesh.line.len().saturating_sub(2)
+            ),
+            mesh.lines > 0 && mesh.line.len() == 7 && right(end),
+        ),
+        (
+            format!(
+                "{} lines reached node 4 so too, though relay {} was killed -9: {way}, then {around}",
+                middle.lines, mesh.killed
+            ),
+            mesh.before.contains(&mesh.killed) && !mesh.after.contains(&mesh.killed) && right(middle),
+        ),
+        (
+            "a ring that was cut in two went on where it had stopped once it was whole".to_owned(),
+            mesh.parted && right(middle) && right(end),
+        ),
+    ]
+}
+
+/// What the link between two nodes proves, and whether it does.
+fn linked(transfer: &Transfer, resume: &Resume, simulation: &Simulation) -> Vec<(String, bool)> {
     let same = transfer.sent_hash == transfer.received_hash && transfer.received_bytes == transfer.bytes;
     let proxy = &transfer.proxy;
     let treated_badly = proxy.dropped() > 0 && proxy.reordered() > 0 && proxy.duplicated() > 0;
@@ -131,9 +168,6 @@ fn claims(transfer: &Transfer, resume: &Resume, simulation: &Simulation) -> Vec<
         );
     }
     claims
-        .into_iter()
-        .map(|(claim, holds)| Claim { claim, holds })
-        .collect()
 }
 
 impl fmt::Display for Report {
@@ -142,6 +176,7 @@ impl fmt::Display for Report {
         for claim in &self.claims {
             writeln!(f, "  {:<3} {}", if claim.holds { "yes" } else { "NO" }, claim.claim)?;
         }
+        self.meshed(f)?;
         self.sockets(f)?;
         self.simulated(f)
     }
@@ -153,8 +188,47 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, value: impl fmt::Display) -> fmt:
 }
 
 impl Report {
+    fn meshed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shown {
+            lines,
+            subscribers,
+            seconds,
+            rerouted_ms,
+            healed_ms,
+            ..
+        } = &self.mesh;
+        writeln!(f, "\nThe mesh\n")?;
+        row(
+            f,
+            "published",
+            format!("{lines} lines, with everything in {seconds:.1} s"),
+        )?;
+        for heard in subscribers {
+            let Faults {
+                lost,
+                doubled,
+                disordered,
+                damaged,
+            } = heard.faults;
+            row(
+                f,
+                &format!("node {}", heard.node),
+                format!(
+                    "{} lines, {lost} lost, {doubled} doubled, {disordered} out of order, {damaged} damaged",
+                    heard.lines
+                ),
+            )?;
+        }
+        row(
+            f,
+            "relay killed",
+            format!("the stream went on after {rerouted_ms:.0} ms"),
+        )?;
+        row(f, "ring healed", format!("the stream went on after {healed_ms:.0} ms"))
+    }
+
     fn sockets(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nOver real sockets\n")?;
+        writeln!(f, "\nThe link and the file\n")?;
         row(f, "BLAKE3 sent", &self.blake3_sent)?;
         row(f, "BLAKE3 received", &self.blake3_received)?;
         let rate = bytes(self.bytes_per_second as u64);

@@ -116,7 +116,7 @@ fn introduce(total: u64, out: Out) {
         out,
         format!(
             "
-2. Files: net send and net recv, {} over the same bad network. A third of the way process B is killed -9
+3. Files: net send and net recv, {} over the same bad network. A third of the way process B is killed -9
    and started again. Nothing half may have the file's name, and what arrived is not sent again.
 ",
             bytes(total)

@@ -40,7 +40,7 @@ pub fn run(seeds: u64, out: Out) -> Result<Simulation, Failure> {
     say(
         out,
         format!(
-            "\n3. Simulation: the same kernel and the same scenario in {seeds} simulated worlds. Every loss, delay and\n   \
+            "\n4. Simulation: the same kernel and the same scenario in {seeds} simulated worlds. Every loss, delay and\n   \
              moment of change follows from the world's seed; checkers watch order, completeness, keys and memory.\n"
         ),
     );

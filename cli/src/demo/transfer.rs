@@ -141,8 +141,8 @@ fn introduce(path: &Path, (total, length): (u64, u64), is_own: bool, [proxy, b]:
     say(
         out,
         format!(
-            "\
-1. Real sockets: {what} goes from one process to another.
+            "
+2. A link: {what} goes from one process to another.
 
    process A                    proxy in this process               process B
    net connect  ---- UDP --->   loses 5 %, delays 1-3 ms,   --->    net listen

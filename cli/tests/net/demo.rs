@@ -14,6 +14,23 @@ fn prove(len: usize) {
     let report = json(&ended.succeeds().text());
     assert_eq!(report["kind"], "demo");
     assert_eq!(report["proved"], true);
+    let mesh = &report["mesh"];
+    assert_eq!(mesh["line"].as_array().map(Vec::len), Some(7), "{mesh}");
+    for heard in mesh["subscribers"].as_array().expect("a list") {
+        assert_eq!(heard["lines"], mesh["lines"], "{mesh}");
+        for fault in ["lost", "doubled", "disordered", "damaged"] {
+            assert_eq!(heard[fault], 0, "{mesh}");
+        }
+    }
+    let way = |name: &str| mesh[name].as_array().expect("a list").clone();
+    assert!(
+        way("before").contains(&mesh["killed"]) && !way("after").contains(&mesh["killed"]),
+        "{mesh}"
+    );
+    assert!(
+        mesh["rerouted_ms"].as_f64() > Some(0.0) && mesh["healed_ms"].as_f64() > Some(0.0),
+        "{mesh}"
+    );
     let hash = blake3::hash(&bytes).to_hex().to_string();
     assert_eq!(report["blake3_sent"], hash.as_str());
     assert_eq!(report["blake3_received"], hash.as_str());
