@@ -18,6 +18,7 @@
 //! | `bin/files.rs` | a file from `net send` to `net recv`, beside the same bytes on a stream |
 //! | `bin/idle.rs` | many sessions that nobody uses |
 //! | `bin/lane.rs` | two kernels and their cipher |
+//! | `bin/relay.rs` | what a relay does for a packet |
 //! | `bin/lanes.rs` | one busy node with one lane and with several |
 //! | `bin/routes.rs` | where a label leads, by how many nodes are known |
 //! | `bin/links.rs` | what congestion control makes of simulated links |

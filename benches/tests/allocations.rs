@@ -4,6 +4,7 @@
 
 use net_benches::alloc::{Count, Counting, counted};
 use net_benches::kernel::pair::Pair;
+use net_benches::kernel::relay::{BATCH, Row};
 use net_benches::kernel::star::Star;
 use net_io_real::aead::Ring;
 use net_kernel::api::{SessionConfig, StreamOptions};
@@ -73,6 +74,21 @@ fn a_node_with_helpers_allocates_nothing() {
         star.bulk(outwards, 64 << 20);
         let (_, count) = counted(|| star.bulk(outwards, 32 << 20));
         assert_eq!(count, Count::default(), "four sessions, outwards: {outwards}");
+    }
+}
+
+#[test]
+fn a_relay_allocates_nothing() {
+    for len in [64, 1_000] {
+        let mut row: Row<Ring> = Row::new(len);
+        for counting in [false, true] {
+            for _ in 0..50 {
+                row.load(BATCH);
+                let (sent, count) = counted(|| row.relay());
+                assert_eq!(sent, BATCH, "all were sent on");
+                assert!(!counting || count == Count::default(), "messages of {len} B: {count:?}");
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use net_benches::contender::Failure;
 use net_benches::process::{Peer, attend};
-use net_io_real::{Node, Session, Ticket};
+use net_io_real::{Builder, MeshConfig, Node, Session, Ticket};
 use rustix::time::{ClockId, clock_gettime};
 
 /// What the handshakes left to do (confirms, first probes of the path) takes no longer.
@@ -24,6 +24,9 @@ struct Arguments {
     /// Seconds to watch
     #[arg(long, default_value_t = 20)]
     seconds: u64,
+    /// All are nodes of a mesh, with its default settings
+    #[arg(long)]
+    mesh: bool,
     #[arg(hide = true)]
     serve: Vec<String>,
 }
@@ -33,7 +36,7 @@ fn main() -> ExitCode {
     let outcome = if arguments.serve.is_empty() {
         measure(&arguments)
     } else {
-        serve()
+        serve(arguments.mesh)
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,14 +67,22 @@ fn field(status: &str, name: &str) -> u64 {
         .unwrap_or(0)
 }
 
-fn serve() -> Result<(), Failure> {
+/// A node on loopback, of a mesh or not.
+fn builder(mesh: bool) -> Builder {
+    let builder = Node::builder().ephemeral().address(([127, 0, 0, 1], 0).into());
+    if !mesh {
+        return builder;
+    }
+    builder.mesh(MeshConfig {
+        relays: Some(true),
+        ..MeshConfig::default()
+    })
+}
+
+fn serve(mesh: bool) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let node = Node::builder()
-            .ephemeral()
-            .address(([127, 0, 0, 1], 0).into())
-            .bind()
-            .await?;
+        let node = builder(mesh).bind().await?;
         attend(node.local_addr(), &node.ticket().to_string(), accounts);
         let mut sessions: Vec<Session> = Vec::new();
         while let Some(session) = node.accept().await {
@@ -82,13 +93,13 @@ fn serve() -> Result<(), Failure> {
 }
 
 fn measure(arguments: &Arguments) -> Result<(), Failure> {
-    let mut peer = Peer::spawn(&[])?;
+    let mut peer = Peer::spawn(if arguments.mesh { &["--mesh"] } else { &[] })?;
     let ticket = Ticket::parse(&peer.extra)?;
     let ticket = Ticket::new(ticket.entity, ticket.fingerprint, vec![peer.addr]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let empty = peer.report()?;
     let begun = Instant::now();
-    let held = runtime.block_on(join(arguments.sessions, &ticket))?;
+    let held = runtime.block_on(join(arguments.sessions, &ticket, arguments.mesh))?;
     let joined = begun.elapsed();
     runtime.block_on(async { tokio::time::sleep(SETTLING).await });
     let before = peer.report()?;
@@ -112,16 +123,12 @@ fn measure(arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn join(count: usize, ticket: &Ticket) -> Result<Vec<(Node, Session)>, Failure> {
+async fn join(count: usize, ticket: &Ticket, mesh: bool) -> Result<Vec<(Node, Session)>, Failure> {
     let mut dials = tokio::task::JoinSet::new();
     for _ in 0..count {
         let ticket = ticket.clone();
         dials.spawn(async move {
-            let node = Node::builder()
-                .ephemeral()
-                .address(([127, 0, 0, 1], 0).into())
-                .bind()
-                .await?;
+            let node = builder(mesh).bind().await?;
             let session = node.connect(&ticket).await?;
             Ok::<_, Failure>((node, session))
         });

@@ -13,6 +13,7 @@ use std::hint::black_box;
 use super::lanes::{self, LanePair};
 use super::null::Null;
 use super::pair::Pair;
+use super::relay::{FILLING_1200 as FILLING_HOP_1200, Row};
 use super::table::known;
 
 /// Repetitions of most cases.
@@ -40,7 +41,7 @@ pub struct Case {
 }
 
 /// All of them. Those that name no cipher count the protocol alone.
-pub const CASES: [Case; 14] = [
+pub const CASES: [Case; 18] = [
     case("empty_turn", "a turn that finds nothing to do", empty_turn),
     case(
         "data_in_ack_out",
@@ -78,6 +79,16 @@ pub const CASES: [Case; 14] = [
         "the lane fills and seals a packet with a message of 64 B",
         || seal::<Null>(64),
     ),
+    case(
+        "relay_64",
+        "one turn at a relay: a packet with a message of 64 B in and out",
+        || relay::<Null>(64),
+    ),
+    case(
+        "relay_1200",
+        "one turn at a relay: a datagram of 1,200 B in and out",
+        || relay::<Null>(FILLING_HOP_1200),
+    ),
     Case {
         name: "route_lookup",
         what: "a label's next hop is looked up among 10,000 nodes",
@@ -98,6 +109,10 @@ pub const CASES: [Case; 14] = [
         "the lane opens and reads a datagram of 1,200 B, with ring",
         || open::<Ring>(FILLING_1200),
     ),
+    case("ring_relay_64", "relay_64 with hop tags by ring", || relay::<Ring>(64)),
+    case("ring_relay_1200", "relay_1200 with hop tags by ring", || {
+        relay::<Ring>(FILLING_HOP_1200)
+    }),
     case(
         "ring_seal_1200",
         "the lane fills and seals a datagram of 1,200 B, with ring",
@@ -262,6 +277,16 @@ fn seal<A: Aead>(len: usize) {
         assert_eq!(pair.under_way(0), 1, "one message, one packet");
         pair.exchange();
     }
+}
+
+fn relay<A: Aead>(len: usize) {
+    let mut row = Row::<A>::new(len);
+    for _ in 0..REPEATS {
+        row.load(1);
+        assert_eq!(measured(|| row.relay()), 1, "one packet in, one out");
+    }
+    row.settle();
+    assert!(row.delivered() > REPEATS * len as u64, "what was relayed arrived");
 }
 
 fn ack_64() {

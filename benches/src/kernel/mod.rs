@@ -7,6 +7,7 @@
 //! | `pair.rs` | two connected kernels that exchange datagrams through fixed slots |
 //! | `lanes.rs` | two lanes without kernels around them |
 //! | `star.rs` | a kernel with sessions to several others |
+//! | `relay.rs` | a kernel through which two others talk |
 //! | `table.rs` | a table of routes to look labels up in |
 //! | `counts.rs` | what callgrind counts |
 //! | `gate.rs` | counts against the committed ones |
@@ -20,5 +21,6 @@ pub mod host;
 pub mod lanes;
 pub mod null;
 pub mod pair;
+pub mod relay;
 pub mod star;
 pub mod table;

@@ -8,8 +8,8 @@ use std::time::{Duration as Wall, Instant as Clock};
 use net_io_real::crew::Helpers;
 use net_kernel::Kernel;
 use net_kernel::api::{
-    Command, Crew, Dest, Ecn, Event, Input, Io, Job, Messages, Part, RxBatch, RxBuf, Seal, SessionConfig, StoreOp,
-    StreamOptions, Tx,
+    Boot, Command, Crew, Dest, Ecn, Event, Input, Io, Job, MeshConfig, Messages, Part, RxBatch, RxBuf, Seal,
+    SessionConfig, StoreOp, StreamOptions, Tx,
 };
 use net_kernel::base::rng::{Seed, Stream};
 use net_kernel::base::{Addr, CommandId, Instant, JobId, SessionKey, StreamId, Ticket};
@@ -30,25 +30,25 @@ const CUT: usize = 8 << 10;
 const BUFS: usize = 96;
 
 /// What one kernel's driver holds.
-struct Desk {
-    buf: Box<[u8]>,
-    used: usize,
+pub(super) struct Desk {
+    pub(super) buf: Box<[u8]>,
+    pub(super) used: usize,
     reserved: (Addr, usize),
     /// Where to, and how long.
-    datagrams: Vec<(Addr, usize)>,
+    pub(super) datagrams: Vec<(Addr, usize)>,
     held: Option<usize>,
     helpers: Option<Helpers>,
     /// Handles transmit nothing.
     handle: bool,
     refused: bool,
-    delivered: u64,
+    pub(super) delivered: u64,
     /// Of each session: stream, bytes and messages not reported as drained.
     undrained: Vec<(SessionKey, StreamId, u64, u64)>,
     sink: Box<[u8]>,
-    sessions: Vec<SessionKey>,
-    opened: Option<StreamId>,
+    pub(super) sessions: Vec<SessionKey>,
+    pub(super) opened: Option<StreamId>,
     chores: Chores,
-    no: bool,
+    pub(super) no: bool,
 }
 
 impl Tx for Desk {
@@ -126,11 +126,11 @@ impl Io for Desk {
 }
 
 /// One kernel.
-struct End<A: Aead> {
-    kernel: Kernel<A>,
-    desk: Desk,
-    deadline: Option<Instant>,
-    addr: Addr,
+pub(super) struct End<A: Aead> {
+    pub(super) kernel: Kernel<A>,
+    pub(super) desk: Desk,
+    pub(super) deadline: Option<Instant>,
+    pub(super) addr: Addr,
     entropy: Stream,
     /// What its turns took.
     spent: Wall,
@@ -138,8 +138,16 @@ struct End<A: Aead> {
 
 impl<A: Aead> End<A> {
     fn new(number: u8, config: &SessionConfig, lanes: u8, look: Wall) -> Self {
+        Self::within(None, number, config, lanes, look)
+    }
+
+    /// One that is part of a mesh, where there is one.
+    pub(super) fn within(mesh: Option<MeshConfig>, number: u8, config: &SessionConfig, lanes: u8, look: Wall) -> Self {
         let seed = Seed::new([number; 32]);
-        let boot = boot(&seed, config.clone(), lanes);
+        let boot = Boot {
+            mesh,
+            ..boot(&seed, config.clone(), lanes)
+        };
         Self {
             kernel: Kernel::boot(boot, clocks(Instant::ZERO)).expect("the configuration is sound"),
             desk: Desk {
@@ -166,7 +174,7 @@ impl<A: Aead> End<A> {
         }
     }
 
-    fn turn(&mut self, at: Instant, input: Input<'_>) {
+    pub(super) fn turn(&mut self, at: Instant, input: Input<'_>) {
         let begun = Clock::now();
         let deadline = self.kernel.turn(clocks(at), input, &mut self.desk);
         self.spent += begun.elapsed();
@@ -174,7 +182,7 @@ impl<A: Aead> End<A> {
     }
 
     /// A turn of a handle.
-    fn command(&mut self, at: Instant, command: Command<'_>) {
+    pub(super) fn command(&mut self, at: Instant, command: Command<'_>) {
         self.desk.handle = true;
         self.turn(at, Input::Command(CommandId(1), command));
         self.desk.handle = false;
@@ -187,7 +195,7 @@ impl<A: Aead> End<A> {
     }
 
     /// What the driver does between turns but for the network: drained data is credited, whoever was refused may send.
-    fn attend(&mut self, at: Instant) {
+    pub(super) fn attend(&mut self, at: Instant) {
         self.serve(at);
         while let Some((session, stream, bytes, messages)) = self.desk.undrained.pop() {
             let command = Command::Consumed {
