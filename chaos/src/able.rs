@@ -7,7 +7,7 @@ use net_io_sim::scenario::{AdversaryKind, FaultKind, Happening, NodeIndex, Progr
 use net_sim_model::DiskFault;
 
 /// Counters of a run that this arm counts as well; the names of families end with a dot.
-const COUNTED: [&str; 18] = [
+const COUNTED: [&str; 20] = [
     "adversary.",
     "boots",
     "connected",
@@ -22,7 +22,9 @@ const COUNTED: [&str; 18] = [
     "file.",
     "flows_complete",
     "link.",
+    "mesh.",
     "rekeyed",
+    "relay.",
     "resumed",
     "broken",
     "flushed",
@@ -130,6 +132,17 @@ pub fn unable(scenario: &Scenario, disks: bool) -> Vec<String> {
     }
     if !scenario.nats.is_empty() {
         all.push("nat: machines see each other without NAT boxes".to_owned());
+    }
+    if let Some(mesh) = &scenario.mesh {
+        if scenario.program == Program::Net {
+            all.push("mesh: the `net` command of a workload keeps none".to_owned());
+        }
+        if mesh.multicast.is_some() {
+            all.push("mesh.multicast: beacons would go past the links; machines are told of each other".to_owned());
+        }
+        if mesh.dead_addresses > 0 {
+            all.push("mesh.dead_addresses: every machine is dialled where it is".to_owned());
+        }
     }
     for workload in scenario.workloads.iter().filter(|workload| workload.gives_up()) {
         all.push(format!("{}: streams that are given up half way", workload.id));

@@ -236,6 +236,8 @@ impl Bridge {
                 tell(&Told::Frozen { instance });
             }
             Order::Rebind => tell(&violation("process", "the `net` command does not rebind".to_owned())),
+            // What it runs keeps no mesh.
+            Order::Survey => {}
             Order::Report => tell(&Told::Report(Figures {
                 sessions: self.sessions.clone(),
                 ..Figures::default()

@@ -7,6 +7,7 @@
 //! | `machine.rs` | a machine: its directory, its process, signals |
 //! | `apps.rs` | what applications were told, over all processes and sessions |
 //! | `protocol.rs` | what a run and its processes say to each other |
+//! | `mesh.rs` | the mesh of a run: who is linked, and whether routes are at rest |
 //! | `files.rs` | transfers of files: what is sent, and what lies where it is received |
 //! | `disk.rs` | file systems of machines' own, which can become full |
 //! | `node.rs` | such a process: a node that does the workloads of a scenario |
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod disk;
 pub mod files;
 pub mod machine;
+pub mod mesh;
 pub mod node;
 pub mod protocol;
 pub mod run;

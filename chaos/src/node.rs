@@ -11,9 +11,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use net_io_real::{EntityId, NetworkKey, Node, SendError, Session, SessionError, Stream, StreamOptions};
+use net_io_real::{
+    EntityId, MeshEvent, MeshEvents, MeshNeighbour, NetworkKey, Node, SendError, Session, SessionError, Standing,
+    Stream, StreamOptions,
+};
 use net_io_sim::payload;
 use net_io_sim::scenario::{NodeIndex, Scenario, WorkloadKind};
+use net_io_sim::world::mesh_name;
 use net_kernel::base::rng::Secret;
 use net_kernel::wire::DropReason;
 use net_sim_model::{Family, Key};
@@ -22,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::protocol::{Figures, Flow, Order, Peer, SessionFigures, Told, entity, flows};
+use crate::protocol::{Figures, Flow, Order, Peer, Relays, SessionFigures, Told, View, entity, flows};
 use crate::streams::{self, Half};
 
 /// Pause before a failed attempt is made again.
@@ -71,7 +75,13 @@ pub async fn run(config: Config) -> Result<(), String> {
     tell(&Told::Ready {
         address: Some(machine.node.local_addr()),
     });
+    if machine.scenario.mesh.is_some() {
+        tokio::spawn(facts(machine.node.mesh_events()));
+    }
     tokio::spawn(accept(Arc::clone(&machine)));
+    for peer in 0..machine.entities.len() as NodeIndex {
+        machine.join(peer);
+    }
     while let Some(order) = next(&mut orders).await? {
         if order == Order::Quit {
             machine.node.close_within(CLOSE_GRACE).await;
@@ -143,6 +153,9 @@ impl Machine {
             .config(scenario.config_of(config.node))
             .aes(spec.aes)
             .address((Ipv4Addr::LOCALHOST, 0).into());
+        if let Some(mesh) = &scenario.mesh {
+            builder = builder.mesh(mesh.config.clone());
+        }
         if let Some(allow) = &spec.allow {
             builder = builder.allow(allow.iter().map(|index| entities[*index as usize]));
         }
@@ -175,11 +188,14 @@ impl Machine {
         match order {
             // They are seen before this is called.
             Order::Go { .. } | Order::Quit => {}
-            Order::Moved { node, address } => self.change(|table| {
-                if let Some(slot) = table.addresses.get_mut(node as usize) {
-                    *slot = Some(address);
-                }
-            }),
+            Order::Moved { node, address } => {
+                self.change(|table| {
+                    if let Some(slot) = table.addresses.get_mut(node as usize) {
+                        *slot = Some(address);
+                    }
+                });
+                self.join(node);
+            }
             Order::Begin { workload, left } => self.begin(workload, left),
             Order::Instance {
                 instance,
@@ -192,7 +208,45 @@ impl Machine {
                 Ok(address) => tell(&Told::Rebound { address }),
                 Err(error) => tell(&violation("process", format!("no other socket: {error}"))),
             },
+            Order::Survey => tell(&Told::View(self.view())),
             Order::Report => tell(&Told::Report(self.figures())),
+        }
+    }
+
+    /// Keeps a session with a machine, where the scenario says that it is this one's to keep.
+    fn join(&self, peer: NodeIndex) {
+        let links = self.scenario.mesh.as_ref().map(|mesh| &mesh.links);
+        let address = self.table().addresses.get(peer as usize).copied().flatten();
+        if let Some(address) = address.filter(|_| links.is_some_and(|links| links.contains(&(self.me, peer))))
+            && let Err(why) = self.node.join(self.entities[peer as usize], &[address])
+        {
+            tell(&violation("refused", format!("a link to {peer}: {why:?}")));
+        }
+    }
+
+    /// How the mesh looks from here.
+    fn view(&self) -> View {
+        let Some(mesh) = self.node.mesh() else {
+            return View::default();
+        };
+        let heard = |neighbour: &&MeshNeighbour| neighbour.standing == Standing::Alive;
+        let links = mesh.neighbours.iter().filter(heard);
+        let routes = mesh.nodes.iter().map(|node| (node.entity, node.route().next));
+        View {
+            links: links.filter_map(|neighbour| self.index(neighbour.entity)).collect(),
+            routes: routes
+                .filter_map(|(to, next)| Some((self.index(to)?, self.index(next)?)))
+                .collect(),
+            relayed: self.relayed(),
+        }
+    }
+
+    fn relayed(&self) -> Relays {
+        let relayed = self.node.relayed();
+        Relays {
+            packets: relayed.packets,
+            bytes: relayed.bytes,
+            refused: relayed.refused,
         }
     }
 
@@ -289,6 +343,7 @@ impl Machine {
         Figures {
             sessions: figures.collect(),
             drops: drops.collect(),
+            relayed: self.relayed(),
             rolled_back: self.node.rolled_back().is_some(),
         }
     }
@@ -311,8 +366,12 @@ async fn dial(machine: Arc<Machine>, peer: NodeIndex) {
     let entity = machine.entities[peer as usize];
     loop {
         let address = machine.table().addresses.get(peer as usize).copied().flatten();
-        let addresses: Vec<SocketAddr> = address.into_iter().collect();
-        match machine.node.dial(entity, &addresses).await {
+        let dialled = match address {
+            Some(address) => machine.node.dial(entity, &[address]).await,
+            // Over relays, once there is a way.
+            None => machine.node.reach(entity).await,
+        };
+        match dialled {
             Ok(session) => {
                 machine.table().dialling.remove(&peer);
                 return machine.adopt(session, peer, Some(began.elapsed()));
@@ -327,6 +386,15 @@ async fn dial(machine: Arc<Machine>, peer: NodeIndex) {
             return;
         }
         sleep(REDIAL).await;
+    }
+}
+
+async fn facts(mut events: MeshEvents) {
+    while let Some(event) = events.next().await {
+        if let MeshEvent::Fact(fact) = event {
+            let fact = mesh_name(&fact).to_owned();
+            tell(&Told::Mesh { fact });
+        }
     }
 }
 

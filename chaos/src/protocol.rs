@@ -53,6 +53,8 @@ pub enum Order {
     },
     /// Move to another socket.
     Rebind,
+    /// Tell how the mesh looks.
+    Survey,
     /// Tell the figures.
     Report,
     /// Close and end.
@@ -162,6 +164,13 @@ pub enum Told {
     },
     /// Keys were replaced.
     Rekeyed,
+    /// Something became known of the mesh.
+    Mesh {
+        /// What, by the name under which it is counted.
+        fact: String,
+    },
+    /// How the mesh looks.
+    View(View),
     /// A property does not hold.
     Violation {
         /// Which checker says so.
@@ -219,6 +228,28 @@ pub struct LeftOut {
     pub why: String,
 }
 
+/// The mesh as one process sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct View {
+    /// Neighbours that are heard, and hear it.
+    pub links: Vec<NodeIndex>,
+    /// Every machine that is reached, and the next one on the way there.
+    pub routes: Vec<(NodeIndex, NodeIndex)>,
+    /// What it did for others so far.
+    pub relayed: Relays,
+}
+
+/// What a process sent on for others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Relays {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// Packets that it turned away.
+    pub refused: u64,
+}
+
 /// Figures of a process.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Figures {
@@ -226,6 +257,8 @@ pub struct Figures {
     pub sessions: Vec<SessionFigures>,
     /// Refused datagrams and frames, by reason.
     pub drops: BTreeMap<String, u64>,
+    /// What was sent on for others.
+    pub relayed: Relays,
     /// Whether a peer knows a later incarnation of this identity.
     pub rolled_back: bool,
 }

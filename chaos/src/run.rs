@@ -5,7 +5,7 @@
 //! Not here: links (`net_io_sim::fabric`), what a machine is (`machine.rs`), streams (`apps.rs`), files (`files.rs`).
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::io;
 use std::net::Ipv4Addr;
@@ -34,6 +34,7 @@ use crate::apps::Apps;
 use crate::disk::Disk;
 use crate::files::{self, Files};
 use crate::machine::{Event, Heard, Machine, Next, State, copy_dir};
+use crate::mesh::Mesh;
 use crate::protocol::{Figures, OfFiles, Order, Peer, Told, flows, hex};
 
 /// How long processes may take to bind.
@@ -44,6 +45,8 @@ const END: Duration = Duration::from_secs(30);
 const SETTLE: u64 = 200_000_000;
 /// How often a run looks whether it is over.
 const POLL: Duration = Duration::from_millis(10);
+/// How often the processes of a mesh are asked how they see it.
+const SURVEY: u64 = 250_000_000;
 /// Machines of one scenario at most: each pair has two sockets.
 const MACHINES: usize = 24;
 /// What happened last, as far as a failure shows it.
@@ -174,6 +177,11 @@ struct Run {
     set_off: UnboundedReceiver<SetOff>,
     /// From when on nothing more is going to be done.
     quiet_after: u64,
+    mesh: Mesh,
+    /// When processes are asked next how they see the mesh.
+    survey_at: u64,
+    /// When every fault was ended for good.
+    healed_at: u64,
 }
 
 /// An adversary that sends random bytes.
@@ -222,6 +230,9 @@ impl Run {
             disks,
             set_off,
             quiet_after: quiet_after(&scenario),
+            mesh: Mesh::new(machines.len()),
+            survey_at: 0,
+            healed_at: 0,
             entities,
             machines,
             apps: Apps::new(flows(&scenario, seed)),
@@ -290,12 +301,14 @@ impl Run {
         while self.violation.is_none() {
             let now = self.fabric.now();
             self.garble();
+            self.survey(now).await;
             while let Some((_, line)) = self.script.pop_front_if(|(at, _)| *at <= now) {
                 self.perform(line).await?;
             }
             if now > end {
                 let mut owed = self.apps.incomplete();
                 owed.extend(self.files.incomplete(&self.scenario));
+                owed.extend(self.unrest().map(|what| format!("routes are not at rest: {what}")));
                 match self.scenario.liveness.clone() {
                     Some(liveness) if !self.healed && !owed.is_empty() => {
                         self.heal(&liveness.core).await?;
@@ -308,7 +321,7 @@ impl Run {
                 return Ok(());
             }
             let over = self.healed || (now >= self.quiet_after && !full);
-            if !done && over && self.all_done() {
+            if !done && over && self.all_done() && self.unrest().is_none() {
                 done = true;
                 end = end.min(now + SETTLE);
             }
@@ -325,6 +338,32 @@ impl Run {
             .iter()
             .all(|one| one.made >= one.count || now >= one.until);
         self.apps.all_done() && self.files.all_done() && stepped && garbled
+    }
+
+    /// Asks the processes of a mesh now and then how they see it.
+    async fn survey(&mut self, now: u64) {
+        if self.scenario.mesh.is_none() || now < self.survey_at {
+            return;
+        }
+        self.survey_at = now + SURVEY;
+        let machines = self.machines.iter().filter(|machine| machine.state == State::Running);
+        let orders = machines.map(|machine| (machine.index, Order::Survey)).collect();
+        self.order(orders).await;
+    }
+
+    /// What is not at rest about the mesh, if anything.
+    fn unrest(&self) -> Option<String> {
+        let mesh = self.scenario.mesh.as_ref().filter(|mesh| mesh.converge)?;
+        let core = self.scenario.liveness.as_ref().filter(|_| self.healed);
+        let core = core.map_or(&[][..], |liveness| &liveness.core);
+        let counting: BTreeSet<NodeIndex> = self
+            .machines
+            .iter()
+            .filter(|machine| machine.exists() && machine.state != State::Ending)
+            .map(|machine| machine.index)
+            .filter(|node| core.is_empty() || core.contains(node))
+            .collect();
+        self.mesh.unrest(mesh, &counting, self.quiet_after.max(self.healed_at))
     }
 
     /// Hears what happens until it holds, or fails the run.
@@ -380,7 +419,10 @@ impl Run {
     }
 
     async fn told(&mut self, node: NodeIndex, told: Told) -> io::Result<()> {
-        if !matches!(told, Told::Delivered { .. } | Told::Step { .. } | Told::Echo { .. }) {
+        if !matches!(
+            told,
+            Told::Delivered { .. } | Told::Step { .. } | Told::Echo { .. } | Told::View(_)
+        ) {
             self.note(&format!("node {node}: {told:?}"));
         }
         let now = self.fabric.now();
@@ -442,7 +484,12 @@ impl Run {
             Told::Files { what } => self.told_of_files(node, what).await?,
             Told::Rekeyed => self.count("rekeyed"),
             Told::Violation { checker, what } => self.fail(&checker, format!("{}: {what}", self.name(node))),
-            Told::Report(figures) => self.figures.push(figures),
+            Told::Mesh { fact } => self.count(&fact),
+            Told::View(view) => self.mesh.says(node, now, view),
+            Told::Report(figures) => {
+                self.mesh.relayed(node, figures.relayed);
+                self.figures.push(figures);
+            }
         }
         Ok(())
     }
@@ -537,6 +584,7 @@ impl Run {
             );
         }
         self.note(&format!("node {node}: gone"));
+        self.mesh.gone(node);
         self.files.look(self.fabric.now(), node)?;
         self.judge_files();
         let (now, listening) = (self.fabric.now(), self.listening());
@@ -610,7 +658,10 @@ impl Run {
         let mut peers = Vec::new();
         for (peer, entity) in self.entities.iter().enumerate() {
             let peer = peer as NodeIndex;
-            let address = (peer != node).then(|| self.fabric.address(peer, node)).transpose()?;
+            // In a mesh nobody is told where others than its neighbours are.
+            let mesh = self.scenario.mesh.as_ref();
+            let near = peer != node && mesh.is_none_or(|mesh| mesh.linked(peer, node));
+            let address = near.then(|| self.fabric.address(peer, node)).transpose()?;
             peers.push(Peer {
                 entity: entity.clone(),
                 address,
@@ -782,7 +833,9 @@ impl Run {
             self.fabric.place(node, Place::Unknown);
             self.machines[node as usize].order(&Order::Rebind).await;
         }
-        for other in (0..self.machines.len() as NodeIndex).filter(|&other| other != node) {
+        let scenario = Arc::clone(&self.scenario);
+        let near = |other: NodeIndex| scenario.mesh.as_ref().is_none_or(|mesh| mesh.linked(other, node));
+        for other in (0..self.machines.len() as NodeIndex).filter(|&other| other != node && near(other)) {
             let address = self.fabric.address(node, other)?;
             self.machines[other as usize]
                 .order(&Order::Moved { node, address })
@@ -794,6 +847,7 @@ impl Run {
     /// Ends every fault for good: machines of the core run, and links among them are clean.
     async fn heal(&mut self, core: &[NodeIndex]) -> io::Result<()> {
         self.healed = true;
+        self.healed_at = self.fabric.now();
         self.note("healed");
         self.garblers.clear();
         self.fabric.heal(core);
@@ -875,6 +929,7 @@ impl Run {
             self.fail("canary", what);
         }
         let (mut rtt, mut lost) = (Histogram::default(), Histogram::default());
+        let relayed = self.mesh.sum();
         let mut add = |name: String, count: u64| *self.counters.entry(name).or_default() += count;
         for session in self.figures.iter().flat_map(|figures| &figures.sessions) {
             rtt.record(session.rtt);
@@ -895,6 +950,9 @@ impl Run {
             ("file.complete", self.files.complete()),
             ("resumed", self.apps.resumed),
             ("broken", self.apps.broken()),
+            ("relay.packets", relayed.packets),
+            ("relay.bytes", relayed.bytes),
+            ("relay.refused", relayed.refused),
             ("connect.count", self.handshake.count()),
             ("echo.count", self.echo.count()),
         ] {

@@ -4,7 +4,7 @@
 
 pub use net_kernel::api::{
     CloseReason, Command, ConnectError, Crew, Deadline, Dest, Drops, Ecn, Event, Fact, Health, Input, Io, Job, JobDone,
-    LinkChange, MAX_PIECES, Mesh, MeshConfig, Messages, Outage, Part, Piece, Refused, RxBatch, RxBuf, Seal,
+    LinkChange, MAX_PIECES, Mesh, MeshConfig, Messages, Outage, Part, Piece, Refused, Relayed, RxBatch, RxBuf, Seal,
     SessionConfig, SessionKey, SessionStats, Standing, StoreError, StoreOp, Stored, StreamOptions, Tx, Why,
 };
 pub use net_kernel::base::rng::{Secret, Seed};

@@ -53,6 +53,10 @@ impl Core for Script {
     fn mesh(&self) -> Option<&crate::api::Mesh> {
         None
     }
+
+    fn relayed(&self) -> crate::api::Relayed {
+        crate::api::Relayed::default()
+    }
 }
 
 #[derive(Default)]

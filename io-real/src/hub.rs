@@ -11,8 +11,8 @@ use std::task::Waker;
 
 use crate::api::{
     Addr, Command, CommandId, Crew, Deadline, Dest, Drops, EntityId, Event, Input, Io, Job, JobId, Mesh, Now, Part,
-    Refused, Seal, SessionConfig, SessionKey, SessionStats, StoreOp, StoreTicket as Ticket, StreamId, StreamOptions,
-    Tx,
+    Refused, Relayed, Seal, SessionConfig, SessionKey, SessionStats, StoreOp, StoreTicket as Ticket, StreamId,
+    StreamOptions, Tx,
 };
 pub(crate) use crate::board::{
     Board, Connecting, Counters, Echoing, Failure, MAX_JOINED, Phase, Seat, Sending, SessionEntry,
@@ -25,6 +25,7 @@ pub(crate) trait Core: Send {
     fn stats(&self, session: SessionKey) -> Option<SessionStats>;
     fn drops(&self) -> Drops;
     fn mesh(&self) -> Option<&Mesh>;
+    fn relayed(&self) -> Relayed;
 }
 
 /// The shared half of a node.
@@ -231,6 +232,11 @@ impl Hub {
     /// What is known of the mesh, where the node is part of one.
     pub(crate) fn mesh(&self) -> Option<&Mesh> {
         self.core.mesh()
+    }
+
+    /// What was sent on for others.
+    pub(crate) fn relayed(&self) -> Relayed {
+        self.core.relayed()
     }
 
     /// Opens a stream and answers its seat; both handles of it are the caller's.

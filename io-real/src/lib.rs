@@ -56,7 +56,7 @@ pub use api::{
     CloseCode, CloseReason, Drops, EntityId, Identity, NetworkKey, Refused, Reliability, SessionConfig, SessionStats,
     StreamId, StreamOptions,
 };
-pub use api::{Fact, Health, MeshConfig, Outage, Standing};
+pub use api::{Fact, Health, MeshConfig, Outage, Relayed, Standing};
 pub use driver::{Driver, DriverError, Parts};
 pub use error::{ConnectError, RecvError, RolledBack, SendError, SessionError, StartError};
 pub use mesh::{MeshEvent, MeshEvents, MeshNeighbour, MeshNode, MeshRoute, MeshSnapshot};

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::api::{
-    Addr, Command, EntityId, Epoch, Fact, Health, Instant, Mesh, Outage, Refused, SessionStats, Standing,
+    Addr, Command, EntityId, Epoch, Fact, Health, Instant, Mesh, Outage, Refused, Relayed, SessionStats, Standing,
 };
 use crate::hub::{Hub, MAX_JOINED, Phase};
 use crate::node::{MAX_ADDRESSES, Node};
@@ -265,6 +265,12 @@ impl Node {
         let mut hub = self.handle().shared().lock();
         hub.command(Command::Describe { load, health })?;
         Ok(())
+    }
+
+    /// What this node sent on for others since it was started.
+    #[must_use]
+    pub fn relayed(&self) -> Relayed {
+        self.handle().shared().lock().relayed()
     }
 
     /// What becomes known of the mesh from now on.

@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::api::{Drops, Duration};
+use crate::api::{Drops, Duration, Relayed};
 use crate::hub::{Counters, Hub, Shared};
 use crate::mesh::FactCounts;
 
@@ -94,6 +94,7 @@ struct MeshFigures {
     usable: i64,
     joined: i64,
     facts: FactCounts,
+    relayed: Relayed,
 }
 
 impl MeshFigures {
@@ -106,6 +107,7 @@ impl MeshFigures {
             usable: size(mesh.neighbours().filter(|link| link.counts).count()),
             joined: size(hub.board.joined.len()),
             facts: hub.board.facts.counts,
+            relayed: hub.relayed(),
         })
     }
 
@@ -123,6 +125,19 @@ impl MeshFigures {
         for (name, help, value) in gauges {
             let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(gauge)?;
+        }
+        let relayed = &self.relayed;
+        for (name, help, value) in [
+            ("relayed_packets", "Packets of others sent on", relayed.packets),
+            ("relayed_bytes", "Bytes in them", relayed.bytes),
+            (
+                "relay_refused_packets",
+                "Packets of others turned away",
+                relayed.refused,
+            ),
+        ] {
+            let counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(value).encode(counter)?;
         }
         let facts = &self.facts;
         let counters = [

@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 
 use crate::api::{
     Addr, Command, CommandId, Deadline, Drops, EntityId, Epoch, Identity, Input, Io, Mesh, MeshConfig, NetworkKey, Now,
-    Seed, SessionConfig, SessionKey, SessionStats, UnixNanos,
+    Relayed, Seed, SessionConfig, SessionKey, SessionStats, UnixNanos,
 };
 use crate::driver::{Driver, Parts};
 use crate::error::{ConnectError, RolledBack, StartError};
@@ -68,6 +68,10 @@ where
 
     fn mesh(&self) -> Option<&Mesh> {
         Self::mesh(self)
+    }
+
+    fn relayed(&self) -> Relayed {
+        Self::relayed(self)
     }
 }
 

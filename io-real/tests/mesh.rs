@@ -94,6 +94,7 @@ async fn three_in_a_line_find_each_other() {
             "net_mesh_nodes 2",
             "net_mesh_neighbours 1",
             "net_mesh_facts_total{kind=\"found\"} 2",
+            "net_relayed_packets_total 0",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} in {text}");
         }

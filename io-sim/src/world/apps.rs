@@ -997,7 +997,9 @@ impl Apps {
     }
 }
 
-const fn mesh_name(fact: &Fact) -> &'static str {
+/// The name under which a fact is counted.
+#[must_use]
+pub const fn mesh_name(fact: &Fact) -> &'static str {
     match fact {
         Fact::Found { .. } => "mesh.found",
         Fact::Lost(_) => "mesh.lost",

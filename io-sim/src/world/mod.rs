@@ -88,6 +88,7 @@ use pool::Pool;
 use turn::{Effects, TurnIo};
 
 pub use adversary::{adversary_key, garbage};
+pub use apps::mesh_name;
 pub use directory::{Crash, Directory};
 pub use inspect::NodeState;
 pub use net::{heal, kind_of, link_between, spec_between};
