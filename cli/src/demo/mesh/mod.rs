@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::JoinHandle;
 
 use super::child::Child;
 use super::say;
@@ -97,7 +97,7 @@ async fn show(path: &Path, out: Out) -> Result<Shown, Failure> {
     introduce(out);
     let mut mesh = Mesh::start(home.path()).await?;
     let line = in_a_line(&mut mesh, out).await?;
-    let subscribers = [
+    let mut subscribers = [
         Subscriber::start(&mesh, MIDDLE, &text, home.path()).await?,
         Subscriber::start(&mesh, END, &text, home.path()).await?,
     ];
@@ -114,8 +114,9 @@ async fn show(path: &Path, out: Out) -> Result<Shown, Failure> {
     tokio::time::sleep(CALM).await;
 
     let lines = publisher.end().await?;
-    for subscriber in &subscribers {
+    for subscriber in &mut subscribers {
         subscriber.until(|judge| judge.count() >= lines).await;
+        subscriber.end().await?;
     }
     Ok(Shown {
         lines,
@@ -192,8 +193,9 @@ async fn kill(
         let message = format!("the way to node {} leads over no relay", MIDDLE + 1);
         return Err(Failure::new(Code::Unproved, message));
     };
+    let (at, published) = (Instant::now(), publisher.lines());
     mesh.kill(killed).await?;
-    let rerouted = subscriber.goes_on(publisher, Instant::now()).await?;
+    let rerouted = subscriber.goes_on(at, published).await?;
     let around = |picture: &Picture| {
         picture
             .way(FROM, MIDDLE)
@@ -218,7 +220,7 @@ async fn kill(
 async fn part(
     mesh: &Mesh,
     publisher: &Publisher,
-    subscribers: &[Subscriber; 2],
+    subscribers: &[Subscriber],
     out: Out,
 ) -> Result<(bool, f64), Failure> {
     mesh.set(&CUT, false).await;
@@ -227,11 +229,11 @@ async fn part(
     draw("in two", &picture, &[], out);
     tokio::time::sleep(APART).await;
     let parted = apart(&mesh.look().await?);
+    let (healed, published) = (Instant::now(), publisher.lines());
     mesh.set(&CUT, true).await;
-    let healed = Instant::now();
     let mut latest: f64 = 0.0;
     for subscriber in subscribers {
-        latest = latest.max(subscriber.goes_on(publisher, healed).await?);
+        latest = latest.max(subscriber.goes_on(healed, published).await?);
     }
     let picture = mesh.until("the ring is whole", Picture::whole).await?;
     draw("whole again", &picture, &[(FROM, MIDDLE), (FROM, END)], out);
@@ -265,8 +267,8 @@ fn draw(title: &str, picture: &Picture, ways: &[(usize, usize)], out: Out) {
 struct Subscriber {
     node: usize,
     judge: Arc<Mutex<Judge>>,
-    _process: Child,
-    reading: AbortHandle,
+    process: Child,
+    reading: JoinHandle<()>,
 }
 
 impl Subscriber {
@@ -283,11 +285,11 @@ impl Subscriber {
         process.hush();
         let stdout = process.stdout.take().expect("piped by the child");
         let judge = Arc::new(Mutex::new(Judge::new(text.clone())));
-        let reading = tokio::spawn(read(stdout, Arc::clone(&judge))).abort_handle();
+        let reading = tokio::spawn(read(stdout, Arc::clone(&judge)));
         Ok(Self {
             node,
             judge,
-            _process: process,
+            process,
             reading,
         })
     }
@@ -296,9 +298,8 @@ impl Subscriber {
         self.judge.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Milliseconds from `since`, which is now, to the first line published after it.
-    async fn goes_on(&self, publisher: &Publisher, since: Instant) -> Result<f64, Failure> {
-        let published = publisher.lines();
+    /// Milliseconds from `since`, when `published` lines had been, to the first line published after it.
+    async fn goes_on(&self, since: Instant, published: u64) -> Result<f64, Failure> {
         if !self.until(|judge| judge.went_on(since, published).is_some()).await {
             let message = format!(
                 "node {} got no further line within {} s",
@@ -319,6 +320,13 @@ impl Subscriber {
             }
         };
         tokio::time::timeout(ARRIVAL_WAIT, looking).await.is_ok()
+    }
+
+    /// Ends `net sub`, and reads the last that it printed: a line too many counts as well.
+    async fn end(&mut self) -> Result<(), Failure> {
+        self.process.kill().await?;
+        let _ = tokio::time::timeout(ARRIVAL_WAIT, &mut self.reading).await;
+        Ok(())
     }
 
     fn heard(self, published: u64) -> Heard {
