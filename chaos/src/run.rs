@@ -418,23 +418,29 @@ impl Run {
         }
     }
 
-    async fn told(&mut self, node: NodeIndex, told: Told) -> io::Result<()> {
+    /// Notes what a process said, but for what it says all the time.
+    fn noted(&mut self, node: NodeIndex, told: &Told) {
         if !matches!(
             told,
             Told::Delivered { .. } | Told::Step { .. } | Told::Echo { .. } | Told::View(_)
         ) {
             self.note(&format!("node {node}: {told:?}"));
         }
+    }
+
+    async fn found(&mut self, node: NodeIndex, place: Place) {
+        if self.machines[node as usize].state == State::Starting {
+            self.ready(node, place).await;
+        } else if self.machines[node as usize].listens() {
+            self.fabric.place(node, place);
+        }
+    }
+
+    async fn told(&mut self, node: NodeIndex, told: Told) -> io::Result<()> {
+        self.noted(node, &told);
         let now = self.fabric.now();
         match told {
-            Told::Ready { address } => {
-                let place = address.map_or(Place::Unknown, Place::At);
-                if self.machines[node as usize].state == State::Starting {
-                    self.ready(node, place).await;
-                } else if self.machines[node as usize].listens() {
-                    self.fabric.place(node, place);
-                }
-            }
+            Told::Ready { address } => self.found(node, address.map_or(Place::Unknown, Place::At)).await,
             Told::Rebound { address } => self.fabric.place(node, Place::At(address)),
             Told::Connected { took, .. } => {
                 self.count("connected");
@@ -970,11 +976,7 @@ impl Run {
             runtime: "loopback".to_owned(),
             scenario: self.scenario.name.clone(),
             seed: self.seed,
-            verdict: match &self.violation {
-                None => Verdict::Pass,
-                Some(violation) if violation.checker == "out-of-time" => Verdict::OutOfTime,
-                Some(_) => Verdict::Fail,
-            },
+            verdict: self.verdict(),
             checker: self.violation.as_ref().map(|violation| violation.checker.clone()),
             failure: self.violation.as_ref().map(told),
             digest: String::new(),
@@ -991,6 +993,14 @@ impl Run {
             report,
             counters: self.counters,
             log: self.log.into(),
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        match &self.violation {
+            None => Verdict::Pass,
+            Some(violation) if violation.checker == "out-of-time" => Verdict::OutOfTime,
+            Some(_) => Verdict::Fail,
         }
     }
 
