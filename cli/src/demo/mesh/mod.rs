@@ -71,7 +71,7 @@ pub struct Shown {
     pub rerouted_ms: f64,
     /// From the healing to the first line published after it, at the later subscriber.
     pub healed_ms: f64,
-    /// Whether the publisher's side said, while the ring was in two, that the other side was not reached.
+    /// Whether the publisher's side said, while the ring was in two, that the other side was not reached, and nothing arrived there.
     pub parted: bool,
     pub seconds: f64,
 }
@@ -227,8 +227,15 @@ async fn part(
     let apart = |picture: &Picture| picture.way(FROM, MIDDLE).is_none() && picture.way(FROM, END).is_none();
     let picture = mesh.until("the ring is in two", apart).await?;
     draw("in two", &picture, &[], out);
+    let counts = || {
+        subscribers
+            .iter()
+            .map(|subscriber| subscriber.judge().count())
+            .sum::<u64>()
+    };
+    let before = counts();
     tokio::time::sleep(APART).await;
-    let parted = apart(&mesh.look().await?);
+    let parted = apart(&mesh.look().await?) && counts() == before;
     let (healed, published) = (Instant::now(), publisher.lines());
     mesh.set(&CUT, true).await;
     let mut latest: f64 = 0.0;
