@@ -485,6 +485,11 @@ pub fn is_beacon(bytes: &[u8]) -> bool {
     bytes.starts_with(&HEAD)
 }
 
+/// Whether it is a member that says what is not so.
+pub fn lies(adversary: &Adversary) -> bool {
+    matches!(adversary.kind, AdversaryKind::Member { lies, .. } if lies != Lie::Bytes)
+}
+
 /// Changes header fields or plaintext of a packet under the clear AEAD and seals it again.
 pub fn mutate(bytes: &mut [u8], word: u64) {
     let Some(end) = bytes.len().checked_sub(TAG_LEN) else {
