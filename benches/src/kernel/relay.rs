@@ -24,7 +24,6 @@ const ADDED: usize = OVERHEAD + 10 + ROUTING_LEN + TRAILER_LEN;
 pub const FILLING_1200: usize = 1_200 - ADDED;
 /// Messages that make tables, windows and buffers have their size.
 const WARM: usize = 4_000;
-
 /// The path MTU is found within this time.
 const SEARCH: Duration = Duration::from_secs(30);
 /// Between two messages: longer than pacing holds one back.

@@ -7,7 +7,7 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use net_base::{SessionKey, StreamId};
+use net_base::{SessionKey, StreamId, mutant};
 use net_session::Part;
 use net_wire::mesh::MAX_MESH_MESSAGE;
 
@@ -122,7 +122,9 @@ impl Controls {
     /// Keeps a message until the session is a link; gives it back where it is one, or where too many wait.
     pub(crate) fn hold(&mut self, told: Told) -> Option<Told> {
         match self.sessions.get_mut(&told.session) {
-            Some(control) if control.outgoing.is_none() && control.early.len() < MAX_EARLY => {
+            Some(control)
+                if control.outgoing.is_none() && control.early.len() < MAX_EARLY && !mutant!(EarlyWordsLost) =>
+            {
                 control.early.push_back(told);
                 None
             }

@@ -3,7 +3,7 @@
 //! Invariants: a neighbour's stream gets its credit back for every byte, whether the message was good or not; a node that
 //! is part of no mesh reads and answers nothing of it. Not here: what messages lead to (`net-mesh`).
 
-use net_base::{Addr, Check, CommandId, Duration, EntityId, Epoch, Instant, Now, SessionKey, mutant};
+use net_base::{Addr, Check, CommandId, Duration, EntityId, Epoch, Instant, Now, SessionKey};
 use net_mesh::In as PeersIn;
 use net_mesh::mesh::{In, Out, View, Vitals};
 use net_session::aead::Aead;
@@ -14,6 +14,7 @@ use net_wire::{DropReason, Reliability};
 
 use crate::Kernel;
 use crate::api::Event;
+use crate::wiring::control::Told;
 
 /// In place of a user's command: the mesh dials.
 pub(crate) const JOIN: CommandId = CommandId(u64::MAX);
@@ -96,22 +97,31 @@ impl<A: Aead, C: Check> Kernel<A, C> {
     fn read_told(&mut self, now: Now) {
         while let Some(told) = self.controls.pop() {
             let counts = self.controls.incoming(told.session) == Some(told.stream) && !told.bytes.is_empty();
-            let told = match self.mesh.is_some() && counts && !mutant!(EarlyWordsLost) {
-                true => self.controls.hold(told),
-                false => Some(told),
-            };
-            let Some(told) = told else { continue };
-            if self.mesh.is_some() && counts && self.controls.outgoing(told.session).is_some() {
-                let (session, bytes) = (told.session, &told.bytes[..]);
-                self.tell_mesh(now, In::Message { session, bytes });
-            } else {
+            if self.mesh.is_none() || !counts {
                 if self.mesh.is_some() {
                     self.drops.count(DropReason::MalformedMesh);
                 }
-                if let Some(lane) = self.lanes.of(told.session) {
-                    lane.consumed(told.session, told.stream, told.len, 1);
+                self.return_credit(&told);
+                continue;
+            }
+            match self.controls.hold(told) {
+                None => {}
+                Some(told) if self.controls.outgoing(told.session).is_some() => {
+                    let (session, bytes) = (told.session, &told.bytes[..]);
+                    self.tell_mesh(now, In::Message { session, bytes });
+                }
+                Some(told) => {
+                    self.drops.count(DropReason::RateLimited);
+                    self.return_credit(&told);
                 }
             }
+        }
+    }
+
+    /// A message that is not read took its part of the stream's credit all the same.
+    fn return_credit(&mut self, told: &Told) {
+        if let Some(lane) = self.lanes.of(told.session) {
+            lane.consumed(told.session, told.stream, told.len, 1);
         }
     }
 
