@@ -91,6 +91,11 @@ impl Report {
     }
 }
 
+/// Whether the killed relay was on the way, by what nodes said and by what its link passed: several times what an idle one does.
+fn carried(mesh: &Shown) -> bool {
+    mesh.before.contains(&mesh.killed) && mesh.carried > 2 * mesh.idle
+}
+
 /// What the mesh proves, and whether it does.
 fn meshed(mesh: &Shown) -> Vec<(String, bool)> {
     let [middle, end] = &mesh.subscribers;
@@ -110,7 +115,7 @@ fn meshed(mesh: &Shown) -> Vec<(String, bool)> {
                 "{} lines reached node 4 so too, though relay {} was killed -9: {way}, then {around}",
                 middle.lines, mesh.killed
             ),
-            mesh.before.contains(&mesh.killed) && !mesh.after.contains(&mesh.killed) && right(middle),
+            carried(mesh) && !mesh.after.contains(&mesh.killed) && right(middle),
         ),
         (
             "a ring that was cut in two went on where it had stopped once it was whole".to_owned(),
@@ -193,6 +198,8 @@ impl Report {
             lines,
             subscribers,
             seconds,
+            carried,
+            idle,
             rerouted_ms,
             healed_ms,
             ..
@@ -223,6 +230,11 @@ impl Report {
             f,
             "relay killed",
             format!("the stream went on after {rerouted_ms:.0} ms"),
+        )?;
+        row(
+            f,
+            "its link before",
+            format!("{carried} datagrams in a second; a link beside the way {idle}"),
         )?;
         row(f, "ring healed", format!("the stream went on after {healed_ms:.0} ms"))
     }
@@ -312,4 +324,67 @@ impl Report {
 
 impl Record for Report {
     const KIND: &'static str = "demo";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mesh() -> Shown {
+        let heard = |node| Heard {
+            node,
+            lines: 100,
+            faults: Faults::default(),
+        };
+        Shown {
+            lines: 100,
+            subscribers: [heard(4), heard(7)],
+            line: (1..=7).collect(),
+            before: vec![1, 2, 3, 4],
+            after: vec![1, 7, 6, 5, 4],
+            killed: 3,
+            carried: 300,
+            idle: 30,
+            rerouted_ms: 400.0,
+            healed_ms: 100.0,
+            parted: true,
+            seconds: 7.0,
+        }
+    }
+
+    /// Which of the three claims hold once the mesh is as `change` makes it.
+    fn held(change: impl Fn(&mut Shown)) -> [bool; 3] {
+        let mut mesh = mesh();
+        change(&mut mesh);
+        let claims = meshed(&mesh);
+        std::array::from_fn(|at| claims[at].1)
+    }
+
+    #[test]
+    fn a_mesh_that_did_all_it_should_proves_all_of_it() {
+        assert_eq!(held(|_| {}), [true; 3]);
+    }
+
+    #[test]
+    fn each_claim_of_the_mesh_can_fail() {
+        // What either subscriber lacks is also what the partition cost.
+        let end = [false, true, false];
+        assert_eq!(held(|mesh| mesh.subscribers[1].lines = 99), end);
+        assert_eq!(held(|mesh| mesh.subscribers[1].faults.doubled = 1), end);
+        let middle = [true, false, false];
+        assert_eq!(held(|mesh| mesh.subscribers[0].faults.lost = 1), middle);
+        assert_eq!(held(|mesh| mesh.subscribers[0].faults.disordered = 1), middle);
+        assert_eq!(held(|mesh| mesh.subscribers[0].faults.damaged = 1), middle);
+        assert_eq!(
+            held(|mesh| mesh.line = vec![1, 7]),
+            [false, true, true],
+            "over no relay"
+        );
+        let relay = [true, false, true];
+        assert_eq!(held(|mesh| mesh.killed = 6), relay, "not on the way");
+        assert_eq!(held(|mesh| mesh.carried = 60), relay, "as idle as the other");
+        assert_eq!(held(|mesh| mesh.after = vec![1, 2, 3, 4]), relay, "not around it");
+        assert_eq!(held(|mesh| mesh.parted = false), [true, true, false]);
+        assert_eq!(held(|mesh| mesh.lines = 0), [false; 3]);
+    }
 }

@@ -67,6 +67,9 @@ pub struct Shown {
     pub after: Vec<usize>,
     /// The relay that was killed.
     pub killed: usize,
+    /// Datagrams that its link to the middle passed in the second before, and that the middle's other link did.
+    pub carried: u64,
+    pub idle: u64,
     /// From the kill to the first line published after it.
     pub rerouted_ms: f64,
     /// From the healing to the first line published after it, at the later subscriber.
@@ -106,7 +109,9 @@ async fn show(path: &Path, out: Out) -> Result<Shown, Failure> {
     say(out, format!("   {} lines published so far", publisher.lines()));
 
     let before = in_a_ring(&mut mesh, out).await?;
-    let (killed, after, rerouted) = kill(&mut mesh, &before, (&publisher, &subscribers[0]), out).await?;
+    let killed = last_relay(&before)?;
+    let (carried, idle) = load(&mesh, killed).await;
+    let (after, rerouted) = kill(&mut mesh, killed, (&publisher, &subscribers[0]), out).await?;
     mesh.restart(killed).await?;
     mesh.until("the killed node is back", Picture::whole).await?;
     say(out, format!("   {} is back", killed + 1));
@@ -125,6 +130,8 @@ async fn show(path: &Path, out: Out) -> Result<Shown, Failure> {
         before: shown(&before),
         after: shown(&after),
         killed: killed + 1,
+        carried,
+        idle,
         rerouted_ms: rerouted,
         healed_ms: healed,
         parted,
@@ -182,17 +189,35 @@ async fn in_a_ring(mesh: &mut Mesh, out: Out) -> Result<Vec<usize>, Failure> {
     Ok(picture.way(FROM, MIDDLE).unwrap_or_default())
 }
 
-/// Kills the last relay of a way. Answers which it was, the way that is taken then, and the milliseconds until the stream went on.
+/// The relay before the end of a way.
+fn last_relay(way: &[usize]) -> Result<usize, Failure> {
+    match way {
+        [_, .., relay, _] => Ok(*relay),
+        _ => {
+            let message = format!("the way to node {} leads over no relay", MIDDLE + 1);
+            Err(Failure::new(Code::Unproved, message))
+        }
+    }
+}
+
+/// Datagrams that the link between a neighbour of the middle and the middle passes in a while, and that the middle's other link
+/// does.
+async fn load(mesh: &Mesh, neighbour: usize) -> (u64, u64) {
+    let other = if neighbour < MIDDLE { MIDDLE + 1 } else { MIDDLE - 1 };
+    let passed = || (mesh.passed(neighbour, MIDDLE), mesh.passed(other, MIDDLE));
+    let before = passed();
+    tokio::time::sleep(CALM).await;
+    let after = passed();
+    (after.0 - before.0, after.1 - before.1)
+}
+
+/// Kills a relay. Answers the way that is taken then, and the milliseconds until the stream went on.
 async fn kill(
     mesh: &mut Mesh,
-    before: &[usize],
+    killed: usize,
     (publisher, subscriber): (&Publisher, &Subscriber),
     out: Out,
-) -> Result<(usize, Vec<usize>, f64), Failure> {
-    let Some(&killed) = before.get(before.len().wrapping_sub(2)).filter(|_| before.len() > 2) else {
-        let message = format!("the way to node {} leads over no relay", MIDDLE + 1);
-        return Err(Failure::new(Code::Unproved, message));
-    };
+) -> Result<(Vec<usize>, f64), Failure> {
     let (at, published) = (Instant::now(), publisher.lines());
     mesh.kill(killed).await?;
     let rerouted = subscriber.goes_on(at, published).await?;
@@ -212,7 +237,7 @@ async fn kill(
         out,
         format!("   4 had the first line published after the kill {rerouted:.0} ms after it"),
     );
-    Ok((killed, picture.way(FROM, MIDDLE).unwrap_or_default(), rerouted))
+    Ok((picture.way(FROM, MIDDLE).unwrap_or_default(), rerouted))
 }
 
 /// Cuts the ring in two for a while. Answers whether the nodes saw it, and the milliseconds until the stream went on everywhere

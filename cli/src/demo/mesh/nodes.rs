@@ -172,6 +172,13 @@ impl Mesh {
         }
     }
 
+    /// Datagrams that a link has passed so far, both ways.
+    pub fn passed(&self, a: usize, b: usize) -> u64 {
+        let between = |cable: &&Cable| cable.ends == (a, b) || cable.ends == (b, a);
+        let links = self.cables.iter().filter(between);
+        links.map(|cable| cable.proxy.stats().passed()).sum()
+    }
+
     /// What the nodes say now.
     pub async fn look(&self) -> Result<Picture, Failure> {
         let mut picture = Picture::default();
